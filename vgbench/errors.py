@@ -1,0 +1,14 @@
+"""The one exception that is meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something outside the program is wrong and a person can mend it.
+
+    The message is one line: it names the file or option, says what was expected and gives the remedy.
+    Doors (`train.py`, `eval.py`, ...) print it without a traceback and exit with status 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

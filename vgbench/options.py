@@ -1,0 +1,31 @@
+"""Option dataclasses: how a room declares what a user can set.
+
+Each room owns small frozen dataclasses whose fields are made by `option`; `parser.py` turns them into flat
+command-line flags and YAML keys. The library itself only ever sees the dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+HELP = "help"
+CHOICES = "choices"
+METAVAR = "metavar"
+
+
+def option(default: Any, help: str, *, choices: Sequence[str] | None = None, metavar: str | None = None) -> Any:
+    """Declare one option as a dataclass field.
+
+    The field's annotation gives its type: `int`, `float`, `str`, `bool`, `Path`, any of them `| None`, or a tuple of
+    one of them (`tuple[int, int]` takes exactly two values, `tuple[int, ...]` one or more).
+
+    Args:
+        default: the value when the user says nothing.
+        help: one sentence with the unit; the default is appended by the parser.
+        choices: the closed list of allowed words. Leave it out where a registry resolves the name, since registries
+            accept `package.module:Name` too and name their entries in their own error.
+        metavar: the placeholder shown in `--help`.
+    """
+    return dataclasses.field(default=default, metadata={HELP: help, CHOICES: choices, METAVAR: metavar})

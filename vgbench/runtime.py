@@ -1,0 +1,89 @@
+"""Where and how networks run: device, precision, memory format, compilation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+from vgbench.options import option
+
+SWITCH = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Options that change speed and memory, not what is computed (beyond rounding)."""
+
+    device: str = option("auto", "where to run: auto takes a GPU if there is one", choices=("auto", "cuda", "cpu"))
+    amp: str = option(
+        "auto",
+        "mixed precision: bf16 or fp16 autocast, or float32 (off); auto is bf16 where the hardware has units for it",
+        choices=("auto", "bf16", "fp16", "off"),
+    )
+    channels_last: str = option("auto", "store images and features with channels last; auto is on", choices=SWITCH)
+    compile: str = option("auto", "compile the network with torch.compile; auto is off", choices=SWITCH)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The resolved options, passed to everything that runs a network.
+
+    Attributes:
+        device: the device of weights and batches.
+        amp_dtype: autocast's type, or None for float32.
+        channels_last: whether 4-D tensors are kept in channels_last.
+        compile: whether networks are compiled.
+    """
+
+    device: torch.device = torch.device("cpu")
+    amp_dtype: torch.dtype | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device in the memory format (in place, and returned)."""
+        return module.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Move an image batch [B,3,H,W] to the device in the memory format, without waiting where possible."""
+        return images.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run the body in the chosen precision."""
+        if self.amp_dtype is None:
+            yield
+        else:
+            with torch.autocast(self.device.type, dtype=self.amp_dtype):
+                yield
+
+
+def resolve_runtime(options: RuntimeOptions) -> Runtime:
+    """Turn `auto` into what this machine does best.
+
+    Raises:
+        UserError: a GPU was asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not has_cuda:
+        raise UserError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
+    device = torch.device("cuda" if has_cuda and options.device != "cpu" else "cpu")
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
+    amp_dtype = named[options.amp] if options.amp != "auto" else _best_amp_dtype(device)
+    return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on")
+
+
+def _best_amp_dtype(device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    # Without bf16 instructions a CPU emulates bf16, several times slower than float32.
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
