@@ -23,3 +23,20 @@ $(STAMP): requirements/dev.txt requirements/uv.txt
 lock:            ## refresh the lock files (needs `uv` on the PATH)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.10 requirements/dev.in -o requirements/dev.txt
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.10 requirements/requirements.in -c requirements/dev.txt -o requirements/requirements.txt
+
+demo: setup      ## generate the embedded dataset, train, test, re-run eval, print a table and the report's path
+	$(BIN)/python -m datasets_vg prepare synthetic_city
+	$(BIN)/python benchmark.py benchmarks/demo.yaml
+	$(BIN)/python eval.py --config benchmarks/demo_eval.yaml
+
+test: setup      ## linters, types and the tests that need neither a GPU nor long
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+
+perf: setup      ## speed and memory beside reference implementations, as ratios
+	$(BIN)/python -m perf
+
+clean:           ## remove the environment, the generated dataset and the caches (not logs/)
+	rm -rf $(VENV) datasets .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,187 @@
+"""Every option of the doors: the rooms' option dataclasses, composed into flat flags and YAML keys.
+
+A value comes from the first of: the command line, `--config file.yaml`, the checkpoint that `--resume` names, the
+default. What nobody declared is refused, on the command line and in the YAML file alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+from commons import RunOptions
+from vgbench import options as declared
+from vgbench.data.augment import AugmentOptions
+from vgbench.data.options import DataOptions
+from vgbench.errors import UserError
+from vgbench.models.options import NetworkOptions
+from vgbench.retrieval.options import EvalOptions
+from vgbench.runtime import RuntimeOptions
+from vgbench.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What `eval.py` runs with, a group a room."""
+
+    run: RunOptions
+    data: DataOptions
+    network: NetworkOptions
+    evaluation: EvalOptions
+    runtime: RuntimeOptions
+
+
+@dataclass(frozen=True)
+class TrainSettings(EvalSettings):
+    """What `train.py` runs with: an evaluation's groups and what only training needs."""
+
+    training: TrainOptions
+    augmentation: AugmentOptions
+
+
+SettingsT = TypeVar("SettingsT", bound=EvalSettings)
+
+
+def read_command_line(
+    settings_type: type[EvalSettings], description: str, argv: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return the options that the user set, on the command line or in `--config`, by flat name.
+
+    Raises:
+        UserError: an option, a value or a YAML key that no room declared.
+    """
+    parser = _build_parser(settings_type, description)
+    typed = vars(parser.parse_args(argv))
+    config = typed.pop("config", None)
+    return (_read_config(Path(config), parser) if config else {}) | typed
+
+
+def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Mapping[str, Any]) -> SettingsT:
+    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults."""
+    values = {**stored, **given}
+    groups = {}
+    for name, group_type in _groups(settings_type).items():
+        known = {field.name for field in dataclasses.fields(group_type)}
+        hints = typing.get_type_hints(group_type)
+        groups[name] = group_type(**{key: _coerce(value, hints[key]) for key, value in values.items() if key in known})
+    return settings_type(**groups)
+
+
+def flat(settings: EvalSettings) -> dict[str, Any]:
+    """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        values |= dataclasses.asdict(getattr(settings, field.name))
+    return {key: _plain(value) for key, value in values.items()}
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line that names a remedy."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            flag = unknown.split()[0].split("=")[0]
+            close = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            message = f"unknown option {flag}" + (f"; did you mean {close[0]}?" if close else "")
+        raise UserError(f"{message} (python3 {self.prog} --help lists every option)")
+
+
+def _groups(settings_type: type[EvalSettings]) -> dict[str, Any]:
+    return typing.get_type_hints(settings_type)
+
+
+def _build_parser(settings_type: type[EvalSettings], description: str) -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        description=description,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="read options from a YAML file; flags typed here win")
+    for name, group_type in _groups(settings_type).items():
+        group = parser.add_argument_group(name, (group_type.__doc__ or "").strip().splitlines()[0])
+        hints = typing.get_type_hints(group_type)
+        for field in dataclasses.fields(group_type):
+            _add_option(group, field, hints[field.name])
+    return parser
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    default = field.default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    help_text = f"{field.metadata[declared.HELP]} (default: {shown})".replace("%", "%%")
+    item, count = _item_type(hint)
+    if item is bool:
+        group.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, help=help_text)
+        return
+    metavar = field.metadata[declared.METAVAR] or {int: "N", float: "X", Path: "PATH"}.get(item, "NAME")
+    choices = field.metadata[declared.CHOICES]
+    group.add_argument(
+        f"--{field.name}",
+        type=item,
+        nargs=count,
+        choices=choices,
+        metavar=None if choices else metavar,
+        help=help_text,
+    )
+
+
+def _item_type(hint: Any) -> tuple[type, int | str | None]:
+    """Split an annotation into the type of one value and argparse's `nargs`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        [hint] = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        items = typing.get_args(hint)
+        return items[0], "+" if items[-1] is Ellipsis else len(items)
+    return hint, None
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """Give a value from YAML or a checkpoint the type that its dataclass declares."""
+    item, count = _item_type(hint)
+    if value is None:
+        return None
+    if count is not None:
+        return tuple(item(part) for part in value)
+    return item(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Read a YAML file of options by handing it to the parser as flags, so that both obey the same rules."""
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path}: cannot be read as YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: expected `option: value` lines, found {type(content).__name__}")
+    arguments: list[str] = []
+    for key, value in content.items():
+        if value is None:
+            continue
+        flag = f"--{key}"
+        if isinstance(value, bool):
+            arguments.append(flag if value else f"--no-{key}")
+        elif isinstance(value, list):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments.append(f"{flag}={value}")
+    try:
+        return vars(parser.parse_args(arguments))
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from error
