@@ -1,0 +1,105 @@
+"""One image file -> uint8 tensor of the wanted size."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vgbench.errors import UserError
+
+# How images are brought to size. The field resizes tensors bilinearly without a low-pass filter, and published
+# networks were trained and tested that way; True would filter (Pillow's way) and changes recalls.
+ANTIALIAS = False
+
+# What Pillow raises for files that are missing, foreign, cut off or forged.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
+    """Read an image as RGB.
+
+    JPEG files are decoded at about the wanted size (by 1/2, 1/4 or 1/8, never below it) and then resized bilinearly.
+    Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped. The EXIF orientation is ignored, as
+    the field does: coordinates, headings and published numbers belong to the stored pixels.
+
+    Args:
+        path: a JPEG or PNG file.
+        size: height and width in pixels, or None for the image's own.
+
+    Returns:
+        uint8 [3,H,W].
+
+    Raises:
+        UserError: the file is missing, not an image, or damaged.
+    """
+    with _naming(path), Image.open(path) as image:
+        if size is not None:
+            image.draft("RGB", (size[1], size[0]))
+        pixels = torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+    if size is None or pixels.shape[1:] == size:
+        return pixels.contiguous()
+    return resize_images(pixels[None], size)[0]
+
+
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly, rounded to uint8."""
+    resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ANTIALIAS)
+    return resized.contiguous()
+
+
+def check_image(path: Path | str) -> str:
+    """Decode a whole file as cheaply as its format allows and return what is wrong with it, '' if nothing."""
+    try:
+        with _quiet(), Image.open(path) as image:
+            image.draft("RGB", (1, 1))  # 1/8: every compressed byte is read, few pixels are made
+            image.load()
+    except _UNREADABLE as error:
+        return _reason(error)
+    return ""
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return uint8 [H,W,3], writable."""
+    if image.mode.startswith("I"):  # 16-bit gray, which `convert` would clip at 255
+        gray = np.array(image)
+        scale = 257.0 if gray.max(initial=0) > 255 or image.mode != "I" else 1.0
+        return np.repeat(np.clip(np.rint(gray / scale), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about sizes and metadata that nobody here can mend
+        yield
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    try:
+        with _quiet():
+            yield
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{os.fspath(path)}: cannot be read as an image ({_reason(error)}). Expected a whole JPEG or PNG file; "
+            "fetch it again, or go on without such images: --on_bad_image skip"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return "not an image" if "cannot identify image file" in text else text or type(error).__name__

@@ -1,0 +1,141 @@
+"""Batches of decoded images, in order, from worker processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vgbench.data.decode import decode_image
+from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
+
+T = TypeVar("T")
+
+
+def worker_count(requested: int, tasks: int) -> int:
+    """Return how many processes to start for `tasks` pieces of work: no more than asked for, cores, or pieces."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(requested, cores, tasks))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+
+
+class Batches(Dataset[Any], ABC, Generic[T]):
+    """Numbered batches, each made whole by one worker."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def make(self, index: int) -> T:
+        """Return one batch; may raise UserError."""
+
+    def __getitem__(self, index: int) -> T | _Failure:
+        try:
+            return self.make(index)
+        except UserError as error:
+            # torch would wrap an exception of a worker in the worker's traceback; a message travels as it is.
+            return _Failure(str(error))
+
+
+class BatchLoader(DataLoader[Any], Generic[T]):
+    """A DataLoader over `Batches`, in order; a worker's UserError is raised here with its own one-line message."""
+
+    def __init__(self, batches: Batches[T], num_workers: int, pin_memory: bool | None = None) -> None:
+        workers = worker_count(num_workers, len(batches))
+        super().__init__(
+            batches,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            # Forked workers share the tables' memory; the default of newer Pythons would copy them to each.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # Its own generator, so that making an iterator leaves torch's global one alone.
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, _Failure):
+                raise UserError(batch.message)
+            yield batch
+
+
+def decode_batch(table: ImageTable, rows: NDArray[np.int64], size: tuple[int, int] | None) -> Tensor:
+    """Decode some images of a table.
+
+    Args:
+        table: where they are.
+        rows: int64 [B].
+        size: height and width in pixels, or None for the images' own, which must then be the same.
+
+    Returns:
+        uint8 [B,3,H,W].
+
+    Raises:
+        UserError: an image cannot be read, or sizes differ.
+    """
+    return stack_images([decode_image(table.path(int(row)), size) for row in rows])
+
+
+def stack_images(images: list[Tensor]) -> Tensor:
+    """Stack images [3,H,W] into [B,3,H,W]; raises UserError if their sizes differ."""
+    if len({image.shape for image in images}) > 1:
+        sizes = sorted({f"{image.shape[1]}x{image.shape[2]}" for image in images})
+        raise UserError(
+            f"images of several sizes in one batch ({', '.join(sizes[:3])}). Expected one size; use --resize"
+        )
+    return torch.stack(images)
+
+
+class _ImageBatches(Batches[tuple[Tensor, Tensor]]):
+    def __init__(
+        self, table: ImageTable, rows: NDArray[np.int64], size: tuple[int, int] | None, batch_size: int
+    ) -> None:
+        self.table, self.rows, self.size, self.batch_size = table, rows, size, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def make(self, index: int) -> tuple[Tensor, Tensor]:
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        return decode_batch(self.table, rows, self.size), torch.from_numpy(rows.copy())
+
+
+def image_loader(
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+) -> BatchLoader[tuple[Tensor, Tensor]]:
+    """Yield the images of some rows, in the order given, the last batch kept.
+
+    Args:
+        table: where the images are.
+        rows: int64 [M] into the table.
+        size: height and width in pixels, or None for the images' own (they must then be the same within a batch).
+        batch_size: images a batch.
+        num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
+
+    Returns:
+        A DataLoader of (uint8 [B,3,H,W], int64 [B] rows), pinned where there is a GPU.
+
+    Raises:
+        UserError: while iterating, the first image that cannot be read.
+    """
+    return BatchLoader(_ImageBatches(table, np.asarray(rows, np.int64), size, batch_size), num_workers)

@@ -1,0 +1,124 @@
+"""Batches of training triplets, each distinct image decoded once a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vgbench.data.decode import decode_image
+from vgbench.data.loader import Batches, BatchLoader, stack_images
+from vgbench.data.protocol import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """T training triplets as rows of a split's tables.
+
+    Attributes:
+        query: int64 [T], rows of the queries.
+        positive: int64 [T], rows of the database.
+        negatives: int64 [T,N], rows of the database.
+    """
+
+    query: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        total = len(self.query)
+        if self.query.shape != (total,) or self.positive.shape != (total,):
+            raise ValueError("query and positive must both be [T]")
+        if self.negatives.ndim != 2 or len(self.negatives) != total:
+            raise ValueError("negatives must be [T,N]")
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+@dataclass(frozen=True, eq=False)
+class TripletBatch:
+    """B triplets over U distinct images.
+
+    Attributes:
+        images: uint8 [U,3,H,W].
+        is_query: bool [U].
+        query: int64 [B], indices into `images`.
+        positive: int64 [B], indices into `images`.
+        negatives: int64 [B,N], indices into `images`.
+    """
+
+    images: Tensor
+    is_query: Tensor
+    query: Tensor
+    positive: Tensor
+    negatives: Tensor
+
+    def to(self, device: torch.device | str) -> TripletBatch:
+        """Return the batch on a device; from pinned memory the copy does not wait."""
+        return TripletBatch(*(getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)))
+
+    def pin_memory(self) -> TripletBatch:
+        """Return the batch in pinned memory (DataLoader calls this)."""
+        return TripletBatch(*(getattr(self, f.name).pin_memory() for f in dataclasses.fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+
+class _TripletBatches(Batches[TripletBatch]):
+    def __init__(
+        self, split: Split, triplets: Triplets, size: tuple[int, int] | None, batch_size: int, drop_last: bool
+    ) -> None:
+        self.split, self.triplets, self.size = split, triplets, size
+        self.batch_size, self.drop_last = batch_size, drop_last
+
+    def __len__(self) -> int:
+        total = len(self.triplets)
+        return total // self.batch_size if self.drop_last else -(-total // self.batch_size)
+
+    def make(self, index: int) -> TripletBatch:
+        chosen = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        query, negatives = self.triplets.query[chosen], self.triplets.negatives[chosen]
+        database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])
+        query_rows, query_index = np.unique(query, return_inverse=True)
+        database_rows, database_index = np.unique(database, return_inverse=True)
+        paths = [self.split.queries.path(int(row)) for row in query_rows]
+        paths += [self.split.database.path(int(row)) for row in database_rows]
+        shifted = torch.from_numpy(database_index.reshape(-1) + len(query_rows))
+        return TripletBatch(
+            images=stack_images([decode_image(path, self.size) for path in paths]),
+            is_query=torch.arange(len(paths)) < len(query_rows),
+            query=torch.from_numpy(query_index.reshape(-1)),
+            positive=shifted[: len(query)],
+            negatives=shifted[len(query) :].reshape(negatives.shape),
+        )
+
+
+def triplet_loader(
+    split: Split,
+    triplets: Triplets,
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+    drop_last: bool = True,
+) -> BatchLoader[TripletBatch]:
+    """Yield triplets with their images, in the order given.
+
+    Args:
+        split: whose images.
+        triplets: rows of the split's tables.
+        size: height and width in pixels, or None for the images' own (they must then be the same within a batch).
+        batch_size: triplets a batch.
+        num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
+        drop_last: leave out a last batch of fewer triplets.
+
+    Raises:
+        UserError: while iterating, the first image that cannot be read.
+    """
+    return BatchLoader(_TripletBatches(split, triplets, size, batch_size, drop_last), num_workers)
