@@ -1,0 +1,74 @@
+"""Put NetVLAD's clusters where a backbone's local features are, before training (Arandjelovic et al., 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from vgbench.errors import UserError
+from vgbench.models.aggregation.netvlad import NetVLAD
+from vgbench.models.kmeans import kmeans
+from vgbench.models.layers import l2_normalise
+from vgbench.models.network import Network
+from vgbench.randomness import torch_stream
+
+IMAGES = 500
+FEATURES_PER_IMAGE = 100
+
+
+def netvlad_of(network: Network) -> NetVLAD | None:
+    """Return the NetVLAD (or CRN) layer of a network, None if it has none."""
+    return next((module for module in network.aggregation.modules() if isinstance(module, NetVLAD)), None)
+
+
+@torch.inference_mode()
+def initialise_netvlad(network: Network, image_batches: Iterable[Tensor], seed: int) -> None:
+    """Set a network's NetVLAD clusters by k-means over local features of images, in place.
+
+    Args:
+        network: one whose aggregation is NetVLAD, on its device.
+        image_batches: uint8 [B,3,H,W]; 500 images are used if there are as many, 100 local features of each.
+        seed: the run's seed.
+
+    Raises:
+        UserError: the network has no NetVLAD layer, or the images give fewer features than there are clusters.
+    """
+    layer = netvlad_of(network)
+    if layer is None:
+        raise UserError(f"--aggregation {network.config['aggregation']}: has no NetVLAD clusters to initialise")
+    generator = torch_stream(seed, "netvlad")
+    was_training = network.training
+    network.eval()
+    try:
+        samples = _sample_features(network, layer, image_batches, generator)
+    finally:
+        network.train(was_training)
+    clusters = len(layer.centroids)
+    if len(samples) < clusters:
+        raise UserError(
+            f"--netvlad_clusters {clusters}: the images give only {len(samples)} local features. "
+            "Expected at least as many; use more images or fewer clusters"
+        )
+    layer.set_clusters(kmeans(samples, clusters, generator), samples)
+
+
+def _sample_features(
+    network: Network, layer: NetVLAD, image_batches: Iterable[Tensor], generator: torch.Generator
+) -> Tensor:
+    """Return L2-normalised local features [S,C] of the first IMAGES images, the same number at random from each."""
+    device = layer.centroids.device
+    samples: list[Tensor] = []
+    images = 0
+    for batch in image_batches:
+        features = network.local_features(batch[: IMAGES - images].to(device))
+        tokens = features if layer.tokens else features.flatten(2).transpose(1, 2)  # [B,P,C]
+        scores = torch.rand(tokens.shape[:2], generator=generator)
+        chosen = scores.topk(min(FEATURES_PER_IMAGE, tokens.shape[1]), dim=1).indices.to(device)
+        picked = torch.gather(tokens, 1, chosen.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+        samples.append(l2_normalise(picked.flatten(0, 1)))
+        images += len(tokens)
+        if images >= IMAGES:
+            break
+    return torch.cat(samples) if samples else layer.centroids.new_empty(0, layer.centroids.shape[1])

@@ -1,0 +1,38 @@
+"""Check a method's options against the signature that declares them."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vgbench.errors import UserError
+
+
+def own_options(method: Callable[..., Any]) -> list[str]:
+    """Return the names of the options that a method's class or factory declares: its keyword-only parameters."""
+    parameters = inspect.signature(method).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Call `method(*positional, **options)` once its options are known to be its own.
+
+    Args:
+        what: the method in words, for the message.
+
+    Raises:
+        UserError: an option that the method does not have, or a missing one that it needs.
+    """
+    known = own_options(method)
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(f"{what}: no option {name!r}.{hint} Expected one of: {', '.join(known) or '(it has none)'}")
+    parameters = inspect.signature(method).parameters
+    for name in known:
+        if parameters[name].default is inspect.Parameter.empty and name not in options:
+            raise UserError(f"{what}: its option {name!r} is missing. Expected {', '.join(known)}")
+    return method(*positional, **options)

@@ -1,0 +1,31 @@
+"""ResNets cut after their conv4_x or conv5_x stage (He et al., 2015)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from vgbench.models.backbones.pretrained import torchvision_model
+
+# torchvision's children in order: conv1, bn1, relu, maxpool, layer1 (conv2_x) ... layer4 (conv5_x), avgpool, fc.
+FIRST_TRAINED = 6  # layer3, which is conv4_x
+
+
+class ResNetTrunk(nn.Sequential):
+    """A ResNet without its later stages; input [B,3,H,W], output [B,out_channels,H/16,W/16] (conv4) or /32 (conv5)."""
+
+    kind = "map"
+
+    def __init__(self, architecture: str, last_stage: int, pretrain: str) -> None:
+        """Cut `architecture` after `last_stage` (4 or 5); everything before conv4_x is frozen."""
+        stages = list(torchvision_model(architecture, pretrain).children())[: last_stage + 3]
+        super().__init__(*stages)
+        last_block = list(stages[-1].children())[-1]
+        self.out_channels: int = [m for m in last_block.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
+        for stage in stages[:FIRST_TRAINED]:
+            stage.requires_grad_(False)
+
+
+resnet18conv4 = partial(ResNetTrunk, "resnet18", 4)
+resnet18conv5 = partial(ResNetTrunk, "resnet18", 5)

@@ -1,0 +1,137 @@
+"""A whole network: normalisation, backbone, aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+from vgbench.models.aggregation import AGGREGATIONS
+from vgbench.models.aggregation.build import build_aggregation
+from vgbench.models.arguments import call_checked, own_options
+from vgbench.models.backbones import BACKBONES
+from vgbench.models.weights import load_state_dict
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Published configurations state these of every network; they have an effect where the method has such a part.
+COMMON_OPTIONS = ("netvlad_clusters", "trunc_te", "freeze_te", "resize")
+
+
+class Network(nn.Module):
+    """Images to descriptors.
+
+    Attributes:
+        backbone: normalised images to local features.
+        aggregation: local features to descriptors.
+        descriptors_dim: D.
+        config: what `build_network(**config)` needs to build the same again.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, aggregation: nn.Module, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.aggregation = aggregation
+        self.config = dict(config)
+        self.descriptors_dim = int(aggregation.descriptors_dim)  # type: ignore[arg-type]
+        # Not persistent: published state dicts hold only the backbone's and the aggregation's keys.
+        for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            values = torch.tensor(getattr(backbone, name, default), dtype=torch.float32)
+            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn pixels uint8 [B,3,H,W] (RGB) into the backbone's float32 input of the same shape."""
+        return (images.float() / 255).sub_(self.mean).div_(self.std)
+
+    def local_features(self, images: Tensor) -> Any:
+        """Return what the backbone makes of images: a map [B,C,h,w], tokens [B,N,C], or a pair of a map and a token.
+
+        Args:
+            images: uint8 pixels [B,3,H,W] (normalised here), or floats that are normalised already.
+        """
+        return self.backbone(images if images.is_floating_point() else self.normalise(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the descriptors float32 [B,D] of images [B,3,H,W], uint8 or normalised float."""
+        descriptors: Tensor = self.aggregation(self.local_features(images))
+        return descriptors.float()
+
+
+def build_network(
+    backbone: str = "resnet18conv4",
+    aggregation: str = "netvlad",
+    pretrain: str | None = "imagenet",
+    *,
+    l2: str = "before_pool",
+    fc_output_dim: int | None = None,
+    **options: Any,
+) -> Network:
+    """Return a network by names; every option is either the backbone's or the aggregation's, as they declare them.
+
+    Args:
+        backbone: one of BACKBONES, or "package.module:Class" of your own.
+        aggregation: one of AGGREGATIONS, or "package.module:Class" of your own.
+        pretrain: the backbone's first weights: "imagenet" or "none" (freshly drawn).
+        l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
+        fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
+        options: theirs, such as `netvlad_clusters`; None is the same as not given.
+
+    Raises:
+        UserError: an unknown name or option, parts that do not fit together, or weights that cannot be had.
+    """
+    pretrain = pretrain or "none"
+    given = {name: value for name, value in options.items() if value is not None}
+    make_backbone, make_aggregation = BACKBONES.resolve(backbone), AGGREGATIONS.resolve(aggregation)
+    backbone_names, aggregation_names = own_options(make_backbone), own_options(make_aggregation)
+    for_backbone = {name: given[name] for name in given if name in backbone_names}
+    for_aggregation = {
+        name: value
+        for name, value in given.items()
+        if name in aggregation_names or (name not in backbone_names and name not in COMMON_OPTIONS)
+    }
+    trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
+    _match(backbone, trunk, aggregation, make_aggregation, aggregation_names, for_aggregation)
+    head = build_aggregation(
+        aggregation,
+        int(trunk.out_channels),  # type: ignore[arg-type]
+        l2=l2,
+        fc_output_dim=fc_output_dim,
+        **for_aggregation,
+    )
+    config = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
+    return Network(trunk, head, {**config, "fc_output_dim": fc_output_dim, **for_backbone, **for_aggregation})
+
+
+def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | None = None) -> Network:
+    """Build the network of a checkpoint without fetching the weights it once started from, and load its own.
+
+    Raises:
+        UserError: `config` is not one of this version's, or `state_dict` is of another network.
+    """
+    network = build_network(**{**config, "pretrain": "none"})
+    network.config = dict(config)
+    if state_dict is not None:
+        load_state_dict(network, state_dict)
+    return network
+
+
+def _match(
+    backbone: str, trunk: nn.Module, aggregation: str, method: Any, names: list[str], options: dict[str, Any]
+) -> None:
+    """Check that the aggregation takes what the backbone gives; tell it where it takes tokens as well as maps."""
+    kind = getattr(trunk, "kind", "map")
+    takes = getattr(method, "takes", "map")
+    if kind not in ((takes,) if isinstance(takes, str) else takes):
+        raise UserError(
+            f"--aggregation {aggregation}: takes a {takes if isinstance(takes, str) else ' or '.join(takes)}, but "
+            f"--backbone {backbone} gives a {kind}. Expected two that fit; see python3 train.py --help"
+        )
+    if "tokens" in names and kind == "tokens":
+        options["tokens"] = True

@@ -1,0 +1,26 @@
+"""What a user can set about a network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from vgbench.models.aggregation.build import L2_PLACES
+from vgbench.models.network import Network, build_network
+from vgbench.options import option
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network's parts."""
+
+    backbone: str = option("resnet18conv4", "the network's trunk; or package.module:Class", metavar="NAME")
+    aggregation: str = option("netvlad", "how a map becomes a descriptor; or package.module:Class", metavar="NAME")
+    l2: str = option("before_pool", "where the L2 normalisation of mac, spoc, gem and rmac sits", choices=L2_PLACES)
+    netvlad_clusters: int = option(64, "clusters of NetVLAD and CRN")
+    fc_output_dim: int | None = option(None, "project descriptors to so many dimensions with a fully connected layer")
+    pretrain: str = option("imagenet", "the backbone's first weights", choices=("imagenet", "none"))
+
+
+def network_from_options(options: NetworkOptions) -> Network:
+    """Build the network that the options describe; raises UserError as `build_network` does."""
+    return build_network(**asdict(options))

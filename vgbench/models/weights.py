@@ -1,0 +1,113 @@
+"""Load published weights: strict, converting the keys of known checkpoint styles."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+
+CONTAINERS = ("model_state_dict", "state_dict")
+
+
+def extract_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the network's tensors in a checkpoint, or in a bare state dict, without `module.` prefixes.
+
+    Raises:
+        UserError: there are no tensors in it.
+    """
+    inner: Any = checkpoint
+    for container in CONTAINERS:
+        if isinstance(checkpoint.get(container), Mapping):
+            inner = checkpoint[container]
+            break
+    tensors = {_plain_key(key): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if len(tensors) != len(inner):
+        raise UserError(
+            "checkpoint: holds no state dict. Expected a dict of tensors, or a dict with model_state_dict; "
+            f"it has the keys {', '.join(map(str, list(checkpoint)[:5]))}"
+        )
+    return tensors
+
+
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Load weights into a network or an aggregation, every key or none.
+
+    Args:
+        module: where they go, in place.
+        state_dict: tensors by name, a checkpoint dict that holds them, or one of the published styles.
+
+    Raises:
+        UserError: keys are missing, left over or of another shape; `module` is then unchanged.
+    """
+    tensors = extract_state_dict(state_dict)
+    own = module.state_dict()
+    missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in tensors if key not in own]
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in tensors and tensors[key].shape != own[key].shape
+    ]
+    if missing or unknown or shapes:
+        problems = [_listing("missing", missing), _listing("not known", unknown), _listing("of another shape", shapes)]
+        raise UserError(
+            f"state dict: of another network: {'; '.join(filter(None, problems))}. Expected the weights of this very "
+            "--backbone, --aggregation, --l2, --netvlad_clusters and --fc_output_dim"
+        )
+    # Files from before BatchNorm counted its batches have no counters; ours then stay.
+    module.load_state_dict({**own, **tensors})
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file of weights (`torch.save` of a dict), refusing anything that could run code.
+
+    Raises:
+        UserError: no such file, not a checkpoint, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds more than tensors and plain values, or is no checkpoint. Expected a dict of tensors; "
+            "save its state_dict() alone and use that file"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged, or no checkpoint ({error}). Expected what torch.save writes; fetch it again"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}. Expected a dict of tensors or a checkpoint dict")
+    return checkpoint
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a file's weights into a network or an aggregation, every key or none.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network; the message names it.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        load_state_dict(module, checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _plain_key(key: str) -> str:
+    return key.removeprefix("module.")
+
+
+def _listing(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
