@@ -1,0 +1,1 @@
+"""What a person reads after a run: markdown tables, the HTML page, pictures, and the matrix of runs."""

@@ -1,0 +1,102 @@
+"""Pictures of predictions: thumbnails for the page, and the panel of one query with its best predictions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from vgbench.report.outcome import metres_text
+from vgbench.retrieval.metrics import hits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vgbench.data import Neighbours, Split
+    from vgbench.retrieval.predictions import Predictions
+
+GREEN, RED, BLUE, INK, PAPER = "#1a7f37", "#cf222e", "#0969da", "#1f2328", "#ffffff"
+MISSING = "#8b949e"
+_READERS = 4
+
+
+def read_thumbnail(path: Path, box: tuple[int, int]) -> Image.Image:
+    """Read an image as RGB, made to fit into `box` (width, height) with its own proportions.
+
+    An image that cannot be read becomes a grey tile: a picture is no reason to lose a finished run.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (box[0] * 2, box[1] * 2))
+            small = image.convert("RGB")
+    except (OSError, Image.DecompressionBombError):
+        tile = Image.new("RGB", box, MISSING)
+        ImageDraw.Draw(tile).text((8, 8), "unreadable", fill=PAPER)
+        return tile
+    return ImageOps.contain(small, box, Image.Resampling.LANCZOS)
+
+
+def jpeg_uri(image: Image.Image, quality: int = 72) -> str:
+    """Return an image as the text of a `data:` URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def thumbnail_uris(paths: Iterable[Path], box: tuple[int, int]) -> dict[Path, str]:
+    """Return the thumbnail of each distinct path as a `data:` URI, read by a few threads."""
+    distinct = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(distinct, pool.map(lambda path: jpeg_uri(read_thumbnail(path, box)), distinct), strict=True))
+
+
+def prediction_panel(
+    split: Split,
+    predictions: Predictions,
+    neighbours: Neighbours,
+    query_row: int,
+    *,
+    top: int = 5,
+    box: tuple[int, int] = (320, 240),
+) -> Image.Image:
+    """Draw a query (blue border) beside its best predictions, right ones bordered green and wrong ones red.
+
+    Args:
+        query_row: row of the query in `split.queries`.
+        top: how many predictions, where there are so many.
+        box: width and height that each photograph fits into, pixels.
+
+    Raises:
+        IndexError: there is no such query.
+    """
+    if not 0 <= query_row < len(predictions.indices):
+        raise IndexError(f"query {query_row}: expected 0..{len(predictions.indices) - 1}")
+    rows = predictions.indices[query_row, :top]
+    correct = hits(predictions.indices[:, :top], neighbours)[query_row]
+    offsets = split.database.utm[rows] - split.queries.utm[query_row]
+    tiles = [(split.queries.path(query_row), "query", BLUE)]
+    for rank, (row, right, offset) in enumerate(zip(rows, correct, offsets, strict=True), start=1):
+        text = f"{rank}.  {metres_text(float(np.hypot(*offset)))}"
+        tiles.append((split.database.path(int(row)), text, GREEN if right else RED))
+    return _compose([(read_thumbnail(path, box), text, colour) for path, text, colour in tiles])
+
+
+def _compose(tiles: list[tuple[Image.Image, str, str]], border: int = 6, gap: int = 10, caption: int = 30) -> Image.Image:
+    """Set photographs in a row, each in its border over its caption."""
+    height = max(image.height for image, _, _ in tiles) + 2 * border
+    width = sum(image.width + 2 * border + gap for image, _, _ in tiles) + gap
+    panel = Image.new("RGB", (width, height + caption + 2 * gap), PAPER)
+    draw = ImageDraw.Draw(panel)
+    font = ImageFont.load_default(size=17)
+    x = gap
+    for image, text, colour in tiles:
+        framed = ImageOps.expand(image, border, colour)
+        panel.paste(framed, (x, gap + height - framed.height))
+        draw.text((x + 2, gap + height + 5), text, fill=INK if colour == BLUE else colour, font=font)
+        x += framed.width + gap
+    return panel
