@@ -33,6 +33,10 @@ class _Failure:
     message: str
 
 
+def _as_made(batch: T) -> T:
+    return batch
+
+
 class Batches(Dataset[Any], ABC, Generic[T]):
     """Numbered batches, each made whole by one worker."""
 
@@ -59,6 +63,7 @@ class BatchLoader(DataLoader[Any], Generic[T]):
         super().__init__(
             batches,
             batch_size=None,
+            collate_fn=_as_made,
             num_workers=workers,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             # Forked workers share the tables' memory; the default of newer Pythons would copy them to each.
