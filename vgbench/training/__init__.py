@@ -1,0 +1,23 @@
+"""Losses, miners, optimisers, the training loop and its checkpoints."""
+
+from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, load_checkpoint, save_checkpoint
+from vgbench.training.loop import EpochRecalls, TrainResult, train
+from vgbench.training.mode import TrainingMode
+from vgbench.training.optim import build_optimizer
+from vgbench.training.options import TrainOptions
+from vgbench.training.watch import Watch
+
+__all__ = [
+    "Checkpoints",
+    "EpochRecalls",
+    "Progress",
+    "TrainOptions",
+    "TrainResult",
+    "TrainingMode",
+    "Watch",
+    "build_optimizer",
+    "is_resumable",
+    "load_checkpoint",
+    "save_checkpoint",
+    "train",
+]

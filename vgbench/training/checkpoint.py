@@ -1,0 +1,183 @@
+"""Checkpoints: written whole or not at all, read without running code from the file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vgbench import __version__
+from vgbench.errors import UserError
+from vgbench.models.weights import read_checkpoint
+
+LOG = logging.getLogger(__name__)
+
+LAST = "last_model.pth"
+BEST = "best_model.pth"
+METRICS = "metrics.jsonl"
+_WEIGHTS = "model_state_dict"
+
+
+@dataclass
+class Progress:
+    """How far a run has come; together with the weights and the optimiser, all that a resumed run needs.
+
+    Attributes:
+        epoch: the epoch that runs, from 0.
+        round: its next round; equal to the rounds per epoch when only its validation is left.
+        steps: optimiser steps since the start.
+        epoch_loss, epoch_steps: sum of the losses of this epoch's steps, and their number.
+        best_r5: best R@5 on val so far, percent; -1 before the first validation.
+        best_epoch: the epoch of `best_r5`; -1 before the first validation.
+        not_improved_num: epochs since then.
+        seconds: time spent training, mining and validating.
+    """
+
+    epoch: int = 0
+    round: int = 0
+    steps: int = 0
+    epoch_loss: float = 0.0
+    epoch_steps: int = 0
+    best_r5: float = -1.0
+    best_epoch: int = -1
+    not_improved_num: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that `path` holds, at any moment, either the old one or the new one.
+
+    Raises:
+        UserError: the file cannot be written (no space left, no permission); the old one stays.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(_plain(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(f"{path}: cannot be written ({error}). Expected a folder with space left") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours, one of the Deep VG benchmark or a bare state dict onto the CPU.
+
+    Raises:
+        UserError: there is no such file, or it is no checkpoint.
+    """
+    with torch.serialization.safe_globals(_numpy_globals()):
+        return read_checkpoint(path)
+
+
+def is_resumable(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds a whole interrupted run, not only weights (as those of other projects do)."""
+    return "progress" in content
+
+
+class Checkpoints:
+    """The two checkpoints of a run folder, and what every checkpoint of the run carries.
+
+    Args:
+        folder: the run folder.
+        network_config: what rebuilds the network.
+        options: every resolved option, plain values.
+    """
+
+    def __init__(self, folder: Path, network_config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.network_config = dict(network_config)
+        self.options = dict(options)
+
+    @property
+    def last(self) -> Path:
+        return self.folder / LAST
+
+    @property
+    def best(self) -> Path:
+        return self.folder / BEST
+
+    def save(
+        self,
+        path: Path,
+        progress: Progress,
+        recalls: Mapping[int, float],
+        *,
+        network: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scaler: Mapping[str, Any],
+        mode: Mapping[str, Any],
+    ) -> None:
+        """Write a checkpoint: the keys of the Deep VG benchmark's, and what a bit-exact resume needs beside them."""
+        save_checkpoint(
+            path,
+            {
+                "epoch_num": progress.epoch,
+                _WEIGHTS: network,
+                "optimizer_state_dict": optimizer,
+                "recalls": dict(recalls),
+                "best_r5": progress.best_r5,
+                "not_improved_num": progress.not_improved_num,
+                "network_config": self.network_config,
+                "options": self.options,
+                "progress": asdict(progress),
+                "mode_state": mode,
+                "scaler": scaler,
+                "version": __version__,
+            },
+        )
+
+    def adopt(self, resumed: Path) -> None:
+        """Where the resumed checkpoint lies in another folder, copy that run's best checkpoint and metrics here."""
+        if resumed.parent.resolve() == self.folder.resolve():
+            return
+        for name in (BEST, METRICS):
+            source, target = resumed.parent / name, self.folder / name
+            if source.is_file():
+                partial = target.with_name(name + ".partial")
+                shutil.copyfile(source, partial)
+                partial.replace(target)
+
+
+def _plain(value: Any) -> Any:
+    """Turn paths, NumPy scalars and mappings into what `weights_only` loading accepts."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _numpy_globals() -> list[Any]:
+    """What the released Deep VG checkpoints need beside tensors: their recalls are a NumPy array."""
+    array = np.empty(0)
+    rebuild = array.__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")]
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(item, f"numpy.core.multiarray.{item.__name__}") for item in (rebuild, scalar)]  # type: ignore[union-attr]
+    return [rebuild, scalar, *names, np.ndarray, np.dtype, *dtypes]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

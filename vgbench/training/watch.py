@@ -1,0 +1,112 @@
+"""What a run writes while it trains: metrics.jsonl and TensorBoard events."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from vgbench.training.checkpoint import METRICS, Progress
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Watch:
+    """One writer of a run's numbers, which a resumed run goes on with as if there had been no interruption.
+
+    metrics.jsonl has a line a round (`{"epoch", "round", "steps", "loss", "seconds_...": }`) and a line an epoch
+    (`{"epoch", "steps", "loss", "recalls": {"1": .., "5": ..}, "best_r5", "not_improved_num"}`), losses per step,
+    recalls in percent. TensorBoard has the losses over optimiser steps (tensorboard/train) and the recalls over
+    epochs (tensorboard/val).
+
+    Args:
+        folder: the run folder.
+        tensorboard: whether to write TensorBoard events.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
+        self.path = folder / METRICS
+        self._writers: dict[str, SummaryWriter] = {}
+        self._tensorboard = folder / "tensorboard" if tensorboard else None
+        self._start = Progress()
+
+    def start(self, progress: Progress) -> None:
+        """Say where the run (re)starts; what an interrupted run wrote beyond that is removed."""
+        self._start = dataclasses.replace(progress)
+        rewind(self.path, progress)
+
+    def round(self, progress: Progress, index: int, values: Mapping[str, float]) -> None:
+        """Write the numbers of round `index` of `progress.epoch`."""
+        self._append({"epoch": progress.epoch, "round": index, "steps": progress.steps, **values})
+        self._scalars("train", values, progress.steps, purge=self._start.steps + 1)
+
+    def epoch(self, progress: Progress, loss: float, recalls: Mapping[int, float]) -> None:
+        """Write the numbers of the epoch that `progress` stands at, after its validation."""
+        row: dict[str, Any] = {"epoch": progress.epoch, "steps": progress.steps, "loss": _finite(loss)}
+        row["recalls"] = {str(value): float(recall) for value, recall in recalls.items()}
+        row |= {"best_r5": progress.best_r5, "not_improved_num": progress.not_improved_num}
+        self._append(row)
+        scalars = {"loss": loss, **{f"R@{value}": recall for value, recall in recalls.items()}}
+        self._scalars("val", scalars, progress.epoch, purge=self._start.epoch)
+
+    def close(self) -> None:
+        """Finish the TensorBoard files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _scalars(self, name: str, values: Mapping[str, float], step: int, purge: int) -> None:
+        if self._tensorboard is None:
+            return
+        if name not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+            folder = str(self._tensorboard / name)
+            # Readers drop what an interrupted run wrote at `purge` and beyond.
+            self._writers[name] = SummaryWriter(folder, purge_step=purge)
+        for key, value in values.items():
+            self._writers[name].add_scalar(key, value, step)
+        self._writers[name].flush()
+
+
+def rewind(path: Path, start: Progress) -> None:
+    """Remove from a metrics file the rows of rounds and epochs that a run starting at `start` will write again."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if _is_before(line, start)]
+    if kept != lines:
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(b"".join(kept))
+        partial.replace(path)
+
+
+def _is_before(line: bytes, start: Progress) -> bool:
+    try:
+        row = json.loads(line)
+        if not line.endswith(b"\n"):
+            return False  # cut short by an interruption
+        return (row["epoch"], row.get("round", math.inf)) < (start.epoch, start.round)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
