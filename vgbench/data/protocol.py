@@ -273,6 +273,7 @@ def _walk(folder: bytes, prefix: bytes, ancestors: frozenset[tuple[int, int]]) -
 def _indexed_names(index: Path, folder: Path) -> Iterator[bytes]:
     """Yield the paths of an index file relative to the folder; only a new prefix costs a look at the disk."""
     known: bytes | None = None
+    name = os.fsencode(folder.name) + b"/"
     with open(index, "rb") as lines:
         for number, raw in enumerate(lines):
             line = raw.removeprefix(b"\xef\xbb\xbf") if number == 0 else raw
@@ -283,7 +284,9 @@ def _indexed_names(index: Path, folder: Path) -> Iterator[bytes]:
                 line = line.partition(b"/")[2]
             if not _is_image(line.rpartition(b"/")[2]):
                 continue
-            if known is None or not line.startswith(known):
+            # Relative to the folder so far, but this line names the folder itself: it may be relative to the parent.
+            doubtful = known == b"" and line.startswith(name)
+            if known is None or doubtful or not line.startswith(known):
                 known = _prefix_to_drop(line, folder, index)
             yield line[len(known) :]
 
