@@ -85,7 +85,8 @@ def line_chart(
     if mark_x is not None and low_x <= mark_x[0] <= high_x:
         parts.append(_mark(place_x(mark_x[0]), mark_x[1]))
     for number, (one, some) in enumerate(drawn):
-        parts.append(_line(one.label, some, [(place_x(x), place_y(y)) for x, y in some], COLOURS[number % len(COLOURS)]))
+        at = [(place_x(x), place_y(y)) for x, y in some]
+        parts.append(_line(one.label, some, at, COLOURS[number % len(COLOURS)]))
     parts.append(_legend([one.label for one in series]))
     return "".join([*parts, "</svg>"])
 
@@ -140,7 +141,7 @@ def _legend(labels: Sequence[str]) -> str:
     parts, x = [], float(WIDTH - RIGHT)
     for number in reversed(range(len(labels))):
         colour = COLOURS[number % len(COLOURS)]
-        start = x - 7.0 * len(labels[number])
+        start = x - 8.0 * len(labels[number])
         parts.append(
             f'<text class="legend" x="{x:.1f}" y="14" text-anchor="end">{escape(labels[number])}</text>'
             f'<line class="line" x1="{start - 20:.1f}" x2="{start - 6:.1f}" y1="10" y2="10" style="stroke:{colour}"/>'

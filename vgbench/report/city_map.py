@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 import numpy as np
@@ -20,7 +21,9 @@ DATABASE_CELL, QUERY_CELL = 5.0, 3.0
 def city_map(
     database_utm: NDArray[np.float64], queries_utm: NDArray[np.float64], hit: NDArray[np.bool_], *, title: str
 ) -> str:
-    """Return one `<svg>`, north up: database as grey dots, hits as green discs, misses as red crosses on top.
+    """Return one `<svg>`, north up: database as grey dots, hits as green discs, misses as red crosses.
+
+    Queries too close to tell apart on the drawing are one mark; where some are hits, a pie of their shares.
 
     Args:
         database_utm: float64 [N,2], east and north in metres.
@@ -39,24 +42,38 @@ def city_map(
     height = float(np.clip(extent[1] * scale + 2 * MARGIN, MIN_HEIGHT, MAX_HEIGHT))
     shift = (np.array([WIDTH, height]) - extent * scale) / 2
 
-    def place(utm: NDArray[np.float64], cell: float) -> NDArray[np.float64]:
-        at = (utm[np.isfinite(utm).all(1)] - low) * scale + shift
+    def place(utm: NDArray[np.float64]) -> NDArray[np.float64]:
+        at: NDArray[np.float64] = (utm - low) * scale + shift
         at[:, 1] = height - at[:, 1]
-        cells = np.floor(at / cell).astype(np.int64)
-        _, first = np.unique(cells, axis=0, return_index=True)
-        return at[np.sort(first)]
+        return at
 
-    misses, hits = place(queries_utm[~hit], QUERY_CELL), place(queries_utm[hit], QUERY_CELL)
+    known = np.isfinite(queries_utm).all(1)
+    spots, share = _spots(place(queries_utm[known]), hit[known], QUERY_CELL)
+    grey, _ = _spots(place(database_utm[np.isfinite(database_utm).all(1)]), None, DATABASE_CELL)
+    both = (share > 0) & (share < 1)
     return "".join(
         [
             f'<svg class="map" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">',
-            f'<path class="map-database" d="{_dots(place(database_utm, DATABASE_CELL))}"/>',
-            f'<path class="map-hit" d="{_dots(hits)}"/>',
-            f'<path class="map-miss" d="{_crosses(misses)}"/>',
+            f'<path class="map-database" d="{_dots(grey)}"/>',
+            f'<path class="map-hit" d="{_dots(spots[share == 1])}"/>',
+            f'<path class="map-miss" d="{_crosses(spots[share == 0])}"/>',
+            f'<path class="map-both" d="{_dots(spots[both])}"/>',
+            f'<path class="map-share" d="{_sectors(spots[both], share[both])}"/>',
             _scale_bar(scale, height),
             "</svg>",
         ]
     )
+
+
+def _spots(
+    at: NDArray[np.float64], hit: NDArray[np.bool_] | None, cell: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Merge what falls into one cell: the first position in each, float64 [M,2], and its share of hits, float64 [M]."""
+    cells = np.floor(at / cell).astype(np.int64)
+    # Rows of cells are packed in one number each: a city has far fewer than 2**20 columns of cells.
+    _, first, which = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True, return_inverse=True)
+    share = np.ones(len(first)) if hit is None else np.bincount(which, hit, len(first)) / np.bincount(which)
+    return at[first], share
 
 
 def _dots(at: NDArray[np.float64]) -> str:
@@ -67,6 +84,16 @@ def _dots(at: NDArray[np.float64]) -> str:
 def _crosses(at: NDArray[np.float64], arm: float = 3.2) -> str:
     stroke = f"l{2 * arm:g} {2 * arm:g}m0 {-2 * arm:g}l{-2 * arm:g} {2 * arm:g}"
     return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in at)
+
+
+def _sectors(at: NDArray[np.float64], share: NDArray[np.float64], radius: float = 4.5) -> str:
+    """Draw slices of pie, clockwise from the top, over `share` of a full turn."""
+    parts = []
+    for (x, y), turn in zip(at.tolist(), share.tolist(), strict=True):
+        dx, dy = radius * math.sin(2 * math.pi * turn), -radius * math.cos(2 * math.pi * turn)
+        arc = f"A{radius:g} {radius:g} 0 {int(turn > 0.5)} 1 {x + dx:.1f} {y + dy:.1f}"
+        parts.append(f"M{x:.1f} {y:.1f}v{-radius:g}{arc}Z")
+    return "".join(parts)
 
 
 def _scale_bar(scale: float, height: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,18 +52,32 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 def history_of(records: Iterable[Mapping[str, Any]]) -> History:
     """Gather records into curves.
 
-    A record names its `epoch` and has a `loss` (a number; several of one epoch are averaged), or `recalls`
-    (N -> percent), or both. A later record of the same epoch's recalls replaces the earlier one, as after a resume.
+    A record of a round names its `epoch`, `round` and `loss`; one of an epoch its `epoch`, `loss` and `recalls`
+    (N -> percent). An epoch's own loss is taken before the mean of its rounds'. Of two records of the same thing the
+    later counts, as after a resume; losses and recalls that are no finite number are left out.
     """
-    losses: dict[int, dict[Any, float]] = {}
+    rounds: dict[int, dict[int, float]] = {}
+    loss: dict[int, float] = {}
     recalls: dict[int, dict[int, float]] = {}
     for record in records:
         if "epoch" not in record:
             continue
         epoch = int(record["epoch"])
-        if record.get("loss") is not None:
-            losses.setdefault(epoch, {})[record.get("round")] = float(record["loss"])
+        if _is_finite(record.get("loss")):
+            if "round" in record:
+                rounds.setdefault(epoch, {})[int(record["round"])] = float(record["loss"])
+            else:
+                loss[epoch] = float(record["loss"])
         for value, percent in (record.get("recalls") or {}).items():
-            recalls.setdefault(int(value), {})[epoch] = float(percent)
-    loss = {epoch: sum(rounds.values()) / len(rounds) for epoch, rounds in sorted(losses.items())}
-    return History(loss, dict(sorted(recalls.items())))
+            if _is_finite(percent):
+                recalls.setdefault(int(value), {})[epoch] = float(percent)
+    loss = {epoch: sum(some.values()) / len(some) for epoch, some in rounds.items()} | loss
+    return History(_sorted(loss), {value: _sorted(curve) for value, curve in sorted(recalls.items())})
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _sorted(curve: dict[int, float]) -> dict[int, float]:
+    return dict(sorted(curve.items()))

@@ -36,13 +36,13 @@ class Outcome:
     @property
     def hit(self) -> NDArray[np.bool_]:
         """bool [Q]: the best prediction is right (what R@1 counts)."""
-        return self.first_hit == 1
+        return np.asarray(self.first_hit == 1)
 
     def recall_curve(self) -> NDArray[np.float64]:
         """float64 [K]: R@1 .. R@K in percent; a query without positives counts as missed."""
         queries, depth = self.correct.shape
         found = np.bincount(self.first_hit[self.first_hit <= depth], minlength=depth + 1)[1:]
-        return 100.0 * np.cumsum(found) / max(queries, 1)
+        return np.asarray(100.0 * np.cumsum(found) / max(queries, 1))
 
     def worst_first(self) -> NDArray[np.int64]:
         """int64 [Q]: query rows, worst failure first.

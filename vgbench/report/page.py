@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import vgbench
 from vgbench.errors import UserError
@@ -16,7 +17,7 @@ from vgbench.report.city_map import city_map
 from vgbench.report.gallery import TOP, choose_queries, gallery
 from vgbench.report.history import History, history_of
 from vgbench.report.markdown import Results, dataset_label, main_threshold
-from vgbench.report.outcome import Outcome, outcome_of
+from vgbench.report.outcome import Outcome, metres_text, outcome_of
 
 if TYPE_CHECKING:
     from vgbench.data import Neighbours, Split
@@ -51,12 +52,13 @@ def write_report(
         UserError: the file cannot be written.
         ValueError: predictions and neighbours are of different numbers of queries.
     """
-    page = _page(results, split, predictions, outcome_of(split, predictions, neighbours), history_of(history), max_queries)
+    outcome = outcome_of(split, predictions, neighbours)
+    page = _page(results, split, predictions, outcome, history_of(history), max_queries)
     partial = path.with_name(path.name + ".partial")
     try:
         # File names that are no valid text arrive as lone surrogates, which UTF-8 cannot hold.
         partial.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}). Expected a writable folder") from error
     return path
@@ -78,11 +80,10 @@ def _page(
         headline=_headline(results),
         threshold=threshold,
         recall_table=_recall_table(results),
+        how_far=_how_far(outcome),
         recall_chart=_recall_chart(results, outcome),
         training=_training(history),
-        map=city_map(
-            split.database.utm, split.queries.utm, outcome.hit, title=f"Map of {hits} hits and {total - hits} misses"
-        ),
+        map=city_map(split.database.utm, split.queries.utm, outcome.hit, title=f"Map of {total} queries, {hits} hits"),
         hits=f"{hits:,}",
         misses=f"{total - hits:,}",
         database=f"{len(split.database):,}",
@@ -120,12 +121,19 @@ def _recall_table(results: Results) -> str:
     head = "".join(f'<th scope="col">R@{escape(str(value))}</th>' for value in values)
     body = ""
     for threshold, recalls in results["recalls"].items():
-        cells = "".join(f"<td>{recalls[value]:.1f}</td>" if value in recalls else "<td>–</td>" for value in values)
+        cells = "".join(f"<td>{recalls[value]:.1f}</td>" if value in recalls else "<td></td>" for value in values)
         body += f'<tr><th scope="row">{float(threshold):g} m</th>{cells}</tr>'
     return (
-        '<table class="recalls"><thead><tr><th scope="col">within</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<table class="recalls"><thead><tr><th scope="col">within</th>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
+
+
+def _how_far(outcome: Outcome) -> str:
+    """Say where the best predictions lie, which no recall tells: near misses or another part of town."""
+    if not outcome.metres.size:
+        return ""
+    half, most = np.percentile(outcome.metres[:, 0], [50, 90])
+    return f"Half of the first predictions lie within {metres_text(half)} of the query, 90% within {metres_text(most)}."
 
 
 def _recall_chart(results: Results, outcome: Outcome) -> str:
@@ -150,9 +158,8 @@ def _training(history: History) -> str:
         loss = Series("loss", list(history.loss), list(history.loss.values()))
         charts.append(line_chart([loss], title="Training loss", x_label="epoch", y_label="mean loss", mark_x=mark))
     if history.recalls:
-        curves = [
-            Series(f"R@{value}", list(curve), list(curve.values())) for value, curve in list(history.recalls.items())[:4]
-        ]
+        shown = list(history.recalls.items())[:4]
+        curves = [Series(f"R@{value}", list(curve), list(curve.values())) for value, curve in shown]
         title = "Recall on the validation split"
         charts.append(line_chart(curves, title=title, x_label="epoch", y_label="val recall, %", mark_x=mark))
     figures = "".join(f'<div class="panel">{chart}</div>' for chart in charts)
@@ -178,7 +185,7 @@ def _details(results: Results) -> str:
 
 def _value_text(value: Any) -> str:
     if value is None:
-        return "–"
+        return "unset"
     if isinstance(value, float):
         return f"{value:.6g}"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -86,7 +86,9 @@ def prediction_panel(
     return _compose([(read_thumbnail(path, box), text, colour) for path, text, colour in tiles])
 
 
-def _compose(tiles: list[tuple[Image.Image, str, str]], border: int = 6, gap: int = 10, caption: int = 30) -> Image.Image:
+def _compose(
+    tiles: list[tuple[Image.Image, str, str]], border: int = 6, gap: int = 10, caption: int = 30
+) -> Image.Image:
     """Set photographs in a row, each in its border over its caption."""
     height = max(image.height for image, _, _ in tiles) + 2 * border
     width = sum(image.width + 2 * border + gap for image, _, _ in tiles) + gap
