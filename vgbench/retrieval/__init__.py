@@ -1,0 +1,25 @@
+"""Descriptors of images, exact search among them, and how often the search is right."""
+
+from vgbench.retrieval.evaluate import Evaluation, evaluate
+from vgbench.retrieval.extract import describe, describe_rows, extract
+from vgbench.retrieval.metrics import recall_table, recalls
+from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.search import search
+from vgbench.retrieval.store import Descriptors, DescriptorWriter, write_descriptors
+
+__all__ = [
+    "DescriptorWriter",
+    "Descriptors",
+    "EvalOptions",
+    "Evaluation",
+    "Predictions",
+    "describe",
+    "describe_rows",
+    "evaluate",
+    "extract",
+    "recall_table",
+    "recalls",
+    "search",
+    "write_descriptors",
+]

@@ -1,0 +1,184 @@
+"""Testing a network on one split: describe, search, count. Training's validation and eval.py both call this."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vgbench.data.positives import Neighbours, neighbours_within
+from vgbench.data.protocol import Split
+from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
+from vgbench.models.network import Network
+from vgbench.retrieval.extract import extract, weights_hash
+from vgbench.retrieval.metrics import recall_table
+from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.query_methods import QUERY_METHODS, QueryMethod
+from vgbench.retrieval.search import resolve_backend, search
+from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
+from vgbench.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What testing found.
+
+    Attributes:
+        predictions: the best max(recall_values) database rows a query.
+        recalls: threshold in metres -> N -> percent.
+        neighbours: threshold in metres -> each query's positives.
+        queries_without_positives: how many queries nothing can localise at the first threshold; they count as misses.
+        seconds: stage -> wall-clock seconds ("extract_database", "extract_queries", "search", "metrics").
+        images_per_s: images described a second; 0 when every descriptor was reused.
+        descriptors_dim: D.
+        fingerprint: of the database's and the queries' descriptors, for `Predictions.save`.
+    """
+
+    predictions: Predictions
+    recalls: dict[float, dict[int, float]]
+    neighbours: dict[float, Neighbours]
+    queries_without_positives: int
+    seconds: dict[str, float]
+    images_per_s: float
+    descriptors_dim: int
+    fingerprint: str
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def evaluate(
+    network: Network,
+    split: Split,
+    options: EvalOptions,
+    *,
+    size: tuple[int, int],
+    num_workers: int,
+    runtime: Runtime,
+    folder: Path,
+    thresholds: Sequence[float] = (25.0,),
+) -> Evaluation:
+    """Describe a split's database and queries, find each query's nearest images and count recalls.
+
+    Args:
+        size: height and width in pixels.
+        folder: where descriptor files go, and where matching ones of an earlier run are reused from.
+        thresholds: metres, used where `options.threshold` is unset.
+
+    Raises:
+        UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written.
+    """
+    thresholds = tuple(float(t) for t in options.threshold or thresholds)
+    _check(split, options, thresholds)
+    method: QueryMethod = QUERY_METHODS.resolve(options.test_method)()
+    resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
+    clock = _Clock()
+    described = _Extraction(network, options, num_workers, runtime, folder, split)
+    with clock.stage("extract_database"):
+        database = described.run(split.database, "database", size)
+    with database:
+        with clock.stage("extract_queries"):
+            queries = described.run(split.queries, split.queries.root.name, method.decode_size(size))
+        with queries, clock.stage("search"):
+            predictions = method.merge(_search(database, queries, options, runtime))
+            fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
+    with clock.stage("metrics"):
+        neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
+        recalls = recall_table(predictions.indices, neighbours, options.recall_values)
+    lonely = len(neighbours[thresholds[0]].without())
+    if lonely:
+        log.warning(
+            "%s: %d of %d queries have no positive within %g m; they count as misses",
+            split.queries.root, lonely, len(split.queries), thresholds[0],
+        )  # fmt: skip
+    spent = clock.seconds["extract_database"] + clock.seconds["extract_queries"]
+    return Evaluation(
+        predictions=predictions,
+        recalls=recalls,
+        neighbours=neighbours,
+        queries_without_positives=lonely,
+        seconds=clock.seconds,
+        images_per_s=described.images / spent,
+        descriptors_dim=database.shape[1],
+        fingerprint=fingerprint,
+    )
+
+
+class _Extraction:
+    """Extraction of a split's two tables with one network, counting the images that were really described."""
+
+    def __init__(
+        self,
+        network: Network,
+        options: EvalOptions,
+        num_workers: int,
+        runtime: Runtime,
+        folder: Path,
+        split: Split,
+    ) -> None:
+        self.images = 0
+        self._network, self._options, self._num_workers, self._runtime = network, options, num_workers, runtime
+        self._folder, self._split = folder, split
+        self._weights = weights_hash(network)
+
+    def run(self, table: ImageTable, part: str, size: tuple[int, int] | None) -> Descriptors:
+        name = f"{self._split.root.name}_{self._split.name}_{part}"
+        with tqdm(total=len(table), desc=name, unit="img", disable=None, leave=False) as bar:
+
+            def count(images: int) -> None:
+                self.images += images
+                bar.update(images)
+
+            return extract(
+                self._network,
+                table,
+                self._folder / f"{name}.h5",
+                size=size,
+                batch_size=self._options.infer_batch_size,
+                num_workers=self._num_workers,
+                runtime=self._runtime,
+                dtype=self._options.descriptors_dtype,
+                progress=count,
+                skipped=bar.update,
+                weights=self._weights,
+            )
+
+
+def _search(database: Descriptors, queries: Descriptors, options: EvalOptions, runtime: Runtime) -> Predictions:
+    return search(
+        database,
+        queries,
+        max(options.recall_values),
+        options.search_backend,
+        runtime,
+        BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES,
+    )
+
+
+def _check(split: Split, options: EvalOptions, thresholds: Sequence[float]) -> None:
+    for table, what in ((split.queries, "queries"), (split.database, "database images")):
+        if len(table) == 0:
+            raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
+    if not options.recall_values or min(options.recall_values) < 1:
+        raise UserError(f"--recall_values {options.recall_values}: expected numbers of predictions, at least 1 each")
+    if min(thresholds) < 0:
+        raise UserError(f"--threshold {min(thresholds)}: a distance cannot be negative. Expected metres")
+    if options.infer_batch_size < 1:
+        raise UserError(f"--infer_batch_size {options.infer_batch_size}: expected at least 1 image")

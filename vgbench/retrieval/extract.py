@@ -1,0 +1,207 @@
+"""Images -> descriptors: the one place where images meet the network outside training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vgbench.data.decode import ANTIALIAS
+from vgbench.data.loader import image_loader
+from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
+from vgbench.models.inference import for_inference
+from vgbench.models.network import Network
+from vgbench.retrieval.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint
+from vgbench.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int], object]
+_HASH_BYTES = 64 * 2**20
+
+
+def describe(
+    network: Network,
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+    runtime: Runtime,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (rows int64 [B] on the CPU, descriptors float32 [B,D] on the device), in the order of `rows`.
+
+    The network itself is left as it is: its inference form runs, in eval mode, without gradients, in the runtime's
+    precision. One batch more than was asked for is never computed.
+
+    Args:
+        rows: int64 [M] into the table.
+        size: height and width in pixels, or None for the images' own.
+        progress: called with the number of images of each batch (a tqdm's `update` fits).
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    if len(rows) == 0:
+        return
+    infer = for_inference(network, runtime)
+    for images, batch_rows in image_loader(table, rows, size=size, batch_size=batch_size, num_workers=num_workers):
+        yield batch_rows, infer(runtime.to_device(images)).float()
+        if progress is not None:
+            progress(len(batch_rows))
+
+
+def describe_rows(
+    network: Network,
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+    runtime: Runtime,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Describe some rows into one float32 tensor [len(rows), D] on the device; arguments as `describe`."""
+    dim = descriptors_dim(network)
+    out = torch.empty((len(rows), dim), dtype=torch.float32, device=runtime.device)
+    done = 0
+    batches = describe(
+        network,
+        table,
+        rows,
+        size=size,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        runtime=runtime,
+        progress=progress,
+    )
+    for batch_rows, descriptors in batches:
+        out[done : done + len(batch_rows)] = descriptors
+        done += len(batch_rows)
+    return out
+
+
+def extract(
+    network: Network,
+    table: ImageTable,
+    path: Path,
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+    runtime: Runtime,
+    dtype: str = "float32",
+    progress: Progress | None = None,
+    skipped: Progress | None = None,
+    weights: str | None = None,
+) -> Descriptors:
+    """Describe every image of a table into the file at `path`, or reuse what is there.
+
+    A finished file whose fingerprint matches is opened as it is; a partial one is continued. Anything that could change
+    a descriptor (weights, images, size, preprocessing, precision) changes the fingerprint.
+
+    Args:
+        dtype: "float32" or "float16", as stored.
+        progress: called with the number of images of each batch that was described.
+        skipped: called once with the number of images that an earlier run had described.
+        weights: `weights_hash(network)` where the caller has it already.
+
+    Raises:
+        UserError: an empty table, an image that cannot be read, a descriptor that is not finite, or a file that cannot
+            be written.
+    """
+    if len(table) == 0:
+        raise UserError(f"{table.root}: no images to describe. Expected at least one (.jpg, .jpeg, .png)")
+    fingerprint = extraction_fingerprint(network, table, size=size, runtime=runtime, dtype=dtype, weights=weights)
+    if stored_fingerprint(path) == fingerprint:
+        log.info("%s: same weights, images and preprocessing; reused", path)
+        if skipped is not None:
+            skipped(len(table))
+        return Descriptors(path)
+    dim = descriptors_dim(network)
+    with DescriptorWriter(path, len(table), dim, dtype, fingerprint, resume_multiple=batch_size) as writer:
+        if writer.rows_done:
+            log.info("%s: continuing at image %d of %d", path, writer.rows_done, len(table))
+            if skipped is not None:
+                skipped(writer.rows_done)
+        batches = describe(
+            network,
+            table,
+            np.arange(writer.rows_done, len(table), dtype=np.int64),
+            size=size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            runtime=runtime,
+            progress=progress,
+        )
+        _write_all(writer, batches, table, dim)
+    return Descriptors(path)
+
+
+def _write_all(writer: DescriptorWriter, batches: Iterator[tuple[Tensor, Tensor]], table: ImageTable, dim: int) -> None:
+    """Write each batch while the device works on the next one."""
+    pending: Tensor | None = None
+    for _, descriptors in batches:
+        if descriptors.shape[1] != dim:
+            raise UserError(
+                f"{table.root}: the network gives {descriptors.shape[1]} dimensions but declares {dim}. Expected its "
+                "descriptors_dim to be true; mend the network"
+            )
+        if pending is not None:
+            writer.write(pending.cpu())
+        pending = descriptors
+    if pending is not None:
+        writer.write(pending.cpu())
+
+
+def descriptors_dim(network: Network) -> int:
+    """Return the dimensions of a network's descriptors."""
+    return int(network.descriptors_dim)
+
+
+def weights_hash(network: Network) -> str:
+    """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration."""
+    digest = hashlib.sha256(json.dumps(network.config, sort_keys=True, default=str).encode())
+    named = [*network.named_parameters(), *network.named_buffers()]
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+        for start in range(0, len(flat), _HASH_BYTES):
+            digest.update(flat[start : start + _HASH_BYTES].data)
+    return digest.hexdigest()
+
+
+def extraction_fingerprint(
+    network: Network,
+    table: ImageTable,
+    *,
+    size: tuple[int, int] | None,
+    runtime: Runtime,
+    dtype: str,
+    weights: str | None = None,
+) -> str:
+    """Return the sha256 (hex) of everything that determines the descriptors of a table."""
+    if dtype not in DTYPES:
+        raise UserError(f"--descriptors_dtype {dtype}: not known. Expected one of {', '.join(DTYPES)}")
+    facts = {
+        "layout": 1,
+        "weights": weights or weights_hash(network),
+        "images": table.fingerprint(),
+        "count": len(table),
+        "size": size,
+        "antialias": ANTIALIAS,
+        "precision": str(runtime.amp_dtype),
+        "dtype": dtype,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,30 @@
+"""What a user can set about testing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vgbench.options import option
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Options of extraction, search and metrics."""
+
+    infer_batch_size: int = option(16, "images in one inference batch")
+    recall_values: tuple[int, ...] = option((1, 5, 10, 20), "the N of recall@N, in predictions")
+    threshold: tuple[float, ...] | None = option(
+        None,
+        "distances in metres within which a prediction is right, several for several tables; "
+        "unset, --val_positive_dist_threshold",
+    )
+    search_backend: str = option(
+        "torch", "what finds the nearest descriptors; both are exact", choices=("torch", "faiss")
+    )
+    descriptors_dtype: str = option(
+        "float32", "how descriptors are stored on disk; float16 halves the file", choices=("float32", "float16")
+    )
+    efficient_ram_testing: bool = option(
+        False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
+    )
+    test_method: str = option("hard_resize", "how a query becomes the images that are described: hard_resize")

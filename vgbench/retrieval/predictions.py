@@ -1,0 +1,62 @@
+"""What search and every re-ranker hand on: the best database rows of each query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vgbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The K best database rows of each query, best first.
+
+    Attributes:
+        indices: int64 [Q,K] rows of the database table.
+        distances: float32 [Q,K] Euclidean distances between descriptors.
+    """
+
+    indices: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+    def save(self, path: Path, fingerprint: str = "") -> None:
+        """Write to an HDF5 file (datasets `indices`, `distances`; attribute `fingerprint`), whole or not at all."""
+        temporary = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(temporary, "w") as file:
+                file["indices"] = self.indices
+                file["distances"] = self.distances
+                file.attrs["fingerprint"] = fingerprint
+            temporary.replace(path)
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error}). Expected a writable folder; free some space"
+            ) from error
+
+    @staticmethod
+    def load(path: Path) -> Predictions:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: there is no such file or it holds no predictions.
+        """
+        remedy = "run eval.py to write it again"
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such predictions file. Expected one written by eval.py or train.py; {remedy}")
+        try:
+            with h5py.File(path, "r") as file:
+                indices, distances = np.asarray(file["indices"]), np.asarray(file["distances"])
+        except (OSError, KeyError) as error:
+            raise UserError(f"{path}: cannot be read as predictions ({error}). Expected HDF5; {remedy}") from error
+        if indices.ndim != 2 or indices.shape != distances.shape:
+            raise UserError(f"{path}: indices {indices.shape} and distances {distances.shape} differ; {remedy}")
+        return Predictions(indices.astype(np.int64, copy=False), distances.astype(np.float32, copy=False))
+
+    def __len__(self) -> int:
+        return len(self.indices)

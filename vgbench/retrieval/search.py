@@ -1,0 +1,145 @@
+"""Exact nearest-neighbour search that streams the database from its file.
+
+Memory is two blocks of the file, one float32 tile, its scores and one block of queries, whatever the database's size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vgbench.errors import UserError
+from vgbench.registry import Registry
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.search_torch import GROUP
+from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.topk import QueryBlock, RunningTopK, Tile
+from vgbench.runtime import Runtime
+
+PairFinder = Callable[[QueryBlock, Tile, Tensor, int], Iterator[tuple[Tensor, Tensor]]]
+
+SEARCH_BACKENDS = Registry(
+    "search backend",
+    {
+        "torch": "vgbench.retrieval.search_torch:find_pairs",
+        "faiss": "vgbench.retrieval.search_faiss:find_pairs",
+    },
+)
+
+
+def search(
+    database: Descriptors,
+    queries: Descriptors,
+    k: int,
+    backend: str = "torch",
+    runtime: Runtime | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Predictions:
+    """Find each query's min(k, N) nearest database descriptors by Euclidean distance, ties by lower index.
+
+    Distances are those of the stored descriptors computed in float64, whatever the backend and the device.
+
+    Args:
+        database: [N,D], streamed from its file once a block of queries.
+        queries: [Q,D].
+        k: predictions a query.
+        backend: a name in SEARCH_BACKENDS.
+        runtime: whose device multiplies; the CPU if None.
+        block_bytes: the size of one read, and about that of everything else that is held at a time.
+
+    Raises:
+        UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
+            cannot be imported.
+    """
+    find_pairs: PairFinder = resolve_backend(backend)
+    device = runtime.device if runtime else torch.device("cpu")
+    _check(database, queries, k)
+    k = min(k, len(database))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    distances = np.empty((len(queries), k), dtype=np.float32)
+    query_rows = max(1, block_bytes // (4 * (queries.shape[1] + 1)))
+    with torch.inference_mode(), _full_float32():
+        for first in range(0, len(queries), query_rows):
+            block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
+            _require_finite(block.norms, queries, first)
+            best = _search_block(database, block, k, find_pairs, block_bytes)
+            indices[first : first + len(block)] = best.indices.cpu().numpy()
+            distances[first : first + len(block)] = best.squared.sqrt().float().cpu().numpy()
+    return Predictions(indices, distances)
+
+
+def resolve_backend(backend: str) -> PairFinder:
+    """Return the backend's pair finder; raises UserError where its library is absent."""
+    finder: PairFinder = SEARCH_BACKENDS.resolve(backend)
+    return finder
+
+
+def _search_block(
+    database: Descriptors, queries: QueryBlock, k: int, find_pairs: PairFinder, block_bytes: int
+) -> RunningTopK:
+    """Stream the whole database past one block of queries."""
+    device = queries.vectors.device
+    best = RunningTopK(queries, k)
+    block_rows = max(1, block_bytes // database.row_bytes)
+    # Scores and tile stay within half a block each: in a CPU's last-level cache, or a moderate part of a GPU's memory.
+    tile_rows = max(1, block_bytes // 2 // (4 * max(len(queries), database.shape[1] + 1)))
+    tile_rows = min(-(-tile_rows // GROUP) * GROUP, block_rows)
+    buffer = torch.empty((tile_rows, database.shape[1] + 1), dtype=torch.float32, device=device)
+    for block_start, block in database.blocks(block_rows, pin_memory=device.type == "cuda"):
+        stored = block.to(device, non_blocking=True)
+        for start in range(0, len(stored), tile_rows):
+            first_row = block_start + start
+            tile = _fill_tile(buffer, stored[start : start + tile_rows], database, first_row)
+            for query_rows, rows in find_pairs(queries, tile, best.squared[:, -1], k):
+                best.offer(query_rows, tile, rows, first_row)
+    return best
+
+
+def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row: int) -> Tile:
+    tile = buffer[: len(stored)]
+    vectors = tile[:, :-1]
+    vectors.copy_(stored)
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    torch.mul(norms.square(), -0.5, out=tile[:, -1])
+    radius = _require_finite(norms, database, first_row)
+    return Tile(tile, len(stored), radius)
+
+
+def _require_finite(norms: Tensor, descriptors: Descriptors, first_row: int) -> float:
+    """Return the largest norm; NaN, infinity and squares beyond float32 are refused by the row."""
+    radius = float(norms.max())
+    if not radius < 1e18:
+        row = first_row + int((~(norms < 1e18)).nonzero()[0, 0])
+        raise UserError(
+            f"{descriptors.path}: descriptor {row} is not finite or too large. Expected finite numbers; delete the "
+            "file and run again, with --amp off or other weights if it comes back"
+        )
+    return radius
+
+
+def _check(database: Descriptors, queries: Descriptors, k: int) -> None:
+    if k < 1:
+        raise UserError(f"--recall_values: {k} predictions were asked for. Expected at least 1")
+    for descriptors, what in ((queries, "queries"), (database, "database images")):
+        if len(descriptors) == 0:
+            raise UserError(f"{descriptors.path}: no {what}. Expected at least one descriptor to search with")
+    if database.shape[1] != queries.shape[1]:
+        raise UserError(
+            f"{queries.path}: descriptors have {queries.shape[1]} dimensions but those of {database.path} have "
+            f"{database.shape[1]}. Expected both from one network; delete both files and run again"
+        )
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Forbid TF32 and bf16 inside float32 products: the error bound is that of true float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,271 @@
+"""Descriptors on disk: one HDF5 file, read in blocks, written so that an interruption loses at most one batch.
+
+The file holds one contiguous dataset, so a block of rows is one sequential read of exactly its own bytes. While it is
+being written it is called `<name>.partial`, beside `<name>.progress`, which says how many rows are safely in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from vgbench.errors import UserError
+
+DATASET = "descriptors"
+BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+_REMEDY = "delete the file and run again to describe the images anew"
+
+
+class Descriptors:
+    """Descriptors [N,D] (float16 or float32) in an HDF5 file, open for reading.
+
+    Raises:
+        UserError: there is no such file, or it is not a descriptor file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{path}: no such descriptor file. Expected one written by train.py or eval.py")
+        try:
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read as HDF5 ({error}). Expected descriptors; {_REMEDY}") from error
+        try:
+            self._data = _checked_dataset(self._file, self.path)
+        except UserError:
+            self._file.close()
+            raise
+        self.shape: tuple[int, int] = self._data.shape
+        self.dtype: torch.dtype = DTYPES[self._data.dtype.name]
+        self.fingerprint = str(self._file.attrs.get("fingerprint", ""))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one stored descriptor."""
+        return self.shape[1] * self.dtype.itemsize
+
+    def read_into(self, start: int, out: Tensor) -> None:
+        """Fill `out` [n,D] (a contiguous CPU tensor of the stored dtype) with rows start..start+n."""
+        try:
+            self._data.read_direct(out.numpy(), np.s_[start : start + len(out)])
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: rows {start} to {start + len(out)} cannot be read ({error}). "
+                f"Expected {self.shape[0]} descriptors; {_REMEDY}"
+            ) from error
+
+    def read(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return rows start..stop as a new CPU tensor [n,D] of the stored dtype."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        out = torch.empty((max(stop - start, 0), self.shape[1]), dtype=self.dtype)
+        if len(out):
+            self.read_into(start, out)
+        return out
+
+    def blocks(
+        self, rows: int, start: int = 0, stop: int | None = None, pin_memory: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (first row, [<=rows, D] CPU tensor) in order, reading the next block while this one is used.
+
+        Two buffers are reused: a yielded tensor holds its rows only until the next one is asked for.
+        """
+        start, stop, _ = slice(start, stop).indices(len(self))
+        starts = range(start, stop, rows)
+        rows = min(rows, max(stop - start, 0))
+        buffers = [
+            torch.empty((rows, self.shape[1]), dtype=self.dtype, pin_memory=pin_memory)
+            for _ in range(min(2, len(starts)))
+        ]
+
+        def fetch(number: int) -> Tensor:
+            first = starts[number]
+            block = buffers[number % 2][: min(rows, stop - first)]
+            self.read_into(first, block)
+            return block
+
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+            coming = reader.submit(fetch, 0) if starts else None
+            for number, first in enumerate(starts):
+                assert coming is not None
+                block = coming.result()
+                # The other buffer is free: its reader came back to ask for this block.
+                coming = reader.submit(fetch, number + 1) if number + 1 < len(starts) else None
+                yield first, block
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Descriptors:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _checked_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+    data = file.get(DATASET)
+    if not isinstance(data, h5py.Dataset):
+        raise UserError(f"{path}: holds no dataset {DATASET!r}. Expected a descriptor file; {_REMEDY}")
+    if data.ndim != 2 or data.dtype.name not in DTYPES:
+        raise UserError(
+            f"{path}: descriptors are {data.dtype} {list(data.shape)}. Expected float16 or float32 [N,D]; {_REMEDY}"
+        )
+    offset = data.id.get_offset()
+    if offset is not None and offset + data.nbytes > path.stat().st_size:
+        raise UserError(f"{path}: is cut short. Expected {data.nbytes} bytes of descriptors; {_REMEDY}")
+    return data
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint of the whole and readable descriptor file at `path`, or None if there is none."""
+    try:
+        with Descriptors(path) as descriptors:
+            return descriptors.fingerprint
+    except UserError:
+        return None
+
+
+class DescriptorWriter:
+    """Writes descriptors in order; continues an interrupted file whose fingerprint, shape and dtype are the same.
+
+    Use as a context manager: leaving it normally with all rows written gives the file its name; leaving it by an
+    exception keeps the partial file for the next attempt.
+
+    Args:
+        path: the finished file.
+        rows, dim: the shape.
+        dtype: "float32" or "float16".
+        fingerprint: what the descriptors were made from.
+        resume_multiple: continue at a multiple of this many rows. With the batch size, every batch holds the same
+            images as in an uninterrupted run, so the finished bytes are the same.
+
+    Raises:
+        UserError: the file cannot be written (permissions, space, another process writing it).
+    """
+
+    def __init__(self, path: Path, rows: int, dim: int, dtype: str, fingerprint: str, resume_multiple: int = 1) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.progress = self.path.with_name(self.path.name + ".progress")
+        self._shape, self._dtype = (rows, dim), dtype
+        self._identity = {"rows": rows, "dim": dim, "dtype": dtype, "fingerprint": fingerprint}
+        done = self._rows_done()
+        self.rows_done = done if done == rows else done - done % resume_multiple
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.rows_done:
+                self._file = h5py.File(self.partial, "r+")
+            else:
+                self.progress.unlink(missing_ok=True)
+                self._file = _create(self.partial, (rows, dim), dtype, fingerprint)
+            self._data = self._file[DATASET]
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _rows_done(self) -> int:
+        try:
+            noted = json.loads(self.progress.read_text())
+            done = int(noted.pop("done"))
+            if noted != self._identity:
+                return 0
+            with h5py.File(self.partial, "r") as file:
+                data = _checked_dataset(file, self.partial)
+                same = data.shape == self._shape and data.dtype.name == self._dtype
+                return min(done, data.shape[0]) if same else 0
+        except (OSError, ValueError, KeyError, AttributeError, UserError):
+            return 0  # nothing usable: start from the first row
+
+    def write(self, descriptors: Tensor) -> None:
+        """Append CPU descriptors [B,D] after the rows already written.
+
+        Raises:
+            UserError: a value is not finite in the stored dtype, or the disk is full.
+        """
+        start, stop = self.rows_done, self.rows_done + len(descriptors)
+        block = descriptors.to(DTYPES[self._dtype]).numpy()
+        if not np.isfinite(block).all():
+            row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            raise UserError(
+                f"{self.path.name}: the descriptor of row {row} is not finite in {self._dtype}. Expected "
+                "finite numbers; try --amp off, or other weights"
+            )
+        try:
+            self._data.write_direct(np.ascontiguousarray(block), dest_sel=np.s_[start:stop])
+            self._file.flush()
+            self.rows_done = stop
+            self._note_progress()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _note_progress(self) -> None:
+        # Renamed into place, so that a kill in the middle leaves the previous note.
+        temporary = self.progress.with_name(self.progress.name + ".new")
+        temporary.write_text(json.dumps({**self._identity, "done": self.rows_done}))
+        temporary.replace(self.progress)
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        need = self._shape[0] * self._shape[1] * DTYPES[self._dtype].itemsize
+        return UserError(
+            f"{self.partial}: cannot be written ({error}). Expected a writable folder with {need / 1e9:.2f} GB free "
+            "that no other run writes to; free some space, or choose another --save_dir"
+        )
+
+    def __enter__(self) -> DescriptorWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is not None:
+            return
+        if self.rows_done != self._shape[0]:
+            raise RuntimeError(f"{self.path}: {self.rows_done} of {self._shape[0]} descriptors were written")
+        _sync(self.partial)
+        self.partial.replace(self.path)
+        self.progress.unlink(missing_ok=True)
+
+
+def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> h5py.File:
+    file = h5py.File(path, "w")
+    space = h5py.h5s.create_simple(shape)
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    # All metadata is on disk before the first row, so a kill while rows are written cannot spoil the file.
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
+    file.attrs["fingerprint"] = fingerprint
+    file.flush()
+    return file
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_descriptors(path: Path, descriptors: Tensor, fingerprint: str) -> Descriptors:
+    """Write a whole tensor [N,D] (float16 or float32, on the CPU) as a descriptor file and open it."""
+    dtype = str(descriptors.dtype).removeprefix("torch.")
+    rows, dim = descriptors.shape
+    with DescriptorWriter(path, rows, dim, dtype, fingerprint) as writer:
+        if writer.rows_done < len(descriptors):
+            writer.write(descriptors[writer.rows_done :])
+    return Descriptors(path)
