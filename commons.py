@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -15,13 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
-from tqdm.contrib.logging import _TqdmLoggingHandler
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 import vgbench
+from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_split
+from vgbench.data.verify import check_images
 from vgbench.errors import UserError
+from vgbench.models import Network, initialise_netvlad
+from vgbench.models.aggregation.netvlad_init import IMAGES as CLUSTERING_IMAGES
+from vgbench.models.aggregation.netvlad_init import netvlad_of
 from vgbench.options import option
+from vgbench.randomness import numpy_stream, seed_everything
+from vgbench.report.history import read_history
+from vgbench.report.markdown import recall_table
+from vgbench.report.page import write_report
+from vgbench.retrieval import EvalOptions, Evaluation, evaluate
+from vgbench.runtime import Runtime
+from vgbench.training.checkpoint import METRICS
 
 LOG = logging.getLogger("vgbench")
 
@@ -51,9 +64,16 @@ def run_door(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+class _AboveProgressBars(logging.Handler):
+    """Prints records through tqdm, so that they do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
 def log_to_console() -> None:
     """Send INFO and above to the console, without breaking progress bars."""
-    console = _TqdmLoggingHandler()
+    console = _AboveProgressBars()
     console.setFormatter(logging.Formatter("%(message)s"))
     console.setLevel(logging.INFO)
     LOG.handlers = [console]
@@ -107,7 +127,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a small text file whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
@@ -125,16 +145,108 @@ def code_version() -> str:
     return f"{vgbench.__version__}+{commit}" if commit else vgbench.__version__
 
 
-def describe_machine(runtime: Any) -> str:
+def seed(value: int) -> None:
+    """Seed every global generator for the set-up; each round of training seeds again by its place in the run."""
+    seed_everything(value, "set-up")
+
+
+def describe_machine(runtime: Runtime) -> str:
     """One line on the hardware and software that produced the figures."""
     device = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.processor() or "CPU"
     precision = str(runtime.amp_dtype).removeprefix("torch.") if runtime.amp_dtype else "float32"
+    memory = "channels_last" if runtime.channels_last else "contiguous"
+    return f"{device}, {torch.get_num_threads()} threads, {precision}, {memory}, torch {torch.__version__}"
+
+
+def describe_network(network: Network, size: tuple[int, int]) -> str:
+    """One line on what a network is and costs: parameters, FLOPs of one image at `size`, descriptor dimensions."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))
+    network.train(was_training)
     return (
-        f"{device}, {torch.get_num_threads()} threads, {precision}, "
-        f"{'channels_last' if runtime.channels_last else 'contiguous'}, torch {torch.__version__}"
+        f"{network.config['backbone']} + {network.config['aggregation']}, {parameters / 1e6:.2f} M parameters "
+        f"({trained / 1e6:.2f} M trained), {counter.get_total_flops() / 1e9:.2f} GFLOPs an image of "
+        f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
     )
 
 
-def replace(settings: Any, group: str, **changes: Any) -> Any:
-    """Return settings with some options of one group changed."""
-    return dataclasses.replace(settings, **{group: dataclasses.replace(getattr(settings, group), **changes)})
+def read_checked_split(options: DataOptions, root: Path, name: str, queries_folder: str = "queries") -> Split:
+    """Read a split and check that all its images can be decoded, before anything costs time."""
+    split = read_split(root, name, queries_folder)
+    database, queries = (
+        check_images(table, options.on_bad_image, options.num_workers) for table in (split.database, split.queries)
+    )
+    return dataclasses.replace(split, database=database, queries=queries)
+
+
+def database_for_clusters(root: Path, test_split: Split) -> ImageTable:
+    """The images that NetVLAD's clusters are computed on: train's, and the test database's where there is no train."""
+    try:
+        return read_split(root, "train").database
+    except UserError:
+        LOG.warning("%s has no train split: NetVLAD's clusters come from the test database", root)
+        return test_split.database
+
+
+def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int) -> None:
+    """Put the clusters of a NetVLAD layer, where the network has one, on local features of images of `table`."""
+    if netvlad_of(network) is None:
+        return
+    LOG.info("NetVLAD: k-means over local features of %d images", min(CLUSTERING_IMAGES, len(table)))
+    rows = numpy_stream(seed, "clusters").permutation(len(table))[:CLUSTERING_IMAGES].astype(np.int64)
+    loader = image_loader(table, rows, size=options.resize, batch_size=16, num_workers=options.num_workers)
+    initialise_netvlad(network, (images for images, _ in loader), seed)
+
+
+def test(
+    network: Network,
+    split: Split,
+    settings: Any,
+    options: Mapping[str, Any],
+    runtime: Runtime,
+    folder: Path,
+    descriptors: Path | None = None,
+) -> None:
+    """The end of every run: test the network, print the recalls, write results, predictions and report."""
+    data, evaluation_options = settings.data, settings.evaluation
+    found = evaluate(
+        network, split, evaluation_options, size=data.resize, num_workers=data.num_workers, runtime=runtime,
+        folder=descriptors or folder / "descriptors", thresholds=(data.val_positive_dist_threshold,),
+    )  # fmt: skip
+    results = results_of(found, network, split, options, evaluation_options)
+    found.predictions.save(folder / "predictions.h5", found.fingerprint)
+    nearest = next(iter(found.neighbours.values()))
+    history = read_history(folder / METRICS)
+    report = write_report(folder / "report.html", results, split, found.predictions, nearest, history)
+    write_results(folder, results)
+    LOG.info("%s", recall_table(results))
+    LOG.info("report: %s", report)
+
+
+def results_of(
+    found: Evaluation, network: Network, split: Split, options: Mapping[str, Any], evaluation: EvalOptions
+) -> dict[str, Any]:
+    """What results.json holds."""
+    return {
+        "dataset": split.root.name,
+        "split": split.name,
+        "queries_folder": split.queries.root.name,
+        "network": network.config,
+        "descriptors_dim": found.descriptors_dim,
+        "recalls": {
+            f"{threshold:g}": {str(n): round(percent, 3) for n, percent in recalls.items()}
+            for threshold, recalls in found.recalls.items()
+        },
+        "queries": len(split.queries),
+        "database": len(split.database),
+        "queries_without_positives": found.queries_without_positives,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in found.seconds.items()},
+        "images_per_second": round(found.images_per_s, 1),
+        "options": dict(options),
+        "version": code_version(),
+    }

@@ -1,0 +1,93 @@
+"""Test a network on a dataset: descriptors, exact search, recall within 25 m, a report to look at.
+
+python3 eval.py --resume=logs/default/<run>/best_model.pth --dataset_name=tokyo247
+python3 eval.py --resume=... --dataset_name=svox --queries_folder=queries_night --threshold 5 10 25 100
+python3 eval.py --backbone=efficientnet_lite0 --aggregation=gem --dataset_name=pitts30k    # untrained
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import commons
+import parser
+from vgbench.data import dataset_root
+from vgbench.errors import UserError
+from vgbench.models import Network, NetworkOptions, load_state_dict, network_from_options, rebuild_network
+from vgbench.runtime import resolve_runtime
+from vgbench.training import load_checkpoint
+
+LOG = logging.getLogger("vgbench")
+
+# What an evaluation takes over from the run that made the checkpoint, unless it is told otherwise.
+TAKEN_OVER = ("dataset_name", "resize", "val_positive_dist_threshold")
+
+
+def main() -> None:
+    commons.log_to_console()
+    given = parser.read_command_line(parser.EvalSettings, __doc__ or "")
+    resume: Path | None = given.get("resume")
+    checkpoint = load_checkpoint(resume) if resume else {}
+    stored = checkpoint.get("options", {}) if "network_config" in checkpoint else {}
+    settings = parser.resolve(parser.EvalSettings, given, {name: stored[name] for name in TAKEN_OVER if name in stored})
+    runtime = resolve_runtime(settings.runtime)
+    split = commons.read_checked_split(
+        settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder
+    )
+    network = network_of(checkpoint, resume, settings.network, given)
+    runtime.place(network)
+
+    folder = commons.open_run_folder(settings.run)
+    options = parser.flat(settings) | {name: network.config.get(name) for name in network_option_names()}
+    commons.write_config(folder, options)
+    LOG.info("run folder: %s", folder)
+    LOG.info("machine: %s", commons.describe_machine(runtime))
+    LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
+    if resume is None:
+        LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
+        table = commons.database_for_clusters(dataset_root(settings.data), split)
+        commons.initialise_clusters(network, table, settings.data, settings.run.seed)
+    commons.test(network, split, settings, options, runtime, folder, descriptors=descriptors_folder(settings, folder))
+
+
+def network_option_names() -> list[str]:
+    return [field.name for field in dataclasses.fields(NetworkOptions)]
+
+
+def network_of(
+    checkpoint: Mapping[str, Any], resume: Path | None, options: NetworkOptions, given: Mapping[str, Any]
+) -> Network:
+    """The checkpoint's network with its weights; by the flags where a checkpoint of others does not say what it is."""
+    if resume is None:
+        return network_from_options(options)
+    if "network_config" in checkpoint:
+        config = checkpoint["network_config"]
+        for name in network_option_names():
+            if name in given and name in config and given[name] != config[name]:
+                raise UserError(
+                    f"{resume}: holds a network with --{name} {config[name]}, not {given[name]}. "
+                    f"Expected no network options beside --resume; leave --{name} out"
+                )
+        return rebuild_network(config, checkpoint)
+    network = network_from_options(dataclasses.replace(options, pretrain="none"))
+    try:
+        load_state_dict(network, checkpoint)
+    except UserError as error:
+        raise UserError(
+            f"{resume}: {error} (it does not say which network it is: give --backbone and --aggregation)"
+        ) from error
+    return network
+
+
+def descriptors_folder(settings: parser.EvalSettings, folder: Path) -> Path:
+    """A checkpoint's descriptors are kept beside it, so that the next evaluation of it finds them."""
+    resume = settings.run.resume
+    return (resume.parent if resume else folder) / "descriptors"
+
+
+if __name__ == "__main__":
+    commons.run_door(main)

@@ -1,0 +1,101 @@
+"""Train a network for visual geo-localization, then test its best checkpoint.
+
+python3 train.py --dataset_name=pitts30k
+python3 train.py --dataset_name=synthetic_city --backbone=efficientnet_lite0 --aggregation=gem --resize 240 320
+python3 train.py --resume=logs/default/<run>/last_model.pth        # go on after an interruption
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import commons
+import parser
+from vgbench.data import Split, dataset_root
+from vgbench.models import Network, load_state_dict, network_from_options
+from vgbench.retrieval import evaluate
+from vgbench.runtime import Runtime, resolve_runtime
+from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, load_checkpoint, train
+from vgbench.training.triplet_mode import TripletMode
+
+LOG = logging.getLogger("vgbench")
+
+
+def main() -> None:
+    commons.log_to_console()
+    given = parser.read_command_line(parser.TrainSettings, __doc__ or "")
+    stored = stored_options(given.get("resume"))
+    settings = parser.resolve(parser.TrainSettings, given, stored)
+    runtime = resolve_runtime(settings.runtime)
+    root, test_queries = dataset_root(settings.data), settings.data.queries_folder
+    train_split, val, test = (
+        commons.read_checked_split(settings.data, root, name, queries)
+        for name, queries in (("train", "queries"), ("val", "queries"), ("test", test_queries))
+    )
+    network = network_from_options(settings.network)
+    mode = build_mode(settings, train_split, runtime)
+    commons.seed(settings.run.seed)
+    runtime.place(network)
+
+    folder = commons.open_run_folder(settings.run)
+    commons.write_config(folder, parser.flat(settings))
+    LOG.info("run folder: %s", folder)
+    LOG.info("machine: %s", commons.describe_machine(runtime))
+    LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
+    if settings.run.resume is None:
+        commons.initialise_clusters(network, train_split.database, settings.data, settings.run.seed)
+    result = run_training(settings, network, mode, val, runtime, folder)
+
+    LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
+    load_state_dict(network, load_checkpoint(result.best))
+    commons.test(network, test, settings, parser.flat(settings), runtime, folder)
+
+
+def stored_options(resume: Path | None) -> dict[str, Any]:
+    """The interrupted run's options, so that `--resume` alone goes on with it; none for weights from elsewhere."""
+    if resume is None:
+        return {}
+    content = load_checkpoint(resume)
+    if not is_resumable(content):
+        return {}
+    return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir")}
+
+
+def build_mode(settings: parser.TrainSettings, split: Split, runtime: Runtime) -> TripletMode:
+    """The way to train: dataset, sampler and loss."""
+    return TripletMode(
+        split,
+        settings.training,
+        settings.data,
+        settings.augmentation,
+        runtime,
+        infer_batch_size=settings.evaluation.infer_batch_size,
+        seed=settings.run.seed,
+    )
+
+
+def run_training(
+    settings: parser.TrainSettings, network: Network, mode: TripletMode, val: Split, runtime: Runtime, folder: Path
+) -> TrainResult:
+    """The epoch loop, with val tested after each epoch."""
+    near = settings.data.val_positive_dist_threshold
+
+    def validate(network: Network, epoch: int) -> EpochRecalls:
+        found = evaluate(
+            network, val, settings.evaluation, size=settings.data.resize, num_workers=settings.data.num_workers,
+            runtime=runtime, folder=folder / "descriptors", thresholds=(near,),
+        )  # fmt: skip
+        return EpochRecalls(next(iter(found.recalls.values())))
+
+    checkpoints = Checkpoints(folder, network.config, parser.flat(settings))
+    with Watch(folder) as watch:
+        return train(
+            network, mode, validate, settings.training, runtime, checkpoints, watch, settings.run.seed,
+            resume=settings.run.resume,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    commons.run_door(main)
