@@ -1,0 +1,147 @@
+"""Evaluation of a split from images to recalls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vgbench.data import Split, read_split
+from vgbench.errors import UserError
+from vgbench.retrieval import EvalOptions, Evaluation, evaluate
+from vgbench.retrieval.store import BLOCK_BYTES
+from vgbench.runtime import Runtime
+
+Make = Callable[..., Any]
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+
+
+def run(
+    network: Any, split: Split, folder: Path, thresholds: tuple[float, ...] = (25.0,), **options: Any
+) -> Evaluation:
+    return evaluate(
+        network,
+        split,
+        EvalOptions(**options),
+        size=(30, 40),
+        num_workers=0,
+        runtime=Runtime(),
+        folder=folder,
+        thresholds=thresholds,
+    )
+
+
+def test_twins_are_found_and_counted(tmp_path: Path, split: Split, make_network: Make) -> None:
+    found = run(make_network(), split, tmp_path / "descriptors", recall_values=(1, 2), infer_batch_size=4)
+    assert found.predictions.indices[:, 0].tolist() == [0, 1, 2, 3]
+    assert found.recalls == {25.0: {1: 100.0, 2: 100.0}}
+    assert found.predictions.indices.shape == (4, 2)
+    assert (found.queries_without_positives, found.descriptors_dim) == (0, 6)
+    assert found.images_per_s > 0
+    assert set(found.seconds) == {"extract_database", "extract_queries", "search", "metrics"}
+    names = sorted(p.name for p in (tmp_path / "descriptors").iterdir())
+    assert names == ["tiny_city_test_database.h5", "tiny_city_test_queries.h5"]
+    json.dumps([found.recalls, found.seconds, found.images_per_s, found.queries_without_positives])
+
+
+def test_thresholds_of_one_call_and_reuse_by_the_next(tmp_path: Path, split: Split, make_network: Make) -> None:
+    first = run(make_network(), split, tmp_path, thresholds=(1.0, 25.0), recall_values=(1,))
+    assert first.recalls == {1.0: {1: 0.0}, 25.0: {1: 100.0}}
+    assert first.queries_without_positives == 4  # at the first threshold; they are misses
+    assert {t: n.counts.tolist() for t, n in first.neighbours.items()} == {1.0: [0] * 4, 25.0: [1] * 4}
+    second = run(make_network(), split, tmp_path, threshold=(110.0, 3.0), recall_values=(1, 5))
+    assert second.images_per_s == 0  # all descriptors were there
+    assert list(second.recalls) == [110.0, 3.0]
+    assert second.recalls[3.0][1] == 100.0
+    assert second.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(second.predictions.indices[:, :1], first.predictions.indices)
+
+
+def test_efficient_ram_testing_reads_smaller_blocks(
+    tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    module = sys.modules["vgbench.retrieval.evaluate"]
+    used: list[int] = []
+    real = module.search  # type: ignore[attr-defined]
+
+    def spy(*args: Any) -> Any:
+        used.append(args[-1])
+        return real(*args)
+
+    monkeypatch.setattr(module, "search", spy)
+    usual = run(make_network(), split, tmp_path)
+    frugal = run(make_network(), split, tmp_path, efficient_ram_testing=True)
+    assert used == [BLOCK_BYTES, BLOCK_BYTES // 8]
+    np.testing.assert_array_equal(usual.predictions.indices, frugal.predictions.indices)
+
+
+def test_both_backends_and_dtypes_agree(tmp_path: Path, split: Split, make_network: Make) -> None:
+    pytest.importorskip("faiss")
+    results = [
+        run(make_network(), split, tmp_path, search_backend=backend, descriptors_dtype=dtype)
+        for backend in ("torch", "faiss")
+        for dtype in ("float32", "float16")
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.predictions.indices, results[0].predictions.indices)
+
+
+def test_an_absent_backend_is_refused_before_extraction(
+    tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "vgbench.retrieval.search_faiss", raising=False)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UserError, match="--search_backend torch"):
+        run(make_network(), split, tmp_path / "d", search_backend="faiss")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recall_values": (0, 5)}, "--recall_values"),
+        ({"recall_values": ()}, "--recall_values"),
+        ({"threshold": (-1.0,)}, "--threshold"),
+        ({"infer_batch_size": 0}, "--infer_batch_size"),
+        ({"test_method": "soft_resize"}, "test method 'soft_resize' is not known"),
+        ({"search_backend": "fais"}, "Did you mean faiss"),
+    ],
+)
+def test_wrong_options_are_named(
+    tmp_path: Path, split: Split, make_network: Make, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        run(make_network(), split, tmp_path / "d", **options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "d").exists()
+
+
+def test_no_queries(tmp_path: Path, split: Split, make_network: Make) -> None:
+    empty = dataclasses.replace(split, queries=split.queries.select(np.array([], dtype=np.int64)))
+    with pytest.raises(UserError, match="no queries"):
+        run(make_network(), empty, tmp_path / "d")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "data" / "cambridge").exists(), reason="needs ../shared/data")
+def test_real_photographs_with_a_random_network(tmp_path: Path) -> None:
+    from vgbench.models import build_network
+
+    torch.manual_seed(0)
+    network = build_network("resnet18conv4", "gem", pretrain=None)
+    split = read_split(SHARED / "data" / "cambridge", "test")
+    found = evaluate(
+        network, split, EvalOptions(), size=(120, 160), num_workers=2, runtime=Runtime(), folder=tmp_path
+    )  # fmt: skip
+    assert found.recalls[25.0][20] > 20  # chance is about 10 %: even random features see sky and road
+    assert found.queries_without_positives == 0
