@@ -137,14 +137,11 @@ def _line(label: str, values: Sequence[tuple[float, float]], at: Sequence[tuple[
 
 
 def _legend(labels: Sequence[str]) -> str:
-    """Write the names right-aligned on the top line, each behind a dash of its colour."""
-    parts, x = [], float(WIDTH - RIGHT)
-    for number in reversed(range(len(labels))):
-        colour = COLOURS[number % len(COLOURS)]
-        start = x - 8.0 * len(labels[number])
-        parts.append(
-            f'<text class="legend" x="{x:.1f}" y="14" text-anchor="end">{escape(labels[number])}</text>'
-            f'<line class="line" x1="{start - 20:.1f}" x2="{start - 6:.1f}" y1="10" y2="10" style="stroke:{colour}"/>'
-        )
-        x = start - 34
-    return "".join(parts)
+    """Write the names at the right end of the top line, each behind a dash of its colour."""
+    # One text with coloured dashes needs no guess at how wide the reader's font is.
+    names = "".join(
+        f'<tspan dx="{10 if number else 0}" style="fill:{COLOURS[number % len(COLOURS)]}">\u2501</tspan>'
+        f'<tspan dx="4">{escape(label)}</tspan>'
+        for number, label in enumerate(labels)
+    )
+    return f'<text class="legend" x="{WIDTH - RIGHT}" y="14" text-anchor="end">{names}</text>'

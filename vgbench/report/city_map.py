@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from vgbench.report.chart import ticks
 from vgbench.report.outcome import metres_text
 
-WIDTH = 900.0
-MIN_HEIGHT, MAX_HEIGHT = 140.0, 620.0
-MARGIN = 26.0
-# Dots finer than this (in drawing units) are one dot: bounds the file to some thousands of dots for any dataset.
-DATABASE_CELL, QUERY_CELL = 5.0, 3.0
+WIDTH = 640.0
+MIN_HEIGHT, MAX_HEIGHT = 110.0, 440.0
+MARGIN = 22.0
+# What falls into one cell of this size (in drawing units) is one mark; cells grow until so many marks are enough.
+CELL = 2.5
+MOST_DATABASE, MOST_QUERIES = 8000, 4000
 
 
 def city_map(
@@ -48,8 +49,8 @@ def city_map(
         return at
 
     known = np.isfinite(queries_utm).all(1)
-    spots, share = _spots(place(queries_utm[known]), hit[known], QUERY_CELL)
-    grey, _ = _spots(place(database_utm[np.isfinite(database_utm).all(1)]), None, DATABASE_CELL)
+    spots, share = _spots(place(queries_utm[known]), hit[known], MOST_QUERIES)
+    grey, _ = _spots(place(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
     both = (share > 0) & (share < 1)
     return "".join(
         [
@@ -66,12 +67,17 @@ def city_map(
 
 
 def _spots(
-    at: NDArray[np.float64], hit: NDArray[np.bool_] | None, cell: float
+    at: NDArray[np.float64], hit: NDArray[np.bool_] | None, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Merge what falls into one cell: the first position in each, float64 [M,2], and its share of hits, float64 [M]."""
-    cells = np.floor(at / cell).astype(np.int64)
-    # Rows of cells are packed in one number each: a city has far fewer than 2**20 columns of cells.
-    _, first, which = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True, return_inverse=True)
+    cell = CELL
+    while True:
+        cells = np.floor(at / cell).astype(np.int64)
+        # A drawing has far fewer than 2**20 columns of cells, so a cell's two numbers fit in one.
+        _, first, which = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True, return_inverse=True)
+        if len(first) <= most:
+            break
+        cell *= 1.5
     share = np.ones(len(first)) if hit is None else np.bincount(which, hit, len(first)) / np.bincount(which)
     return at[first], share
 
@@ -81,12 +87,12 @@ def _dots(at: NDArray[np.float64]) -> str:
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at)
 
 
-def _crosses(at: NDArray[np.float64], arm: float = 3.2) -> str:
+def _crosses(at: NDArray[np.float64], arm: float = 2.5) -> str:
     stroke = f"l{2 * arm:g} {2 * arm:g}m0 {-2 * arm:g}l{-2 * arm:g} {2 * arm:g}"
     return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in at)
 
 
-def _sectors(at: NDArray[np.float64], share: NDArray[np.float64], radius: float = 4.5) -> str:
+def _sectors(at: NDArray[np.float64], share: NDArray[np.float64], radius: float = 3.5) -> str:
     """Draw slices of pie, clockwise from the top, over `share` of a full turn."""
     parts = []
     for (x, y), turn in zip(at.tolist(), share.tolist(), strict=True):
@@ -100,6 +106,6 @@ def _scale_bar(scale: float, height: float) -> str:
     metres = next(tick for tick in ticks(0, 200 / scale, 2) if tick > 0)
     x, y, length = 12.0, height - 12.0, metres * scale
     return (
-        f'<path class="map-scale" d="M{x:.1f} {y - 6:.1f}v6h{length:.1f}v-6"/>'
-        f'<text class="map-text" x="{x + length + 8:.1f}" y="{y:.1f}">{escape(metres_text(metres))}</text>'
+        f'<path class="map-scale" d="M{x:.1f} {y - 4:.1f}v4h{length:.1f}v-4"/>'
+        f'<text class="map-text" x="{x + length + 6:.1f}" y="{y:.1f}">{escape(metres_text(metres))}</text>'
     )

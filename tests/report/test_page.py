@@ -1,0 +1,155 @@
+import dataclasses
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from vgbench.errors import UserError
+from vgbench.report.gallery import choose_queries
+from vgbench.report.outcome import outcome_of
+from vgbench.report.page import write_report
+
+
+class Page(HTMLParser):
+    """Counts what a browser would see, and refuses tags that do not close."""
+
+    VOID = ("meta", "img", "input", "br", "line", "circle", "path", "polyline")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open and self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    def of_class(self, name):
+        return [attrs for _, attrs in self.tags if name in (attrs.get("class") or "").split()]
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+HISTORY = [
+    {"epoch": 0, "loss": 0.5, "recalls": {"1": 10.0, "5": 20.0}},
+    {"epoch": 1, "loss": 0.25, "recalls": {"1": 15.0, "5": 30.0}},
+]
+
+
+@pytest.fixture
+def write(city, tmp_path):
+    def written(results=None, history=HISTORY, **more):
+        path = tmp_path / "report.html"
+        args = results or city.results, city.split, city.predictions, city.neighbours, history
+        assert write_report(path, *args, **more) == path
+        assert not list(tmp_path.glob("*.partial"))
+        return path.read_text(encoding="utf-8")
+
+    return written
+
+
+def test_counts(write):
+    page = Page(write())
+    assert len(page.of_class("card")) == 6
+    assert (len(page.of_class("hit")) - 1, len(page.of_class("miss"))) == (2, 4)  # the map's key has a hit too
+    # 6 queries x 3 predictions; right: 2 + 2 + 1 + 0 + 0 + 0 of them.
+    kinds = [len(page.of_class(kind)) for kind in ("query", "right", "wrong")]
+    assert kinds == [6, 5, 13]
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == 24 and all(attrs["loading"] == "lazy" for attrs in images)
+    assert len([1 for tag, _ in page.tags if tag == "svg"]) == 4
+    for words in ("All 6", "Misses 4", "Hits 2", "R@1", "33.3 %", "2 hits at rank 1", "4 misses", "0.1.0+test"):
+        assert words in page.text
+    assert "Missed, right at rank 3" in page.text and "No right answer in the database" in page.text
+    assert "✗ 990 m" in page.text and "✗ 1.0 km" in page.text and "✓ 1.0 m" in page.text
+
+
+def test_worst_failures_come_first(write):
+    cards = [attrs["id"] for attrs in Page(write()).of_class("card")]
+    assert cards == ["query-4", "query-3", "query-2", "query-5", "query-0", "query-1"]
+
+
+def test_recalls_by_threshold(write):
+    text = Page(write()).text
+    assert "15 m 33.3 33.3 50.0" in text
+    assert " 5 m 16.7 33.3 50.0 " in text
+
+
+def test_nothing_is_fetched_and_nothing_runs(write):
+    text = write()
+    page = Page(text)
+    for tag, attrs in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert not [name for name in attrs if name.startswith("on")]
+        for name in ("src", "href", "srcset", "action", "data", "poster", "background"):
+            assert attrs.get(name, "data:").startswith("data:")
+    without_data = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", text)
+    assert not re.search(r"(?i)https?:|//[a-z]|@import|url\(", without_data)
+    assert "default-src 'none'" in without_data
+
+
+def test_file_names_and_options_are_text(city, write):
+    nasty = city.results["options"]["note"]
+    page = Page(write())
+    names = [attrs["title"] for attrs in page.of_class("query")]
+    assert any(nasty in name for name in names)
+    assert nasty in page.text
+    assert not any("onerror" in attrs for _, attrs in page.tags)
+
+
+def test_a_name_that_is_no_text(city, write, tmp_path):
+    raw = os.fsencode(city.split.queries.root) + b"/@0500060.00@4000002.00@@@@@@@@@@@@\xff\xfe@.jpg"
+    os.link(city.split.queries.path(0), raw)
+    from vgbench.data import neighbours_within, read_split
+    from vgbench.retrieval.predictions import Predictions
+
+    split = read_split(city.split.root, "test")
+    pick = [0, 1, 2, 3, 4, 5, 5][: len(split.queries)]
+    predictions = Predictions(city.predictions.indices[pick], city.predictions.distances[pick])
+    neighbours = neighbours_within(split.queries.utm, split.database.utm, 15.0)
+    path = write_report(tmp_path / "r.html", city.results, split, predictions, neighbours)
+    assert len(Page(path.read_text(encoding="utf-8")).of_class("card")) == len(split.queries) == 7
+
+
+def test_without_training_there_are_no_training_curves(write):
+    page = Page(write(history=[]))
+    assert "Training" not in page.text and len([1 for tag, _ in page.tags if tag == "svg"]) == 2
+
+
+def test_least_results_are_enough(write):
+    page = Page(write(results={"dataset": "city", "recalls": {"15": {"1": 33.3}}}))
+    assert "network on city" in page.text
+
+
+def test_the_gallery_keeps_its_limit_and_shows_both(city, write):
+    outcome = outcome_of(city.split, city.predictions, city.neighbours)
+    assert choose_queries(outcome, 3).tolist() == [4, 3, 0]
+    assert choose_queries(outcome, 0).tolist() == []
+    assert sorted(choose_queries(outcome, 100).tolist()) == list(range(6))
+    all_hits = dataclasses.replace(outcome, first_hit=outcome.first_hit * 0 + 1)
+    assert choose_queries(all_hits, 3).tolist() == [0, 2, 5]
+    page = Page(write(max_queries=3))
+    assert len(page.of_class("card")) == 3 and "3 of 6 queries" in page.text
+
+
+def test_a_folder_that_is_not_there_is_one_line(city, tmp_path):
+    args = city.results, city.split, city.predictions, city.neighbours
+    with pytest.raises(UserError, match=r"report\.html: cannot be written \(No such file"):
+        write_report(tmp_path / "absent" / "report.html", *args)

@@ -1,0 +1,81 @@
+"""What a real browser makes of the page: themes, phones, filters without a script, and no request but the file."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vgbench.report.page import write_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+
+
+def chromium(*arguments):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.fixture
+def report(city, tmp_path):
+    history = [{"epoch": 0, "loss": 0.5, "recalls": {"5": 20.0}}, {"epoch": 1, "loss": 0.25, "recalls": {"5": 30.0}}]
+    args = city.results, city.split, city.predictions, city.neighbours, history
+    return write_report(tmp_path / "report.html", *args)
+
+
+def screenshot(page, tmp_path, width=1000, *arguments):
+    out = tmp_path / "shot.png"
+    chromium(f"--window-size={width},2600", f"--screenshot={out}", *arguments, page.as_uri())
+    return np.asarray(Image.open(out).convert("RGB")).astype(int)
+
+
+def measure(report, tmp_path, width, script):
+    """Load the page in a frame as wide as a phone and return what a script says of its document.
+
+    The page itself may run no script; the frame's owner may ask about it, once its policy is taken out.
+    """
+    text = report.read_text().replace('http-equiv="Content-Security-Policy"', 'name="policy"')
+    framed = text.replace("</body>", f"<script>document.title = String({script})</script></body>")
+    inner, outer = tmp_path / "inner.html", tmp_path / "outer.html"
+    inner.write_text(framed)
+    outer.write_text(
+        f'<iframe id="f" src="inner.html" style="width:{width}px;height:900px"></iframe><script>onload = () => '
+        "document.body.append('measured:' + document.getElementById('f').contentDocument.title + ':')</script>"
+    )
+    dom = chromium("--allow-file-access-from-files", "--dump-dom", outer.as_uri())
+    return dom.rsplit("measured:", 1)[1].split(":")[0]
+
+
+def test_light_and_dark(report, tmp_path):
+    light = screenshot(report, tmp_path)
+    dark = screenshot(report, tmp_path, 1000, "--blink-settings=preferredColorScheme=0")
+    assert light[5, 5].min() > 230 and dark[5, 5].max() < 40
+    green, red = (26, 127, 55), (207, 34, 46)
+    for colour in (green, red):
+        assert (np.abs(light - colour).max(-1) < 6).sum() > 200
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1400])
+def test_no_sideways_scrolling(report, tmp_path, width):
+    said = measure(report, tmp_path, width, "document.documentElement.scrollWidth + ' ' + innerWidth")
+    content, window = map(int, said.split())
+    assert content <= window == width
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("all", 6), ("hits", 2), ("misses", 4)])
+def test_the_buttons_filter(report, tmp_path, chosen, shown):
+    script = (
+        f"(document.getElementById('show-{chosen}').checked = true, "
+        "[...document.querySelectorAll('.card')].filter(c => getComputedStyle(c).display !== 'none').length)"
+    )
+    assert int(measure(report, tmp_path, 900, script)) == shown
+
+
+def test_every_photograph_is_shown(report, tmp_path):
+    script = "[...document.images].map(i => (i.loading = 'eager', i.complete && i.naturalWidth)).filter(w => w > 0).length"
+    text = report.read_text().replace('loading="lazy" decoding="async"', "")
+    report.write_text(text)
+    assert int(measure(report, tmp_path, 900, script)) == 24
