@@ -1,0 +1,122 @@
+"""The composition of options: precedence, types, refusal of what nobody declared, and the reference's own options."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+import parser
+from vgbench.errors import UserError
+
+REFERENCE_OPTIONS = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "deep_vg_options.md"
+
+# Options of the reference whose parts are not built yet; this list may only shrink.
+NOT_YET = {
+    "lr_crn_layer", "lr_crn_net", "pca_dim", "off_the_shelf", "trunc_te", "freeze_te", "majority_weight",
+    "pca_dataset_folder",
+}  # fmt: skip
+
+
+def parse(*argv: str) -> parser.TrainSettings:
+    given = parser.read_command_line(parser.TrainSettings, "test", argv)
+    return parser.resolve(parser.TrainSettings, given, {})
+
+
+def test_defaults_are_those_of_the_dataclasses() -> None:
+    settings = parse()
+    assert settings.training.lr == 1e-5
+    assert settings.data.resize == (480, 640)
+    assert settings.run.resume is None
+
+
+def test_every_option_name_is_declared_once() -> None:
+    names = [
+        field.name
+        for group in typing.get_type_hints(parser.TrainSettings).values()
+        for field in dataclasses.fields(group)
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_types() -> None:
+    settings = parse("--resize", "240", "320", "--recall_values", "1", "5", "--lr=3e-4", "--fc_output_dim=64")
+    assert settings.data.resize == (240, 320)
+    assert settings.evaluation.recall_values == (1, 5)
+    assert settings.training.lr == 3e-4
+    assert settings.network.fc_output_dim == 64
+
+
+def test_flags_can_be_switched_on_and_off() -> None:
+    assert parse("--horizontal_flip").augmentation.horizontal_flip is True
+    assert parse("--no-horizontal_flip").augmentation.horizontal_flip is False
+
+
+def test_command_line_beats_config_beats_checkpoint_beats_default(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("lr: 0.5\nmargin: 0.25\n")
+    given = parser.read_command_line(parser.TrainSettings, "test", ["--config", str(config), "--lr=0.75"])
+    settings = parser.resolve(parser.TrainSettings, given, {"lr": 0.1, "margin": 0.1, "patience": 9})
+    assert (settings.training.lr, settings.training.margin, settings.training.patience) == (0.75, 0.25, 9)
+    assert settings.training.epochs_num == 1000
+
+
+def test_config_yaml_of_a_run_reads_back_to_the_same_settings(tmp_path: Path) -> None:
+    settings = parse("--resize", "240", "320", "--threshold", "5", "25", "--no-horizontal_flip", "--lr=2e-5")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(parser.flat(settings)))
+    assert parse("--config", str(config)) == settings
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--bacbone=vgg16"], ["--bacbone", "did you mean --backbone"]),
+        (["--optim=lion"], ["lion", "adam"]),
+        (["--lr=fast"], ["--lr", "fast"]),
+        (["--resize", "240"], ["--resize"]),
+        (["--lr=-1"], ["--lr"]),
+    ],
+)
+def test_what_nobody_declared_is_refused_in_one_line(argv: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(*argv)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize("text", ["bacbone: vgg16\n", "- a\n- b\n", "lr: [1\n", "lr: fast\n"])
+def test_bad_config_names_the_file(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        parse("--config", str(config))
+
+
+@pytest.mark.skipif(not REFERENCE_OPTIONS.exists(), reason="the reference material is not here")
+def test_every_option_of_the_reference_exists_with_its_default() -> None:
+    settings = parser.flat(parse())
+    for line in REFERENCE_OPTIONS.read_text().splitlines():
+        if not line.startswith("| `--"):
+            continue
+        name, default = (cell.strip().strip("`") for cell in line.strip("|").split("|")[:2])
+        name = name.removeprefix("--")
+        if name in NOT_YET:
+            assert name not in settings, f"{name} is built now: take it off the list"
+            continue
+        assert name in settings
+        expected = False if default == "flag" else yaml.safe_load(default.replace("None", "null"))
+        if name == "device":
+            expected = "auto"
+        assert settings[name] == pytest.approx(expected) if isinstance(expected, float) else settings[name] == expected
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser.read_command_line(parser.TrainSettings, "test", ["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in parser.flat(parse()))
