@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Campaign:
         if stored is not None:
             self.say(f"{label}: already done, {_recall_text(stored)}")
             return
-        if job.checkpoint is None and job.door == "eval" and job.run in failures:
+        if job.after and not (self._run_dir(job).with_name("train") / "results.json").is_file():
             self.say(f"{label}: left out, its training failed")
             return
         self._set_aside(job)
@@ -112,7 +113,9 @@ class Campaign:
         if process.returncode < 0:
             name = signal.Signals(-process.returncode).name
             return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return _last_line(log, start).removeprefix("error: ") or f"exit status {process.returncode}, nothing printed"
+        # A door's own message may stand behind a progress bar that was cut short.
+        said = re.sub(r"^(.*[^A-Za-z\s])?error: ", "", _last_line(log, start))
+        return said or f"exit status {process.returncode}, nothing printed"
 
     def _wait(self, process: subprocess.Popen[bytes], log: Path) -> None:
         """Wait for a door's end; on a terminal, show the last line that it printed meanwhile."""
@@ -128,10 +131,11 @@ class Campaign:
         run_dir = self._run_dir(job)
         command = [self.python, str(self.doors / f"{job.door}.py"), "--config", str(self._path(job, ".yaml"))]
         command += ["--run_dir", str(run_dir)]
-        if job.door == "eval":
-            checkpoint = job.checkpoint or run_dir.with_name("train") / "best_model.pth"
-            command += ["--resume", str(checkpoint)]
-        elif (run_dir / "last_model.pth").is_file():
+        if job.checkpoint is not None:
+            command += ["--resume", str(job.checkpoint)]
+        elif job.after:
+            command += ["--resume", str(run_dir.with_name("train") / "best_model.pth")]
+        elif job.door == "train" and (run_dir / "last_model.pth").is_file():
             command += ["--resume", str(run_dir / "last_model.pth")]
         return command
 

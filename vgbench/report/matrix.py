@@ -13,6 +13,8 @@ A file holds `runs`, and where wanted `defaults` and `published`:
       - name: trained elsewhere
         checkpoint: logs/default/2024-01-01_12-00-00/best_model.pth
         eval: [{dataset_name: tokyo_xs}]
+      - name: untrained
+        eval: [{dataset_name: tokyo_xs, backbone: efficientnet_lite0, aggregation: gem}]
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
 The options are the doors' own, by their flat names. A run's training ends with its own test, so `eval` may be left out.
@@ -48,8 +50,8 @@ class Job:
         door: "train" or "eval".
         name: "train", "eval-1", ...: the name of its folder within the run's.
         options: the door's options by flat name, without those that the matrix sets.
-        checkpoint: what an evaluation tests; None for the best model of the run's own training.
-        after: the hash of the training that an evaluation builds on, "" without one.
+        checkpoint: what an evaluation tests; None for the best model of the run's own training, or no training at all.
+        after: the digest of the training that an evaluation builds on, "" without one.
     """
 
     run: str
@@ -124,8 +126,8 @@ def _jobs_of(where: str, run: Any, train_defaults: Options, eval_defaults: Optio
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}: name {name!r} cannot name a folder. Expected letters, digits and . _ + = - inside")
     where = f"{where} ({name})"
-    if ("train" in run) == ("checkpoint" in run):
-        raise UserError(f"{where}: expected either `train: {{options}}` or `checkpoint: <file.pth>`")
+    if "train" in run and "checkpoint" in run:
+        raise UserError(f"{where}: expected `train: {{options}}` or `checkpoint: <file.pth>`, found both")
     evals = run.get("eval") or []
     if not isinstance(evals, list):
         raise UserError(f"{where}: eval: expected a list of `- {{dataset_name: ...}}`, found {type(evals).__name__}")
@@ -133,14 +135,14 @@ def _jobs_of(where: str, run: Any, train_defaults: Options, eval_defaults: Optio
     checkpoint = None
     if "train" in run:
         jobs.append(Job(name, "train", "train", train_defaults | _options(f"{where}: train", run["train"])))
-    else:
+    elif "checkpoint" in run:
         checkpoint = Path(str(run["checkpoint"]))
         if not checkpoint.is_file():
             raise UserError(
                 f"{where}: checkpoint {checkpoint}: no such file. Expected what train.py writes, best_model.pth"
             )
-        if not evals:
-            raise UserError(f"{where}: a checkpoint without `eval:` leaves nothing to do. Expected a list of options")
+    if not jobs and not evals:
+        raise UserError(f"{where}: neither `train:` nor `eval:`, so there is nothing to do. Expected either or both")
     after = jobs[0].digest if jobs else ""
     for number, options in enumerate(evals, start=1):
         options = eval_defaults | _options(f"{where}: eval {number}", options)

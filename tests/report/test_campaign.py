@@ -1,0 +1,187 @@
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vgbench.errors import UserError
+from vgbench.report.campaign import Campaign, _duration
+from vgbench.report.matrix import read_matrix
+
+_spec = importlib.util.spec_from_file_location("fake_doors", Path(__file__).with_name("fake_doors.py"))
+fake_doors = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake_doors)
+
+
+class Bench:
+    """A matrix, fake doors, and what became of them."""
+
+    def __init__(self, tmp_path):
+        self.doors = fake_doors.write_doors(tmp_path / "doors")
+        self.folder = tmp_path / "logs" / "m"
+        self.file = tmp_path / "m.yaml"
+        self.said = []
+
+    def campaign(self, runs, **more):
+        self.file.write_text(yaml.safe_dump(runs))
+        return Campaign(read_matrix(self.file), self.folder, self.doors, say=self.said.append, **more)
+
+    def run(self, runs, **more):
+        """Run; return (table, failures, calls of doors made by this run)."""
+        before, self.said = len(self.calls), []
+        table, failures = self.campaign(runs, **more).run()
+        assert (self.folder / "table.md").read_text() == table
+        return table, failures, self.calls[before:]
+
+    @property
+    def calls(self):
+        path = self.doors / "calls.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+TWO = [
+    {"name": "gem", "train": {"lr": 40.0}, "eval": [{"dataset_name": "tokyo"}]},
+    {"name": "netvlad", "train": {"lr": 60.0}},
+]
+
+
+def test_runs_everything_once(bench):
+    table, failures, calls = bench.run(TWO)
+    best = str(bench.folder / "gem" / "train" / "best_model.pth")
+    assert calls == [
+        ["train", "gem", "train", None],
+        ["eval", "gem", "eval-1", best],
+        ["train", "netvlad", "train", None],
+    ]
+    assert failures == {} and "**60.0**" in table and "tokyo R@1" in table
+    again = bench.run(TWO)
+    assert again == (table, {}, [])
+    assert all("already done" in line for line in bench.said)
+
+
+def test_changed_options_run_again_and_nothing_old_is_lost(bench):
+    bench.run(TWO)
+    changed = [{**TWO[0], "train": {"lr": 70.0}}, TWO[1]]
+    table, _, calls = bench.run(changed)
+    assert [call[:3] for call in calls] == [["train", "gem", "train"], ["eval", "gem", "eval-1"]]
+    assert calls[0][3] is None, "the old checkpoint is of other options"
+    assert "**70.0**" in table
+    kept = [path for path in (bench.folder / "gem").glob("train.*") if path.is_dir()]
+    assert len(kept) == 1 and json.loads((kept[0] / "results.json").read_text())["recalls"]["25"]["1"] == 40.0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        ("missing", "datasets/missing: no such folder"),
+        ("crash", "ValueError: shapes differ"),
+        ("killed", "ended by SIGKILL (out of memory?)"),
+        ("silent", "50%"),
+        ("forgets", "train.py ended well but left no results.json that can be read"),
+    ],
+)
+def test_a_failure_is_marked_and_the_others_go_on(bench, dataset, reason):
+    runs = [{"name": "bad", "train": {"dataset_name": dataset}, "eval": [{"dataset_name": "tokyo"}]}, TWO[1]]
+    table, failures, calls = bench.run(runs)
+    assert failures == {"bad": f"train: {reason}"}
+    assert f"- bad: train: {reason}" in table and "**60.0**" in table
+    assert [call[1] for call in calls] == ["bad", "netvlad"], "nothing is tested that was not trained"
+    assert json.loads((bench.folder / "bad" / "train.state.json").read_text())["reason"] == reason
+
+
+def test_a_failed_evaluation_leaves_the_others_of_its_run(bench):
+    runs = [{"name": "a", "train": {}, "eval": [{"dataset_name": "missing"}, {"dataset_name": "tokyo"}]}]
+    table, failures, _ = bench.run(runs)
+    assert failures == {"a": "eval-1: datasets/missing: no such folder"}
+    assert "tokyo R@1" in table and "city R@1" in table
+
+
+def test_what_failed_is_tried_again_from_its_last_checkpoint(bench):
+    runs = [{"name": "a", "train": {"dataset_name": "once"}}]
+    assert bench.run(runs)[1] == {"a": "train: the disk is full"}
+    _, failures, calls = bench.run(runs)
+    assert failures == {} and calls == [["train", "a", "train", str(bench.folder / "a" / "train" / "last_model.pth")]]
+
+
+def test_results_of_a_failed_job_do_not_count(bench):
+    runs = [{"name": "a", "train": {"dataset_name": "missing"}}]
+    bench.run(runs)
+    (bench.folder / "a" / "train" / "results.json").write_text('{"dataset": "x", "recalls": {"25": {"1": 1.0}}}')
+    table, failures, calls = bench.run(runs)
+    assert len(calls) == 1 and failures and "x R@1" not in table
+
+
+def test_half_a_results_file_is_not_a_result(bench):
+    bench.run(TWO[1:])
+    (bench.folder / "netvlad" / "train" / "results.json").write_text('{"dataset": "x", "rec')
+    _, failures, calls = bench.run(TWO[1:])
+    assert len(calls) == 1 and failures == {}
+
+
+def test_goes_on_after_being_killed(bench):
+    runs = [TWO[1], {"name": "slow", "train": {"dataset_name": "slow"}}]
+    campaign = bench.campaign(runs)
+    code = (
+        "import sys; from pathlib import Path; from vgbench.report.campaign import Campaign; "
+        "from vgbench.report.matrix import read_matrix; "
+        f"Campaign(read_matrix(Path({str(bench.file)!r})), Path({str(bench.folder)!r}), Path({str(bench.doors)!r})).run()"
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, start_new_session=True)
+    waiting = bench.folder / "slow" / "train" / "waiting"
+    deadline = time.monotonic() + 60
+    while not waiting.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(UserError, match="another benchmark"):
+        campaign.run()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [call[1] for call in bench.calls] == ["netvlad", "slow"]
+    # What made it slow is mended without changing its options.
+    for door in bench.doors.glob("*.py"):
+        door.write_text(door.read_text().replace("time.sleep(60)", "pass"))
+    table, failures, calls = bench.run(runs)
+    assert calls == [["train", "slow", "train", str(bench.folder / "slow" / "train" / "last_model.pth")]]
+    assert failures == {} and "slow R@1" in table and "city R@1" in table
+
+
+def test_checkpoints_from_elsewhere_and_networks_as_they_come(bench, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"w")
+    runs = [{"name": "a", "checkpoint": str(weights), "eval": [{}]}, {"name": "b", "eval": [{"dataset_name": "tokyo"}]}]
+    table, failures, calls = bench.run(runs)
+    assert calls == [["eval", "a", "eval-1", str(weights)], ["eval", "b", "eval-1", None]]
+    assert failures == {} and "tokyo R@1" in table
+
+
+def test_options_are_checked_before_anything_runs(bench):
+    def refuse(door, config):
+        if "no_such" in config.read_text():
+            raise UserError(f"{door} {config.name}: unknown option")
+
+    runs = [TWO[1], {"name": "b", "train": {"no_such": 1}}]
+    with pytest.raises(UserError, match=r"train train\.yaml: unknown option"):
+        bench.run(runs, check=refuse)
+    assert bench.calls == []
+
+
+def test_a_place_that_cannot_be_written_is_one_line(bench, tmp_path):
+    (tmp_path / "logs").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="cannot be written"):
+        bench.run(TWO)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (36_125, "10:02:05")])
+def test_duration(seconds, text):
+    assert _duration(seconds) == text

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vgbench.errors import UserError
+from vgbench.report.matrix import read_matrix
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_content(content, name="some.yaml"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+        return read_matrix(path)
+
+    return read_content
+
+
+def test_defaults_and_own_options_are_joined(read, tmp_path):
+    (tmp_path / "other.pth").write_bytes(b"weights")
+    matrix = read(
+        {
+            "defaults": {"all": {"resize": [48, 64], "seed": 1}, "train": {"seed": 2}, "eval": {"seed": 3}},
+            "runs": [
+                {"name": "gem", "train": {"aggregation": "gem"}, "eval": [{"dataset_name": "a"}, {"seed": 4}]},
+                {"name": "other", "checkpoint": str(tmp_path / "other.pth"), "eval": [None]},
+            ],
+            "published": ["resnet18-gem"],
+        }
+    )
+    assert matrix.name == "some" and matrix.runs == ["gem", "other"]
+    assert [(job.run, job.door, job.name, job.options) for job in matrix.jobs] == [
+        ("gem", "train", "train", {"resize": [48, 64], "seed": 2, "aggregation": "gem"}),
+        ("gem", "eval", "eval-1", {"resize": [48, 64], "seed": 3, "dataset_name": "a"}),
+        ("gem", "eval", "eval-2", {"resize": [48, 64], "seed": 4}),
+        ("other", "eval", "eval-1", {"resize": [48, 64], "seed": 3}),
+    ]
+    assert [job.checkpoint for job in matrix.jobs] == [None, None, None, tmp_path / "other.pth"]
+    assert {one["dataset"] for one in matrix.published} == {"pitts30k", "msls"}
+
+
+def test_a_bare_list_is_a_matrix(read):
+    assert read([{"name": "a", "train": None}]).runs == ["a"]
+
+
+def test_the_digest_follows_what_is_computed(read, tmp_path):
+    def digests(train, evaluation):
+        return [job.digest for job in read([{"name": "a", "train": train, "eval": [evaluation]}]).jobs]
+
+    base = digests({"lr": 1, "seed": 0}, {"x": 1})
+    assert digests({"seed": 0, "lr": 1}, {"x": 1}) == base
+    other_eval = digests({"lr": 1, "seed": 0}, {"x": 2})
+    assert other_eval[0] == base[0] and other_eval[1] != base[1]
+    other_train = digests({"lr": 2, "seed": 0}, {"x": 1})
+    assert other_train[0] != base[0] and other_train[1] != base[1]
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"1")
+    matrix = read([{"name": "a", "checkpoint": str(weights), "eval": [{}]}])
+    before = matrix.jobs[0].digest
+    weights.write_bytes(b"22")
+    assert matrix.jobs[0].digest != before
+
+
+ONE = {"name": "a", "train": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("runs: [", "some.yaml: cannot be read as YAML"),
+        ("just words", "expected `defaults | published | runs: ...`, found str"),
+        ({}, "runs is missing"),
+        ({"runs": []}, "runs: expected a list of at least one"),
+        ({"runs": {"a": 1}}, "runs: expected a list"),
+        ({"runs": [ONE], "run": 1}, "run is not known. Expected defaults, published, runs"),
+        ({"runs": [ONE], "defaults": {"both": {}}}, "defaults: both is not known"),
+        ({"runs": [ONE], "defaults": [1]}, "defaults: expected"),
+        (["gem"], "run 1: expected"),
+        ([ONE, {"train": {}}], "run 2: name is missing"),
+        ([{"name": "../up", "train": {}}], "name '../up' cannot name a folder"),
+        ([{"name": "a"}], "run 1 (a): neither `train:` nor `eval:`"),
+        ([{"name": "a", "train": {}, "checkpoint": "x"}], "run 1 (a): expected `train: {options}` or `checkpoint: <file.pth>`, found both"),
+        ([{"name": "a", "checkpoint": "no/such.pth", "eval": [{}]}], "checkpoint no/such.pth: no such file"),
+        ([{"name": "a", "train": {}, "eval": {"dataset_name": "x"}}], "eval: expected a list"),
+        ([{"name": "a", "train": {}, "eval": ["x"]}], "eval 1: expected `option: value`, found str"),
+        ([{"name": "a", "train": {"--lr": 1}}], "'--lr' is no option name"),
+        ([{"name": "a", "train": {"resume": "x"}}], "resume is set by the benchmark itself"),
+        ([{"name": "a", "train": {"lr": {"x": 1}}}], "lr: expected a word, a number or a list"),
+        ([ONE, {"name": "A", "train": {}}], "there more than once"),
+        ({"runs": [ONE], "published": ["resnet19"]}, "no numbers of resnet19"),
+        ({"runs": [ONE], "published": 3}, "published: expected `all` or a list"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(read, content, message):
+    with pytest.raises(UserError) as caught:
+        read(content)
+    assert message in str(caught.value) and "some.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_file():
+    with pytest.raises(UserError, match=r"absent\.yaml: cannot be read as YAML \(No such file"):
+        read_matrix(Path("absent.yaml"))
+
+
+def test_a_checkpoint_without_eval_is_nothing_to_do(read, tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="nothing to do"):
+        read([{"name": "a", "checkpoint": str(tmp_path / "w.pth")}])

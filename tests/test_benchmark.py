@@ -1,0 +1,83 @@
+"""The door: benchmark.py reads a matrix, runs the doors beside it, prints one table."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import benchmark
+from commons import run_door
+from vgbench.report.matrix import read_matrix
+
+ROOT = Path(__file__).resolve().parents[1]
+_spec = importlib.util.spec_from_file_location("fake_doors", ROOT / "tests" / "report" / "fake_doors.py")
+assert _spec is not None and _spec.loader is not None
+fake_doors = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(fake_doors)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the door on a matrix; return (exit status, stdout, stderr)."""
+    doors = fake_doors.write_doors(tmp_path / "doors")
+    monkeypatch.setattr(benchmark, "HERE", doors)
+
+    def run_matrix(content):
+        path = tmp_path / "two.yaml"
+        path.write_text(yaml.safe_dump(content))
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", str(path), "--logs_folder", str(tmp_path / "logs")])
+        try:
+            run_door(benchmark.main)
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run_matrix
+
+
+def test_one_table_printed_and_written(run, tmp_path):
+    status, out, _ = run([{"name": "gem", "train": {"aggregation": "gem"}}, {"name": "netvlad", "train": None}])
+    table = (tmp_path / "logs" / "two" / "table.md").read_text()
+    assert status == 0 and table in out and "| gem" in table and "| netvlad" in table
+    assert "[1/2] gem: train: started" in out and "[2/2] netvlad: train: done" in out
+
+
+def test_a_failure_ends_with_status_1_after_the_table(run):
+    status, out, _ = run([{"name": "bad", "train": {"dataset_name": "missing"}}, {"name": "ok", "train": {}}])
+    assert status == 1 and "FAILED" in out and "- bad: train: datasets/missing: no such folder" in out
+    assert "| ok" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"name": "a", "train": {"agregation": "gem"}}], "--agregation; did you mean --aggregation?"),
+        ([{"name": "a", "train": {}, "eval": [{"margin": 0.2}]}], "eval-1.yaml: unknown option --margin"),
+        ([{"name": "a"}], "run 1 (a): neither `train:`"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, content, message):
+    status, _, err = run(content)
+    assert status == 2 and message in err and err.count("\n") == 1 and err.startswith("error: ")
+    assert not (tmp_path / "doors" / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_matrices_that_come_along_are_sound(path, tmp_path):
+    content = yaml.safe_load(path.read_text())
+    if "runs" not in content:
+        pytest.skip("options of one door")
+    for job in read_matrix(path).jobs:
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(job.options))
+        benchmark.check_options(job.door, config)
+
+
+def test_the_door_is_short():
+    assert len((ROOT / "benchmark.py").read_text().splitlines()) < 100
