@@ -50,7 +50,7 @@ def test_one_table_printed_and_written(run, tmp_path):
 
 def test_a_failure_ends_with_status_1_after_the_table(run):
     status, out, _ = run([{"name": "bad", "train": {"dataset_name": "missing"}}, {"name": "ok", "train": {}}])
-    assert status == 1 and "FAILED" in out and "- bad: train: datasets/missing: no such folder" in out
+    assert status == 1 and "FAILED" in out and "- bad: `train: datasets/missing: no such folder`" in out
     assert "| ok" in out
 
 

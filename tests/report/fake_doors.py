@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SCRIPT = '''
+SCRIPT = """
 import argparse, json, os, pathlib, signal, sys, time, yaml
 parser = argparse.ArgumentParser()
 for flag in ("--config", "--run_dir", "--resume"):
@@ -37,7 +37,7 @@ if name == "once" and not (run_dir / "tried").exists():
 (run_dir / "best_model.pth").write_text("best")
 recalls = {"25": {"1": options.get("lr", 50.0), "5": 80.0}}
 (run_dir / "results.json").write_text(json.dumps({"dataset": name, "recalls": recalls, "descriptors_dim": 8}))
-'''
+"""
 
 
 def write_doors(folder: Path) -> Path:

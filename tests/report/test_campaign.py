@@ -95,7 +95,7 @@ def test_a_failure_is_marked_and_the_others_go_on(bench, dataset, reason):
     runs = [{"name": "bad", "train": {"dataset_name": dataset}, "eval": [{"dataset_name": "tokyo"}]}, TWO[1]]
     table, failures, calls = bench.run(runs)
     assert failures == {"bad": f"train: {reason}"}
-    assert f"- bad: train: {reason}" in table and "**60.0**" in table
+    assert f"- bad: `train: {reason}`" in table and "**60.0**" in table
     assert [call[1] for call in calls] == ["bad", "netvlad"], "nothing is tested that was not trained"
     assert json.loads((bench.folder / "bad" / "train.state.json").read_text())["reason"] == reason
 
@@ -135,10 +135,14 @@ def test_goes_on_after_being_killed(bench):
     code = (
         "import sys; from pathlib import Path; from vgbench.report.campaign import Campaign; "
         "from vgbench.report.matrix import read_matrix; "
-        f"Campaign(read_matrix(Path({str(bench.file)!r})), Path({str(bench.folder)!r}), Path({str(bench.doors)!r})).run()"
+        "file, folder, doors = map(Path, sys.argv[1:]); Campaign(read_matrix(file), folder, doors).run()"
     )
     root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, (bench.file, bench.folder, bench.doors))],
+        cwd=root,
+        start_new_session=True,
+    )
     waiting = bench.folder / "slow" / "train" / "waiting"
     deadline = time.monotonic() + 60
     while not waiting.exists() and time.monotonic() < deadline:

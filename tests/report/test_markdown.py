@@ -40,8 +40,10 @@ def test_published_numbers_are_below_in_italics_and_never_bold():
 
 
 def test_failures_are_listed_and_marked():
-    table = results_table([result("good", 1, 2)], failures={"bad|run": "out of\nmemory"}, order=["bad|run", "good"])
-    assert "- bad\\|run: out of memory" in table
+    table = results_table(
+        [result("good", 1, 2)], failures={"bad|run": "out of\n*memory* `here`"}, order=["bad|run", "good"]
+    )
+    assert "- bad\\|run: `out of *memory* 'here'`" in table
     lines = table.splitlines()
     assert lines[2].startswith("| bad\\|run") and "failed" in lines[2]
     assert lines[3].startswith("| good")

@@ -80,7 +80,10 @@ ONE = {"name": "a", "train": {}}
         ([ONE, {"train": {}}], "run 2: name is missing"),
         ([{"name": "../up", "train": {}}], "name '../up' cannot name a folder"),
         ([{"name": "a"}], "run 1 (a): neither `train:` nor `eval:`"),
-        ([{"name": "a", "train": {}, "checkpoint": "x"}], "run 1 (a): expected `train: {options}` or `checkpoint: <file.pth>`, found both"),
+        (
+            [{"name": "a", "train": {}, "checkpoint": "x"}],
+            "run 1 (a): expected `train: {options}` or `checkpoint: <file.pth>`, found both",
+        ),
         ([{"name": "a", "checkpoint": "no/such.pth", "eval": [{}]}], "checkpoint no/such.pth: no such file"),
         ([{"name": "a", "train": {}, "eval": {"dataset_name": "x"}}], "eval: expected a list"),
         ([{"name": "a", "train": {}, "eval": ["x"]}], "eval 1: expected `option: value`, found str"),

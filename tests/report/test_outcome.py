@@ -48,7 +48,15 @@ def test_outcome_agrees_with_a_loop(queries, database, depth, seed):
 
 @pytest.mark.parametrize(
     ("metres", "text"),
-    [(0, "0.0 m"), (9.94, "9.9 m"), (9.96, "10 m"), (999.4, "999 m"), (999.6, "1.0 km"), (99_949, "99.9 km"), (2e6, "2000 km")],
+    [
+        (0, "0.0 m"),
+        (9.94, "9.9 m"),
+        (9.96, "10 m"),
+        (999.4, "999 m"),
+        (999.6, "1.0 km"),
+        (99_949, "99.9 km"),
+        (2e6, "2000 km"),
+    ],
 )
 def test_metres_text(metres, text):
     assert metres_text(metres) == text

@@ -75,7 +75,9 @@ def test_the_buttons_filter(report, tmp_path, chosen, shown):
 
 
 def test_every_photograph_is_shown(report, tmp_path):
-    script = "[...document.images].map(i => (i.loading = 'eager', i.complete && i.naturalWidth)).filter(w => w > 0).length"
+    script = (
+        "[...document.images].map(i => (i.loading = 'eager', i.complete && i.naturalWidth)).filter(w => w > 0).length"
+    )
     text = report.read_text().replace('loading="lazy" decoding="async"', "")
     report.write_text(text)
     assert int(measure(report, tmp_path, 900, script)) == 24

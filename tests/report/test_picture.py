@@ -30,7 +30,9 @@ def test_a_query_that_is_not_there(city):
         prediction_panel(city.split, city.predictions, city.neighbours, 6)
 
 
-@pytest.mark.parametrize(("size", "mode"), [((640, 480), "RGB"), ((100, 900), "L"), ((30, 20), "P"), ((50, 50), "RGBA")])
+@pytest.mark.parametrize(
+    ("size", "mode"), [((640, 480), "RGB"), ((100, 900), "L"), ((30, 20), "P"), ((50, 50), "RGBA")]
+)
 def test_thumbnails_fit_and_keep_their_proportions(tmp_path, size, mode):
     path = tmp_path / "photo.png"
     Image.new(mode, size).save(path)

@@ -82,11 +82,11 @@ def line_chart(
     parts += [_grid_line(place_y(tick), number_text(tick)) for tick in y_ticks]
     parts += [_x_tick(place_x(tick), number_text(tick)) for tick in x_ticks]
     parts += _axis_names(x_label, y_label)
-    if mark_x is not None and low_x <= mark_x[0] <= high_x:
-        parts.append(_mark(place_x(mark_x[0]), mark_x[1]))
     for number, (one, some) in enumerate(drawn):
         at = [(place_x(x), place_y(y)) for x, y in some]
         parts.append(_line(one.label, some, at, COLOURS[number % len(COLOURS)]))
+    if mark_x is not None and low_x <= mark_x[0] <= high_x:
+        parts.append(_mark(place_x(mark_x[0]), mark_x[1]))
     parts.append(_legend([one.label for one in series]))
     return "".join([*parts, "</svg>"])
 
@@ -119,7 +119,8 @@ def _mark(x: float, text: str) -> str:
     anchor, shift = ("end", -5) if x > WIDTH / 2 else ("start", 5)
     return (
         f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick" x="{x + shift:.1f}" y="{HEIGHT - BOTTOM - 6}" text-anchor="{anchor}">{escape(text)}</text>'
+        f'<text class="mark-name" x="{x + shift:.1f}" y="{HEIGHT - BOTTOM - 6}" text-anchor="{anchor}">'
+        f"{escape(text)}</text>"
     )
 
 

@@ -81,7 +81,7 @@ def results_table(
     headers = ["run", "dim", *(f"{escape_cell(column)} R@{value}" for column in columns for value in values)]
     align = ["left", *["right"] * (len(headers) - 1)]
     table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
-    notes = "".join(f"\n- {escape_cell(name)}: {escape_cell(reason)}" for name, reason in failures.items())
+    notes = "".join(f"\n- {escape_cell(name)}: {_code(reason)}" for name, reason in failures.items())
     return table + "\n" + (f"\nWithout a result:\n{notes}\n" if notes else "")
 
 
@@ -95,6 +95,11 @@ def recall_table(results: Results) -> str:
     headers = ["within", *(f"R@{value}" for value in values)]
     align = ["right"] * len(headers)
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None) + "\n"
+
+
+def _code(text: str) -> str:
+    """Write a message word for word, as markdown's code: paths in it are full of characters that mean emphasis."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def escape_cell(text: str) -> str:

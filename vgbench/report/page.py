@@ -168,19 +168,19 @@ def _training(history: History) -> str:
 
 def _details(results: Results) -> str:
     groups: Sequence[tuple[str, Mapping[str, Any]]] = [
-        ("Options", results.get("options") or {}),
         ("Network", results.get("network") or {}),
         ("Seconds a stage", results.get("seconds") or {}),
+        ("Options", results.get("options") or {}),
     ]
-    tables = ""
+    lists = ""
     for heading, values in groups:
         rows = "".join(
-            f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(_value_text(value))}</td></tr>'
+            f"<div><dt>{escape(str(key))}</dt><dd>{escape(_value_text(value))}</dd></div>"
             for key, value in values.items()
         )
         if rows:
-            tables += f'<div><h3>{heading}</h3><table class="options"><tbody>{rows}</tbody></table></div>'
-    return tables
+            lists += f'<h3>{heading}</h3><dl class="options">{rows}</dl>'
+    return lists
 
 
 def _value_text(value: Any) -> str:
