@@ -194,7 +194,7 @@ def test_a_modes_own_optimisers_are_stepped(tmp_path):
 
     mode = WithClassifier()
     run_tiny(tmp_path, mode=mode)
-    assert abs(float(mode.scale) - 3) < 0.01
+    assert abs(mode.scale.item() - 3) < 0.01
 
 
 def test_resume_from_weights_only_starts_a_new_run(tmp_path):

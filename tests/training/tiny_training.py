@@ -67,6 +67,7 @@ class TinyMode:
 
     def round(self, network: nn.Module, epoch: int, index: int) -> list[TinyBatch]:
         network.eval()
+        torch.rand(len(self.rounds))  # a round may draw from the global generators, as often as it likes
         generator = torch_stream(self.seed, "tiny", epoch, index)
         images = torch.randint(0, 256, (self.steps, 6, 3, 4, 4), generator=generator, dtype=torch.uint8)
         with torch.no_grad():
