@@ -71,8 +71,12 @@ def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
 def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     content = yaml.safe_load(path.read_text())
-    if "runs" not in content:
-        pytest.skip("options of one door")
+    if "runs" not in content:  # options of eval.py, testing again what a matrix beside it trained
+        benchmark.check_options("eval", path)
+        _, _, matrix, run, *rest = Path(content["resume"]).parts
+        assert run in read_matrix(ROOT / "benchmarks" / f"{matrix}.yaml").runs
+        assert rest == ["train", "best_model.pth"] and Path(content["resume"]).parts[:2] == ("logs", "benchmarks")
+        return
     for job in read_matrix(path).jobs:
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))

@@ -149,8 +149,14 @@ def test_goes_on_after_being_killed(bench):
         time.sleep(0.05)
     with pytest.raises(UserError, match="another benchmark"):
         campaign.run()
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
+    with pytest.raises(UserError, match="a run that one left behind"):
+        campaign.run()
+    os.killpg(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert [call[1] for call in bench.calls] == ["netvlad", "slow"]
     # What made it slow is mended without changing its options.
     for door in bench.doors.glob("*.py"):
@@ -167,6 +173,47 @@ def test_checkpoints_from_elsewhere_and_networks_as_they_come(bench, tmp_path):
     table, failures, calls = bench.run(runs)
     assert calls == [["eval", "a", "eval-1", str(weights)], ["eval", "b", "eval-1", None]]
     assert failures == {} and "tokyo R@1" in table
+
+
+def _alive(group):
+    """Whether a process of the group still runs; one that has ended and waits for its parent does not count."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False
+
+
+def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatch):
+    monkeypatch.setattr("vgbench.report.campaign._GRACE_SECONDS", 0.5)
+    started = []
+
+    def interrupted(self, process, log):
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while not (bench.folder / "a" / "train" / "waiting").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Campaign, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run([{"name": "a", "train": {"dataset_name": "slow"}}])
+    assert started[0].poll() is not None
+    monkeypatch.undo()
+    assert bench.run(TWO[1:])[1] == {}
+
+
+def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, capsys):
+    monkeypatch.setattr("vgbench.report.campaign._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for door in bench.doors.glob("*.py"):
+        door.write_text(door.read_text().replace('end="\\r 50%")', 'end="\\r 50%", flush=True); time.sleep(0.5)'))
+    _, failures, _ = bench.run(TWO[1:])
+    out = capsys.readouterr().out
+    assert failures == {} and "\r\x1b[K  50%" in out and out.endswith("\r\x1b[K")
 
 
 def test_options_are_checked_before_anything_runs(bench):

@@ -28,7 +28,7 @@ from vgbench.report.matrix import Job, Matrix
 Check = Callable[[str, Path], None]
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 8192
-_GRACE_SECONDS = 30
+_GRACE_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Campaign:
         Raises:
             UserError: another process runs the same matrix, or an option is refused by `check`.
         """
-        with _only_one(self.folder):
+        with _only_one(self.folder) as lock:
             for job in self.matrix.jobs:
                 self._write_config(job)
             failures: dict[str, str] = {}
             for number, job in enumerate(self.matrix.jobs, start=1):
-                self._step(f"[{number}/{len(self.matrix.jobs)}] {job.run}: {job.name}", job, failures)
+                self._step(f"[{number}/{len(self.matrix.jobs)}] {job.run}: {job.name}", job, failures, lock)
                 self._write_table(failures)
             return self._write_table(failures), failures
 
-    def _step(self, label: str, job: Job, failures: dict[str, str]) -> None:
+    def _step(self, label: str, job: Job, failures: dict[str, str], lock: int) -> None:
         stored = self._stored_results(job)
         if stored is not None:
             self.say(f"{label}: already done, {_recall_text(stored)}")
@@ -78,7 +78,7 @@ class Campaign:
         self.say(f"{label}: started, see {self._path(job, '.log')}")
         began = time.monotonic()
         self._write_state(job, "started")
-        reason = self._call(job)
+        reason = self._call(job, lock)
         results = _read_json(self._run_dir(job) / "results.json")
         if not reason and not _is_results(results):
             reason = f"{job.door}.py ended well but left no results.json that can be read"
@@ -91,22 +91,19 @@ class Campaign:
         self._write_state(job, "finished")
         self.say(f"{label}: done in {took}, {_recall_text(results)}")
 
-    def _call(self, job: Job) -> str:
+    def _call(self, job: Job, lock: int) -> str:
         """Run one door; return why it failed, '' if it did not."""
         log = self._path(job, ".log")
         with log.open("ab") as output:
             start = output.tell()
-            process = subprocess.Popen(self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            # The door holds the lock too: should only this process be killed, a second benchmark waits for the door.
+            process = subprocess.Popen(
+                self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock]
+            )
             try:
                 self._wait(process, log)
             except BaseException:
-                # The door gets the chance to end a checkpoint that it is writing.
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(_GRACE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                _stop(process)
                 raise
         if process.returncode == 0:
             return ""
@@ -194,8 +191,8 @@ class Campaign:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the system lets go of it when the process ends, however it ends."""
+def _only_one(folder: Path) -> Iterator[int]:
+    """Hold the folder, by the descriptor yielded; the system lets go of it when its holders end, however they end."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -205,8 +202,25 @@ def _only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another benchmark.py runs this matrix; wait for it or stop it") from error
-        yield
+            raise UserError(
+                f"{folder}: another benchmark.py, or a run that one left behind, works here; wait for it or stop it"
+            ) from error
+        yield lock.fileno()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a door, with time to finish the checkpoint that it may be writing."""
+    try:
+        # Ctrl-C on a terminal has reached the door already; a second one would cut its clean end short.
+        process.wait(_GRACE_SECONDS)
+        return
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _is_results(content: Any) -> bool:
