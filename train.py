@@ -7,6 +7,7 @@ python3 train.py --resume=logs/default/<run>/last_model.pth        # go on after
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,13 @@ def run_training(
 ) -> TrainResult:
     """The epoch loop, with val tested after each epoch."""
     near = settings.data.val_positive_dist_threshold
+    # Early stopping watches R@5, whatever values are reported.
+    values = tuple(sorted({*settings.evaluation.recall_values, 5}))
+    options = dataclasses.replace(settings.evaluation, recall_values=values, threshold=None)
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
         found = evaluate(
-            network, val, settings.evaluation, size=settings.data.resize, num_workers=settings.data.num_workers,
+            network, val, options, size=settings.data.resize, num_workers=settings.data.num_workers,
             runtime=runtime, folder=folder / "descriptors", thresholds=(near,),
         )  # fmt: skip
         return EpochRecalls(next(iter(found.recalls.values())))

@@ -116,22 +116,30 @@ def test_perspective_is_torchvisions(images: Tensor) -> None:
     assert 3 <= moved <= 13
 
 
-def test_all_geometry_at_once_is_one_after_the_other(images: Tensor) -> None:
-    drawn = augment.draw_geometry(EVERYTHING, COUNT, HEIGHT, WIDTH, seeded(5))
-    eye = torch.eye(3, dtype=torch.float64).expand(COUNT, 3, 3)
+def test_all_geometry_at_once_is_torchvisions_steps_in_the_fields_order(images: Tensor) -> None:
+    angles = torch.linspace(-20, 20, COUNT, dtype=torch.float64)
+    boxes = augment.draw_crops(0.5, COUNT, HEIGHT, WIDTH, seeded(5))
+    ends = augment.draw_corners(0.5, COUNT, HEIGHT, WIDTH, seeded(6))
+    start = [[0, 0], [WIDTH - 1, 0], [WIDTH - 1, HEIGHT - 1], [0, HEIGHT - 1]]
 
-    def in_steps(values: Tensor) -> Tensor:
-        for name in ("perspective", "crop", "rotation"):
-            step = dataclasses.replace(augment.GeometryParameters(eye, eye, eye), **{name: getattr(drawn, name)})
-            values = augment.warp(values, step)
-        return values
+    def in_steps(image: Tensor, i: int) -> Tensor:
+        image = reference.perspective(image, start, ends[i].long().tolist())
+        image = reference.resized_crop(image, *boxes[i].tolist(), [HEIGHT, WIDTH], antialias=False)
+        return reference.rotate(image, float(angles[i]), InterpolationMode.BILINEAR)
 
+    drawn = augment.GeometryParameters(
+        augment.rotation_matrices(angles, HEIGHT, WIDTH),
+        augment.crop_matrices(boxes, HEIGHT, WIDTH),
+        augment.perspective_matrices(ends, HEIGHT, WIDTH),
+    )
     values = images.float() / 255
-    found, expected, here = augment.warp(values, drawn), in_steps(values), in_steps(torch.ones_like(values))
+    found = augment.warp(values, drawn)
     for i in range(COUNT):
-        seen = inner(here[i, 0] > 0.999)
-        assert seen.sum() > 300 and (found[i] - expected[i])[:, seen].abs().mean() < 5e-3
-        assert (found[i][:, inner(here[i, 0] == 0)] == 0).all()
+        expected, here = in_steps(values[i], i), in_steps(torch.ones(1, HEIGHT, WIDTH), i)[0]
+        seen = inner(here > 0.999)
+        # Three interpolations blur what one does not: equal in place, not to the last digit.
+        assert seen.sum() > 300 and (found[i] - expected)[:, seen].abs().mean() < 0.01
+        assert (found[i][:, inner(here == 0)] == 0).all()
 
 
 def test_crops_follow_torchvisions_distribution() -> None:
@@ -139,11 +147,14 @@ def test_crops_follow_torchvisions_distribution() -> None:
     top, left, h, w = boxes.double().unbind(1)
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= 480).all() and (left + w <= 640).all()
     area, ratio = h * w / (480 * 640), w / h
-    assert area.min() > 0.59 and area.max() <= 1 and 0.745 < ratio.min() and ratio.max() < 1.34
+    assert area.min() > 0.59 and area.max() <= 1 and ratio.min() > 0.745 and ratio.max() < 1.34
     assert top[h < 400].min() == 0 and (top + h)[h < 400].max() == 480
     torch.manual_seed(0)
     theirs = torch.tensor(
-        [transforms.RandomResizedCrop.get_params(torch.empty(3, 480, 640), [0.6, 1], [3 / 4, 4 / 3]) for _ in range(2000)]
+        [
+            transforms.RandomResizedCrop.get_params(torch.empty(3, 480, 640), [0.6, 1], [3 / 4, 4 / 3])
+            for _ in range(2000)
+        ]
     ).double()
     assert (boxes.double().mean(0) - theirs.mean(0)).abs().max() < 6  # pixels
     assert (boxes.double().std(0) - theirs.std(0)).abs().max() < 6

@@ -39,12 +39,14 @@ def test_native_size_gives_the_stored_pixels(tmp_path: Path, write_image: Callab
 
 
 @pytest.mark.parametrize("size", [(18, 32), (24, 20), (48, 70), (13, 17), (1, 1)])
-def test_resizing_is_bilinear_without_a_filter(tmp_path: Path, write_image: Callable[..., Path], size: tuple[int, int]) -> None:
+def test_resizing_is_bilinear_without_a_filter(
+    tmp_path: Path, write_image: Callable[..., Path], size: tuple[int, int]
+) -> None:
     path = write_image(tmp_path / "a.png", 24, 32)
     image = decode_image(path, size)
     expected = bilinear(np.array(Image.open(path)), *size)
     assert image.shape == (3, *size) and image.dtype == torch.uint8 and image.is_contiguous()
-    assert np.abs(image.permute(1, 2, 0).numpy() - expected).max() <= 1.0
+    assert np.abs(image.permute(1, 2, 0).numpy() - expected).max() < 1.01
 
 
 def test_a_batch_is_resized_like_its_images(tmp_path: Path, write_image: Callable[..., Path]) -> None:
@@ -58,11 +60,10 @@ def test_a_large_jpeg_is_decoded_at_about_the_wanted_size(
 ) -> None:
     path = write_image(tmp_path / "a.jpg", 480, 640, quality=95)
     sizes: list[tuple[int, int]] = []
-    load = Image.Image.convert
     monkeypatch.setattr(np, "array", lambda image, original=np.array: sizes.append(image.size) or original(image))
     small = decode_image(path, (100, 130))
     monkeypatch.undo()
-    assert load is Image.Image.convert and sizes == [(160, 120)]
+    assert sizes == [(160, 120)]
     expected = bilinear(np.array(Image.open(path)), 100, 130)
     assert small.shape == (3, 100, 130)
     assert np.abs(small.permute(1, 2, 0).numpy() - expected).mean() < 2
@@ -85,7 +86,11 @@ def test_gray_alpha_palette_and_cmyk_become_rgb(tmp_path: Path, write_image: Cal
     assert torch.equal(decode_image(tmp_path / "la.png", None), decode_image(tmp_path / "gray.png", None))
     assert torch.equal(decode_image(tmp_path / "palette.png", None), plain(tmp_path / "palette.png"))
     assert decode_image(tmp_path / "bits.png", None).unique().tolist() == [0, 255]
-    for name, reference, size in (("cmyk.jpg", "a.png", None), ("gray.jpg", "gray.png", None), ("cmyk.jpg", "a.png", (12, 16))):
+    for name, reference, size in (
+        ("cmyk.jpg", "a.png", None),
+        ("gray.jpg", "gray.png", None),
+        ("cmyk.jpg", "a.png", (12, 16)),
+    ):
         difference = decode_image(tmp_path / name, size).float() - decode_image(tmp_path / reference, size).float()
         assert difference.abs().mean() < 8, name
 
@@ -145,4 +150,4 @@ def test_real_photographs_match_the_plain_way(real_photographs: Path) -> None:
     for path in sorted((real_photographs / "gardens_point/images/test/database").iterdir())[:5]:
         assert torch.equal(decode_image(path, None), plain(path))
         expected = bilinear(np.array(Image.open(path)), 240, 320)
-        assert np.abs(decode_image(path, (240, 320)).permute(1, 2, 0).numpy() - expected).max() <= 1.0
+        assert np.abs(decode_image(path, (240, 320)).permute(1, 2, 0).numpy() - expected).max() < 1.01

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -82,19 +83,15 @@ def test_format_name_refuses_what_could_not_be_read_back(changes: dict[str, obje
         ("@1@2@@@@@@@@@@@@extra@place@.jpg", ImageName(1, 2, note="place")),
         ("@1@2@@@@@p.jpg@@@@@@@n.png@.jpg", ImageName(1, 2, pano_id="p.jpg", note="n.png")),
         ("@1@2@", ImageName(1, 2)),
+        ("@1@2", ImageName(1, 2)),
     ],
 )
 def test_parse_name_takes_what_is_there(name: str, expected: ImageName) -> None:
     assert parse_name(name) == expected
 
 
-@pytest.mark.parametrize(
-    "name", ["a.jpg", "@@@.jpg", "@1@.jpg", "@nan@2@.jpg", "@1@inf@.jpg", "@east@north@.jpg", "", "@1@2"]
-)
+@pytest.mark.parametrize("name", ["a.jpg", "@@@.jpg", "@1@.jpg", "@nan@2@.jpg", "@1@inf@.jpg", "@east@north@.jpg", ""])
 def test_parse_name_needs_coordinates(name: str) -> None:
-    if name == "@1@2":  # enough, even without an extension
-        assert parse_name(name) == ImageName(1, 2)
-        return
     with pytest.raises(UserError, match="no UTM coordinates"):
         parse_name(name)
 
@@ -134,11 +131,8 @@ def test_fields_reach_the_table(tmp_path: Path) -> None:
 def test_unicode_folders_of_either_normal_form_and_raw_bytes(tmp_path: Path) -> None:
     names = [unicodedata.normalize(form, "Málaga") + "/@1@2@.jpg" for form in ("NFC", "NFD")]
     touch(tmp_path, *names)
-    try:
-        os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with contextlib.suppress(OSError):  # a file system may take Unicode only
         touch(tmp_path, os.fsdecode(b"caf\xe9/@1@2@.jpg"))
-    except OSError:
-        pass  # a file system that takes Unicode only
     table = read_folder(tmp_path)
     assert len(table) >= 2 and all(table.path(row).is_file() for row in range(len(table)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgbench.errors import UserError
-from vgbench.retrieval import search_torch
 from vgbench.retrieval.search import search
+from vgbench.retrieval.search_torch import TorchFinder
 from vgbench.retrieval.store import Descriptors, write_descriptors
-from vgbench.retrieval.topk import QueryBlock, Tile, _row_sums
+from vgbench.retrieval.topk import Tile, _row_sums
 
 REPO = Path(__file__).resolve().parents[2]
 BACKENDS = ["torch", "faiss"]
@@ -107,13 +108,13 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
         buffers.setdefault(count, set()).add(out.data_ptr())
         original(self, start, out)
 
-    def counting_find(queries: QueryBlock, tile: Tile, kth: torch.Tensor, k: int):  # type: ignore[no-untyped-def]
-        tiles.setdefault(count, []).append(4 * (tile.vectors.numel() + tile.rows * len(queries)))
-        return find(queries, tile, kth, k)
+    def counting_pairs(self: TorchFinder, tile: Tile, kth_squared: torch.Tensor) -> Any:
+        tiles.setdefault(count, []).append(4 * (tile.vectors.numel() + self._scores.numel()))
+        return pairs(self, tile, kth_squared)
 
-    find = search_torch.find_pairs
+    pairs = TorchFinder.pairs
     monkeypatch.setattr(Descriptors, "read_into", counting_read)
-    monkeypatch.setattr(search_torch, "find_pairs", counting_find)
+    monkeypatch.setattr(TorchFinder, "pairs", counting_pairs)
     asked = torch.randn(30, 32)
     for count in (2_000, 20_000):
         base = torch.randn(count, 32, generator=torch.Generator().manual_seed(1)).half()
@@ -186,6 +187,7 @@ import sys
 sys.modules["faiss"] = None  # any import of it now raises ImportError
 import torch
 from pathlib import Path
+from typing import Any
 from vgbench.errors import UserError
 from vgbench.retrieval import search, write_descriptors
 base = torch.eye(5)
