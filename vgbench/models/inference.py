@@ -1,4 +1,4 @@
-"""The fast form of a network for extraction."""
+"""The fast form of a network, for everything that only looks: extraction, mining, validation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,68 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vgbench.models.fusion import FusedConv2d, fuse
 from vgbench.models.network import Network
 from vgbench.runtime import Runtime
 
+# Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
+HALF_SAFE = (nn.Conv2d, FusedConv2d)
+# On a CPU the maps of a few images fit its caches, those of a batch do not.
+CPU_CHUNK = 4
+
 
 def for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-    """Return a function from image batches [B,3,H,W] on the device to descriptors float32 [B,D], as fast as it goes."""
-    network = copy.deepcopy(network).eval().requires_grad_(False)
-    runtime.place(network)
+    """Return a function that computes the network's descriptors in eval mode, fast.
 
-    def describe(images: Tensor) -> Tensor:
-        with torch.inference_mode(), runtime.autocast():
-            descriptors: Tensor = network(images)
-            return descriptors
+    The function takes images [B,3,H,W] on the runtime's device, uint8 or normalised float, and returns descriptors
+    float32 [B,D], equal to the network's within the rounding of the runtime's precision. It holds copies of the
+    weights: make another one when they have changed. The network itself is left as it is.
+    """
+    on_cpu = runtime.device.type == "cpu"
+    fused = copy.copy(network)
+    fused._modules = dict(network._modules)
+    fused._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
+    fused.backbone = fuse(network.backbone, pointwise=on_cpu and _has_onednn())
+    fused.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)
+    runtime.place(fused.eval())
+    if runtime.amp_dtype is not None and _half_safe(fused.backbone):
+        fused.backbone.to(dtype=runtime.amp_dtype)
+    forward: Callable[[Tensor], Tensor] = _Describe(fused, runtime)
+    return torch.compile(forward) if runtime.compile else forward
 
-    return describe
+
+class _Describe(nn.Module):
+    def __init__(self, network: Network, runtime: Runtime) -> None:
+        super().__init__()
+        self.network = network
+        self.runtime = runtime
+        first = next(network.backbone.parameters(), None)
+        self.dtype = torch.float32 if first is None else first.dtype
+        self.chunk = CPU_CHUNK if runtime.device.type == "cpu" else 0
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        if self.chunk and len(images) > self.chunk:
+            return torch.cat([self._describe(part) for part in torch.split(images, self.chunk)])
+        return self._describe(images)
+
+    def _describe(self, images: Tensor) -> Tensor:
+        pixels = images if images.is_floating_point() else self.network.normalise(images)
+        pixels = pixels.to(dtype=self.dtype, memory_format=self.runtime.memory_format)
+        with self.runtime.autocast():
+            descriptors: Tensor = self.network(pixels)
+        return descriptors
+
+
+def _half_safe(backbone: nn.Module) -> bool:
+    return all(
+        isinstance(module, HALF_SAFE) or not any(True for _ in module.parameters(recurse=False))
+        for module in backbone.modules()
+    )
+
+
+def _has_onednn() -> bool:
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

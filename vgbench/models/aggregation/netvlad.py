@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgbench.errors import UserError
 from vgbench.models.layers import full_precision, l2_normalise
 
 # The second-best cluster of an average local feature gets this share of the best one's assignment at the start.
@@ -22,8 +23,11 @@ class NetVLAD(nn.Module):
     def __init__(self, in_channels: int, *, netvlad_clusters: int = 64, tokens: bool = False) -> None:
         """`netvlad_clusters`: the published networks have 64. `tokens`: the input is a sequence, not a map.
 
-        Clusters start random; `initialise_netvlad` puts them where the local features are.
+        Clusters start random; `initialise_netvlad` puts them where the local features are. Raises UserError for fewer
+        than one cluster.
         """
+        if netvlad_clusters < 1:
+            raise UserError(f"--netvlad_clusters {netvlad_clusters}: not a number of clusters. Expected 1 or more")
         super().__init__()
         self.tokens = tokens
         self.descriptors_dim = netvlad_clusters * in_channels
