@@ -1,0 +1,1 @@
+"""Datasets for visual geo-localization: bring them into the folder protocol, check, describe and map them."""

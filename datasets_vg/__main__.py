@@ -1,0 +1,152 @@
+"""Datasets for visual geo-localization in the folder protocol (docs/datasets.md): make, check, describe and map them.
+
+python3 -m datasets_vg list
+python3 -m datasets_vg prepare synthetic_city
+python3 -m datasets_vg prepare synthetic_city --images 100000 --datasets_folder /data
+python3 -m datasets_vg verify synthetic_city
+python3 -m datasets_vg stats synthetic_city
+python3 -m datasets_vg map synthetic_city --output city.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets_vg import catalog
+from datasets_vg.citymap import write_map
+from datasets_vg.describe import list_datasets, stats_table
+from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES, CityOptions, prepare
+from datasets_vg.verify import verify
+from vgbench.data import DataOptions, dataset_root
+from vgbench.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 (verify found faults), 2 (a mistake), 130 (interrupted)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        options = _parser().parse_args(arguments)
+        folder: Path = dataset_root(DataOptions(datasets_folder=options.datasets_folder, dataset_name="x")).parent
+        status: int = options.run(options, folder)
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
+    if options.name != "synthetic_city":
+        raise UserError(catalog.how_to_get(options.name, datasets_folder))
+    images = options.images if options.images is not None else round(DEFAULT_IMAGES * options.scale)
+    root = prepare(datasets_folder, CityOptions(options.seed, images), options.jobs)
+    print(root)
+    return 0
+
+
+def _list(options: argparse.Namespace, datasets_folder: Path) -> int:
+    del options
+    print(list_datasets(datasets_folder))
+    return 0
+
+
+def _verify(options: argparse.Namespace, datasets_folder: Path) -> int:
+    faults = verify(_root(options.dataset, datasets_folder), options.radius, options.jobs or 0)
+    return 1 if faults else 0
+
+
+def _stats(options: argparse.Namespace, datasets_folder: Path) -> int:
+    print(stats_table(_root(options.dataset, datasets_folder), options.radius))
+    return 0
+
+
+def _map(options: argparse.Namespace, datasets_folder: Path) -> int:
+    root = _root(options.dataset, datasets_folder)
+    print(write_map(root, options.output or Path(f"{root.name}_map.svg")))
+    return 0
+
+
+def _root(dataset: str, datasets_folder: Path) -> Path:
+    """Return the folder of a dataset given by name or by path."""
+    return Path(dataset) if "/" in dataset or Path(dataset, "images").is_dir() else datasets_folder / dataset
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message}. See {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--datasets_folder", type=Path, default=None, metavar="FOLDER",
+        help="where datasets lie (default: $DATASETS_FOLDER or ./datasets)",
+    )  # fmt: skip
+    raw = argparse.RawDescriptionHelpFormatter
+    title, _, examples = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        prog="python3 -m datasets_vg", description=title, epilog=f"examples:\n{examples}", formatter_class=raw
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    made = commands.add_parser("prepare", parents=[common], help="make a dataset, or say where it comes from")
+    made.add_argument("name", help="synthetic_city, or a public set: see `list`")
+    made.add_argument("--seed", type=_count(0), default=0, help="of the synthetic city (default: 0)")
+    size = made.add_mutually_exclusive_group()
+    size.add_argument(
+        "--images", type=_count(1), default=None, help=f"about how many images (default: {DEFAULT_IMAGES})"
+    )
+    size.add_argument(
+        "--scale", type=_positive, default=1.0, help="how many times the default number of images (default: 1)"
+    )
+    made.add_argument(
+        "--jobs", type=_count(1), default=None, help="processes (default: one a core); the bytes are the same"
+    )
+    made.set_defaults(run=_prepare)
+
+    shown = commands.add_parser("list", parents=[common], help="all known datasets, and which of them are here")
+    shown.set_defaults(run=_list)
+
+    checked = commands.add_parser("verify", parents=[common], help="read every name and image; exit status 1 on faults")
+    checked.add_argument("--jobs", type=_count(1), default=None, help="processes that decode (default: this one)")
+    checked.set_defaults(run=_verify)
+    described = commands.add_parser("stats", parents=[common], help="counts, area, positives: a markdown table")
+    described.set_defaults(run=_stats)
+    for command in (checked, described):
+        command.add_argument("--radius", type=_positive, default=25.0, help="of a positive, metres (default: 25)")
+    mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
+    mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
+    mapped.set_defaults(run=_map)
+    for command in (checked, described, mapped):
+        command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
+    return parser
+
+
+class _count:  # noqa: N801  (argparse shows the name)
+    def __init__(self, least: int) -> None:
+        self.least, self.__name__ = least, f"whole number from {least}"
+
+    def __call__(self, text: str) -> int:
+        value = int(text)
+        if value < self.least:
+            raise ValueError
+        return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "positive number"
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A map of a dataset: database and queries of every split as one self-contained SVG, north up."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_vg.splits import SplitFolders, find_splits
+from vgbench.data import read_folder
+from vgbench.errors import UserError
+
+WIDTH, HEIGHT, MARGIN, LEGEND = 1000.0, 800.0, 30.0, 24.0
+COLOURS = {"train": ("#9ecae1", "#08519c"), "val": ("#a1d99b", "#006d2c"), "test": ("#fdae6b", "#a63603")}
+"""Database and queries of each split."""
+_CELL = 1.5
+"""What falls into one cell of this many drawing units is one dot, so that the file stays small."""
+
+Points = NDArray[np.float64]
+
+
+def write_map(root: Path, output: Path) -> Path:
+    """Draw the dataset at `root` into the SVG file `output`; returns `output`.
+
+    Raises:
+        UserError: no dataset there, or the file cannot be written.
+    """
+    layers = [layer for split in find_splits(root) for layer in _layers(split)]
+    text = svg(root.name, layers)
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot be written ({error.strerror}). Expected a file name in a folder that exists"
+        ) from error
+    return output
+
+
+def _layers(split: SplitFolders) -> list[tuple[str, str, float, Points]]:
+    """Return (label, colour, dot size, UTM) of each folder, database first."""
+    pale, strong = COLOURS[split.name]
+    layers = []
+    for folder in split.all:
+        is_queries = folder in split.queries
+        label = split.name if folder == split.places else f"{split.name}/{folder.name}"
+        layers.append((label, strong if is_queries else pale, 2.2 if is_queries else 3.6, read_folder(folder).utm))
+    return layers
+
+
+def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
+    """Return the drawing of (label, colour, dot size, UTM float64 [n,2]) layers in their order, with a legend."""
+    everything = np.concatenate([utm for *_, utm in layers])
+    low, extent = everything.min(0), np.maximum(np.ptp(everything, axis=0), 1.0)
+    scale = float(min((WIDTH - 2 * MARGIN) / extent[0], (HEIGHT - 2 * MARGIN) / extent[1]))
+    height = extent[1] * scale + 2 * MARGIN
+    total = height + LEGEND * (len(layers) + 1) + MARGIN
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}" font-family="sans-serif" font-size="15">',
+        f"<title>{escape(title)}</title>", f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
+    ]  # fmt: skip
+    for row, (label, colour, size, utm) in enumerate(layers):
+        at = (utm - low) * scale + MARGIN
+        at[:, 1] = height - at[:, 1]
+        path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in _thin(at))
+        parts.append(f'<path d="{path}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>')
+        y = height + LEGEND * (row + 1)
+        parts.append(f'<circle cx="{MARGIN}" cy="{y - 5:.1f}" r="6" fill="{colour}"/>')
+        parts.append(f'<text x="{MARGIN + 14}" y="{y:.1f}">{escape(label)}: {len(utm)} images</text>')
+    parts.append(_scale_bar(scale, height + LEGEND))
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _thin(at: Points) -> Points:
+    cells = np.floor(at / _CELL).astype(np.int64)
+    _, first = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True)
+    return at[np.sort(first)]
+
+
+def _scale_bar(scale: float, y: float) -> str:
+    metres = 10 ** np.floor(np.log10(300 / scale))
+    metres = next(metres * step for step in (5, 2, 1) if metres * step * scale <= 300)
+    label = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
+    x, length = WIDTH - MARGIN - 300, metres * scale
+    return f'<path d="M{x:.1f} {y - 9:.1f}v5h{length:.1f}v-5" stroke="black" fill="none"/><text x="{x + length + 8:.1f}" y="{y:.1f}">{label}</text>'

@@ -1,0 +1,94 @@
+"""Say in tables what datasets there are and what is in one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tabulate import tabulate
+
+from datasets_vg.catalog import PUBLIC, SYNTHETIC
+from datasets_vg.splits import SPLITS, find_splits
+from vgbench.data import ImageTable, neighbours_within, read_folder
+from vgbench.errors import UserError
+
+_SIZE_SAMPLE = 200
+
+
+def list_datasets(datasets_folder: Path) -> str:
+    """Return a markdown table of the known datasets and of those found in `datasets_folder`."""
+    known = {**SYNTHETIC, **{name: entry.about for name, entry in PUBLIC.items()}}
+    found = sorted(p.name for p in datasets_folder.glob("*") if (p / "images").is_dir() and p.suffix != ".partial")
+    rows = [(name, _here(datasets_folder / name), about) for name, about in known.items()]
+    rows += [(name, _here(datasets_folder / name), "") for name in found if name not in known]
+    return str(tabulate(rows, headers=["dataset", f"in {datasets_folder}", "what it shows"], tablefmt="github"))
+
+
+def _here(root: Path) -> str:
+    return " ".join(split for split in SPLITS if (root / "images" / split).is_dir())
+
+
+def stats_table(root: Path, radius: float) -> str:
+    """Return a markdown table with a row for each folder of images.
+
+    Columns: images; rectangle round their positions in km2; image sizes (of a sample); years;
+    for queries the database images within `radius` metres, as least / median / most, and queries with none.
+
+    Raises:
+        UserError: no dataset there, or a folder in it cannot be read.
+    """
+    rows = []
+    for split in find_splits(root):
+        database = read_folder(split.database) if split.database else None
+        for folder in split.all:
+            table = database if database is not None and folder == split.database else read_folder(folder)
+            name = split.name if folder == split.places else f"{split.name}/{folder.name}"
+            positives = _positives(table, database, radius) if folder in split.queries else ("", "")
+            rows.append((name, len(table), _area(table), _sizes(table), _years(table), *positives))
+    headers = [
+        "folder",
+        "images",
+        "km2",
+        "sizes",
+        "years",
+        f"positives in {radius:g} m (least / median / most)",
+        "without",
+    ]
+    return str(tabulate(rows, headers=headers, tablefmt="github"))
+
+
+def _positives(queries: ImageTable, database: ImageTable | None, radius: float) -> tuple[str, str]:
+    if database is None:
+        return "no database", ""
+    neighbours = neighbours_within(queries.utm, database.utm, radius)
+    counts = neighbours.counts
+    return f"{counts.min()} / {np.median(counts):g} / {counts.max()}", str(neighbours.without().size)
+
+
+def _area(table: ImageTable) -> str:
+    """Return the area of the rectangle round all positions."""
+    extent = np.ptp(table.utm, axis=0) / 1000
+    return f"{extent[0] * extent[1]:.2f}"
+
+
+def _sizes(table: ImageTable) -> str:
+    """Return the commonest image sizes, width x height, of evenly spread images."""
+    rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), _SIZE_SAMPLE)).astype(np.int64))
+    sizes: Counter[str] = Counter()
+    for row in rows.tolist():
+        try:
+            with Image.open(table.path(row)) as image:
+                sizes[f"{image.width}x{image.height}"] += 1
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{table.path(row)}: cannot be read ({error}). To find all such images: python3 -m datasets_vg verify"
+            ) from error
+    shown = [size for size, _ in sizes.most_common(3)]
+    return ", ".join(shown) + (" ..." if len(sizes) > 3 else "")
+
+
+def _years(table: ImageTable) -> str:
+    years = sorted({stamp[:4] for stamp in (table.timestamp(row) for row in range(len(table))) if stamp[:4].isdigit()})
+    return "" if not years else years[0] if years[0] == years[-1] else f"{years[0]}-{years[-1]}"
