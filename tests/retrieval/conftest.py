@@ -12,35 +12,44 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vgbench.data import ImageName, Split, format_name, read_split
+from vgbench.models.network import Network
 
 
-class TinyNetwork(nn.Module):
-    """Mean colours of a coarse grid, mixed by a linear layer."""
+class Corners(nn.Module):
+    """A backbone: mean colours of a coarse grid."""
+
+    out_channels = 3
+    kind = "map"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images, 2)
+
+
+class Mix(nn.Module):
+    """An aggregation: a linear layer, with a dropout that shows whether extraction runs in eval mode."""
 
     def __init__(self, dim: int, seed: int) -> None:
         super().__init__()
         self.descriptors_dim = dim
-        self.config = {"dim": dim}
-        self.mix = nn.Linear(12, dim)
+        self.linear = nn.Linear(12, dim)
         generator = torch.Generator().manual_seed(seed)
-        nn.init.normal_(self.mix.weight, generator=generator)
-        nn.init.zeros_(self.mix.bias)
-        self.drop = nn.Dropout(0.5)  # shows whether extraction runs in eval mode
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5), persistent=False)
+        nn.init.normal_(self.linear.weight, generator=generator)
+        nn.init.zeros_(self.linear.bias)
+        self.drop = nn.Dropout(0.5)
 
-    def forward(self, images: Tensor) -> Tensor:
-        grid = nn.functional.adaptive_avg_pool2d(images.float() / 255 - self.mean, 2)
-        return nn.functional.normalize(self.drop(self.mix(grid.flatten(1))), dim=1)
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.normalize(self.drop(self.linear(features.flatten(1))), dim=1)
+
+
+def tiny_network(dim: int = 6, seed: int = 0) -> Network:
+    """Return a network with always the same weights."""
+    return Network(Corners(), Mix(dim, seed), {"dim": dim})
 
 
 @pytest.fixture
-def make_network() -> Callable[..., TinyNetwork]:
+def make_network() -> Callable[..., Network]:
     """Return a function (dim=6, seed=0) -> a network with always the same weights."""
-
-    def make(dim: int = 6, seed: int = 0) -> TinyNetwork:
-        return TinyNetwork(dim, seed)
-
-    return make
+    return tiny_network
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def test_extract_writes_every_row_and_reuses_it(tmp_path: Path, split: Split, ma
 
 def change_weight(network: Any, city: Path) -> dict[str, Any]:
     with torch.no_grad():
-        network.mix.weight[0, 0] = torch.nextafter(network.mix.weight[0, 0], torch.tensor(9.0))
+        network.aggregation.linear.weight[0, 0] = torch.nextafter(
+            network.aggregation.linear.weight[0, 0], torch.tensor(9.0)
+        )
     return {}
 
 
@@ -148,6 +150,7 @@ KILLED = """
     from vgbench.retrieval.extract import extract
     from vgbench.runtime import Runtime
     torch.set_num_threads(1)
+    store.SYNC_SECONDS = 0
     write = store.DescriptorWriter.write
     def write_then_die(self, descriptors):
         write(self, descriptors)
@@ -158,7 +161,7 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
     store.DescriptorWriter.write = write_then_die
     table = read_split(Path(sys.argv[1]), "test").database
-    extract(fakes.TinyNetwork(6, 0), table, Path(sys.argv[2]), size=(16, 20), batch_size=3, num_workers=0,
+    extract(fakes.tiny_network(), table, Path(sys.argv[2]), size=(16, 20), batch_size=3, num_workers=0,
             runtime=Runtime())
 """
 
@@ -207,7 +210,7 @@ def test_errors_are_one_line(tmp_path: Path, split: Split, make_network: Make) -
     with pytest.raises(UserError, match="gives 6 dimensions but declares 7"):
         run(network, split.database, tmp_path / "d.h5")
     network = make_network()
-    nn.init.constant_(network.mix.bias, torch.nan)
+    nn.init.constant_(network.aggregation.linear.bias, torch.nan)
     with pytest.raises(UserError, match="row 0 is not finite"):
         run(network, split.database, tmp_path / "d.h5")
     assert not (tmp_path / "d.h5").exists()

@@ -17,7 +17,8 @@ from vgbench.errors import UserError
 from vgbench.retrieval.search import search
 from vgbench.retrieval.search_torch import TorchFinder
 from vgbench.retrieval.store import Descriptors, write_descriptors
-from vgbench.retrieval.topk import Tile, _row_sums
+from vgbench.retrieval.topk import RunningTopK, Tile, _row_sums
+from vgbench.runtime import Runtime
 
 REPO = Path(__file__).resolve().parents[2]
 BACKENDS = ["torch", "faiss"]
@@ -118,7 +119,7 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
     asked = torch.randn(30, 32)
     for count in (2_000, 20_000):
         base = torch.randn(count, 32, generator=torch.Generator().manual_seed(1)).half()
-        with stored(tmp_path, f"database{count}", base) as database, stored(tmp_path, "queries", asked) as queries:
+        with stored(tmp_path, f"database{count}", base) as database, stored(tmp_path, f"q{count}", asked) as queries:
             search(database, queries, 5, block_bytes=block_bytes)
         assert max(reads[count]) <= block_bytes
         assert sum(reads[count]) == count * 64 + 30 * 128  # every byte once
@@ -126,6 +127,30 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
     # Two reused database buffers and the queries' own, for ten times the database too.
     assert len(buffers[2_000]) == len(buffers[20_000]) == 3
     assert max(tiles[2_000]) == max(tiles[20_000])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-5])
+def test_a_collapsed_network_does_not_score_every_pair(
+    tmp_path: Path, backend: str, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "faiss":
+        pytest.importorskip("faiss")
+    offered: list[int] = []
+    offer = RunningTopK.offer
+
+    def counting_offer(self: RunningTopK, query_rows: torch.Tensor, *rest: Any) -> None:
+        offered.append(len(query_rows))
+        offer(self, query_rows, *rest)
+
+    monkeypatch.setattr(RunningTopK, "offer", counting_offer)
+    random = torch.Generator().manual_seed(0)
+    centre = torch.randn(64, generator=random)
+    base, asked = (centre + spread * torch.randn((n, 64), generator=random) for n in (5_000, 20))
+    with stored(tmp_path, "database", base) as database, stored(tmp_path, "queries", asked) as queries:
+        found = search(database, queries, 5, backend)
+    np.testing.assert_array_equal(found.indices, brute_force(base, asked, 5)[0])
+    assert sum(offered) < 0.05 * 5_000 * 20
 
 
 def test_many_queries_are_taken_in_blocks(tmp_path: Path) -> None:
@@ -202,3 +227,16 @@ except UserError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "refused", done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0])
+def test_a_gpu_gives_the_same_indices(tmp_path: Path, dtype: torch.dtype, spread: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    centre = torch.randn(128, generator=random)
+    base, asked = ((centre + spread * torch.randn((n, 128), generator=random)).to(dtype) for n in (30_000, 60))
+    with stored(tmp_path, "database", base) as database, stored(tmp_path, "queries", asked) as queries:
+        found = search(database, queries, 20, runtime=Runtime(torch.device("cuda")), block_bytes=10**6)
+    np.testing.assert_array_equal(found.indices, brute_force(base, asked, 20)[0])

@@ -1,12 +1,14 @@
 """Exact nearest-neighbour search that streams the database from its file.
 
-Memory is two blocks of the file, one float32 tile, its scores and one block of queries, whatever the database's size.
+Memory is two blocks of the file, one float32 tile, its scores and one block of queries, whatever the database's size:
+blocks are what is read at once, tiles are what is multiplied at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,13 +22,21 @@ from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.topk import QueryBlock, RunningTopK, Tile
 from vgbench.runtime import Runtime
 
-PairFinder = Callable[[QueryBlock, Tile, Tensor, int], Iterator[tuple[Tensor, Tensor]]]
+
+class PairFinder(Protocol):
+    """What a backend is: see `search_torch.TorchFinder`."""
+
+    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (query rows, tile rows) that hold every pair that may enter the k best."""
+
+
+MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
 
 SEARCH_BACKENDS = Registry(
     "search backend",
     {
-        "torch": "vgbench.retrieval.search_torch:find_pairs",
-        "faiss": "vgbench.retrieval.search_faiss:find_pairs",
+        "torch": "vgbench.retrieval.search_torch:TorchFinder",
+        "faiss": "vgbench.retrieval.search_faiss:FaissFinder",
     },
 )
 
@@ -55,46 +65,49 @@ def search(
         UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
             cannot be imported.
     """
-    find_pairs: PairFinder = resolve_backend(backend)
+    make_finder = resolve_backend(backend)
     device = runtime.device if runtime else torch.device("cpu")
     _check(database, queries, k)
     k = min(k, len(database))
     indices = np.empty((len(queries), k), dtype=np.int64)
     distances = np.empty((len(queries), k), dtype=np.float32)
-    query_rows = max(1, block_bytes // (4 * (queries.shape[1] + 1)))
+    # A GPU has memory for larger products, and each block of queries costs a pass over the file.
+    work_bytes = block_bytes * (8 if device.type == "cuda" else 1)
+    query_rows = max(1, work_bytes // (4 * (queries.shape[1] + 1)))
     with torch.inference_mode(), _full_float32():
         for first in range(0, len(queries), query_rows):
             block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
             _require_finite(block.norms, queries, first)
-            best = _search_block(database, block, k, find_pairs, block_bytes)
+            best = _search_block(database, block, k, make_finder, block_bytes, work_bytes)
             indices[first : first + len(block)] = best.indices.cpu().numpy()
             distances[first : first + len(block)] = best.squared.sqrt().float().cpu().numpy()
     return Predictions(indices, distances)
 
 
-def resolve_backend(backend: str) -> PairFinder:
-    """Return the backend's pair finder; raises UserError where its library is absent."""
-    finder: PairFinder = SEARCH_BACKENDS.resolve(backend)
+def resolve_backend(backend: str) -> MakeFinder:
+    """Return the backend's class; raises UserError where its library is absent."""
+    finder: MakeFinder = SEARCH_BACKENDS.resolve(backend)
     return finder
 
 
 def _search_block(
-    database: Descriptors, queries: QueryBlock, k: int, find_pairs: PairFinder, block_bytes: int
+    database: Descriptors, queries: QueryBlock, k: int, make_finder: MakeFinder, block_bytes: int, work_bytes: int
 ) -> RunningTopK:
     """Stream the whole database past one block of queries."""
     device = queries.vectors.device
     best = RunningTopK(queries, k)
     block_rows = max(1, block_bytes // database.row_bytes)
-    # Scores and tile stay within half a block each: in a CPU's last-level cache, or a moderate part of a GPU's memory.
-    tile_rows = max(1, block_bytes // 2 // (4 * max(len(queries), database.shape[1] + 1)))
-    tile_rows = min(-(-tile_rows // GROUP) * GROUP, block_rows)
+    # Scores and tile take at most half of it each, which fits a CPU's last-level cache.
+    tile_rows = work_bytes // 2 // (4 * max(len(queries), database.shape[1] + 1))
+    tile_rows = min(max(tile_rows // GROUP - 1, 1) * GROUP, block_rows)
     buffer = torch.empty((tile_rows, database.shape[1] + 1), dtype=torch.float32, device=device)
+    finder = make_finder(queries, k, tile_rows)
     for block_start, block in database.blocks(block_rows, pin_memory=device.type == "cuda"):
         stored = block.to(device, non_blocking=True)
         for start in range(0, len(stored), tile_rows):
             first_row = block_start + start
             tile = _fill_tile(buffer, stored[start : start + tile_rows], database, first_row)
-            for query_rows, rows in find_pairs(queries, tile, best.squared[:, -1], k):
+            for query_rows, rows in finder.pairs(tile, best.squared[:, -1]):
                 best.offer(query_rows, tile, rows, first_row)
     return best
 
@@ -106,7 +119,7 @@ def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row:
     norms = torch.linalg.vector_norm(vectors, dim=1)
     torch.mul(norms.square(), -0.5, out=tile[:, -1])
     radius = _require_finite(norms, database, first_row)
-    return Tile(tile, len(stored), radius)
+    return Tile(tile, radius)
 
 
 def _require_finite(norms: Tensor, descriptors: Descriptors, first_row: int) -> float:

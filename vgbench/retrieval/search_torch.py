@@ -12,41 +12,67 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vgbench.retrieval.topk import QueryBlock, Tile
+from vgbench.retrieval.search_crowded import crowded_pairs
+from vgbench.retrieval.topk import QueryBlock, Tile, score_error
 
-GROUP = 64  # database rows that share one maximum
+GROUP = 32  # database rows that share one maximum
 _PAIRS_AT_ONCE = 2**20
 
 
-def find_pairs(queries: QueryBlock, tile: Tile, kth_squared: Tensor, k: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best.
+class TorchFinder:
+    """Finds the pairs of one block of queries.
 
     Args:
-        kth_squared: float64 [Q], each query's k-th smallest squared distance so far, infinite before there are k.
-        k: how many are wanted.
+        queries: Q of them.
+        k: how many neighbours are wanted.
+        tile_rows: the most rows that a tile has.
     """
-    error = tile.score_error(queries.norms)
-    scores = tile.vectors @ queries.vectors.T
-    group = max(1, min(GROUP, tile.rows // (4 * k)))
-    groups = -(-tile.rows // group)
-    if len(scores) < groups * group:
-        scores = torch.nn.functional.pad(scores, (0, 0, 0, groups * group - len(scores)), value=-torch.inf)
-    scores = scores[: groups * group].view(groups, group, len(queries))
-    maxima = scores.amax(1)
-    # Scores are (|q|^2 - distance^2) / 2.
-    threshold = (queries.norms.square() - kth_squared) / 2 - error
-    if groups >= k and not _few(maxima, threshold, k):
-        # k groups hold a row this good, so the k-th best row is no worse.
-        threshold = torch.maximum(threshold, maxima.T.topk(k).values[:, -1] - 2 * error)
-    passing = (maxima >= threshold).nonzero()
-    for part in torch.split(passing, max(1, _PAIRS_AT_ONCE // group)):
-        which_group, query = part[:, 0], part[:, 1]
-        good = scores[which_group, :, query] >= threshold[query, None]
-        pair, member = good.nonzero(as_tuple=True)
-        row = which_group[pair] * group + member
-        inside = row < tile.rows
-        yield query[pair[inside]], row[inside]
+
+    def __init__(self, queries: QueryBlock, k: int, tile_rows: int) -> None:
+        self.queries = queries
+        self.k = k
+        # One buffer for all tiles: fresh memory would cost more than the pass over it.
+        self._scores = torch.empty((tile_rows + GROUP, len(queries)), device=queries.vectors.device)
+
+    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best.
+
+        A query's rows come in ascending order. Until the next call the pairs are lazily read off one buffer.
+
+        Args:
+            kth_squared: float64 [Q], each query's k-th smallest squared distance so far, infinite before there are k.
+        """
+        queries, k = self.queries, self.k
+        group = max(1, min(GROUP, tile.rows // (4 * k)))
+        groups = -(-tile.rows // group)
+        torch.mm(tile.vectors, queries.vectors.T, out=self._scores[: tile.rows])
+        self._scores[tile.rows : groups * group] = -torch.inf
+        scores = self._scores[: groups * group].view(groups, group, len(queries))
+        maxima = scores.amax(1)
+        error = score_error(tile.vectors.shape[1] - 1, queries.norms, tile.radius)
+        # Scores are (|q|^2 - distance^2) / 2.
+        threshold = (queries.norms.square() - kth_squared) / 2 - error
+        passing = _at_least(maxima, threshold)
+        if groups >= k and int(passing.sum()) > 2 * k * len(queries):
+            # k groups hold a row this good, so the k-th best row is no worse.
+            threshold = torch.maximum(threshold, maxima.T.topk(k).values[:, -1] - 2 * error)
+            passing = _at_least(maxima, threshold)
+            crowded = passing.sum(0) > 2 * k + groups // 16
+            if crowded.any():
+                passing &= ~crowded
+                among = crowded.nonzero()[:, 0]
+                query, row = crowded_pairs(queries.subset(among), tile, kth_squared[among], k)
+                yield among[query], row
+        for part in torch.split(passing.nonzero(), max(1, _PAIRS_AT_ONCE // group)):
+            which_group, query = part[:, 0], part[:, 1]
+            good = scores[which_group, :, query] >= threshold[query, None]
+            pair, member = good.nonzero(as_tuple=True)
+            row = which_group[pair] * group + member
+            inside = row < tile.rows
+            yield query[pair[inside]], row[inside]
 
 
-def _few(maxima: Tensor, threshold: Tensor, k: int) -> bool:
-    return int((maxima >= threshold).sum()) <= 2 * k * maxima.shape[1]
+def _at_least(maxima: Tensor, threshold: Tensor) -> Tensor:
+    """Compare float32 [G,Q] with float64 [Q] without a float64 copy of the larger one."""
+    # Rounded down, the threshold lets through what it should and at most a unit in the last place more.
+    return maxima >= torch.nextafter(threshold.float(), torch.full_like(threshold, -torch.inf, dtype=torch.float32))

@@ -1,13 +1,15 @@
-"""Descriptors on disk: one HDF5 file, read in blocks, written so that an interruption loses at most one batch.
+"""Descriptors on disk: one HDF5 file, read in blocks, written so that an interruption loses a few seconds of work.
 
 The file holds one contiguous dataset, so a block of rows is one sequential read of exactly its own bytes. While it is
-being written it is called `<name>.partial`, beside `<name>.progress`, which says how many rows are safely in it.
+being written it is called `<name>.partial`, beside `<name>.progress`, which says how many rows are safely on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,7 @@ from vgbench.errors import UserError
 DATASET = "descriptors"
 BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+SYNC_SECONDS = 10.0  # how often progress is noted; each time waits for the disk, so that power may fail too
 _REMEDY = "delete the file and run again to describe the images anew"
 
 
@@ -166,14 +169,15 @@ class DescriptorWriter:
         self._shape, self._dtype = (rows, dim), dtype
         self._identity = {"rows": rows, "dim": dim, "dtype": dtype, "fingerprint": fingerprint}
         done = self._rows_done()
+        self._noted_at = time.monotonic()
         self.rows_done = done if done == rows else done - done % resume_multiple
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.rows_done:
                 self._file = h5py.File(self.partial, "r+")
             else:
-                self.progress.unlink(missing_ok=True)
                 self._file = _create(self.partial, (rows, dim), dtype, fingerprint)
+                self.progress.unlink(missing_ok=True)  # only now that no other run holds the file
             self._data = self._file[DATASET]
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -207,17 +211,20 @@ class DescriptorWriter:
             )
         try:
             self._data.write_direct(np.ascontiguousarray(block), dest_sel=np.s_[start:stop])
-            self._file.flush()
             self.rows_done = stop
-            self._note_progress()
+            if time.monotonic() - self._noted_at >= SYNC_SECONDS:
+                self._note_progress()
         except OSError as error:
             raise self._cannot_write(error) from error
 
     def _note_progress(self) -> None:
+        self._file.flush()
+        _sync(self.partial)
         # Renamed into place, so that a kill in the middle leaves the previous note.
         temporary = self.progress.with_name(self.progress.name + ".new")
         temporary.write_text(json.dumps({**self._identity, "done": self.rows_done}))
         temporary.replace(self.progress)
+        self._noted_at = time.monotonic()
 
     def _cannot_write(self, error: OSError) -> UserError:
         need = self._shape[0] * self._shape[1] * DTYPES[self._dtype].itemsize
@@ -232,9 +239,19 @@ class DescriptorWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         if kind is not None:
+            with contextlib.suppress(OSError):  # what went wrong first is what the person should read
+                if self.rows_done:
+                    self._note_progress()
+                self._file.close()
             return
+        try:
+            self._finish()
+        except OSError as failure:
+            raise self._cannot_write(failure) from failure
+
+    def _finish(self) -> None:
+        self._file.close()
         if self.rows_done != self._shape[0]:
             raise RuntimeError(f"{self.path}: {self.rows_done} of {self._shape[0]} descriptors were written")
         _sync(self.partial)
@@ -250,6 +267,7 @@ def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) ->
     # All metadata is on disk before the first row, so a kill while rows are written cannot spoil the file.
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # the same descriptors are the same bytes, whenever they were written
     h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
     file.attrs["fingerprint"] = fingerprint
     file.flush()

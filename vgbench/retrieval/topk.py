@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_RESCORE_BYTES = 16 * 2**20  # memory of one round of exact distances, in float64 values
+_RESCORE_BYTES = (2**20, 2**26)  # float64 values of one round of exact distances: in a CPU's cache; on a GPU
 UNIT = 2.0**-24  # unit roundoff of float32
+UNIT64 = 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,42 @@ class QueryBlock:
         return QueryBlock(self.vectors[rows], self.norms[rows])
 
 
+def score_error(dim: int, norms: Tensor, radius: float, unit: float = UNIT) -> Tensor:
+    """Bound the rounding error of a score q.d - |d|^2 / 2 computed in float32, or with another unit roundoff.
+
+    Any order of summing D+1 products errs by at most about (D+1) units of the sum of their magnitudes (Higham 2002,
+    section 3.1); the slack covers the half squared norm's own rounding, and the threshold that
+    the score is compared with is covered too.
+
+    Args:
+        dim: D.
+        norms: float64 [Q], of the queries.
+        radius: the largest norm of a row.
+        unit: the unit roundoff.
+
+    Returns:
+        float64 [Q].
+    """
+    in_thresholds = UNIT64 * norms.square()  # they are made of the query's squared norm, in float64
+    return (dim + 17) * (unit * (norms * radius + radius**2) + in_thresholds) + 1e-30
+
+
 @dataclass(frozen=True)
 class Tile:
     """Some database rows as the search backends want them.
 
     Attributes:
-        vectors: float32 [rows + padding, D+1]; the last column is minus half the squared norm, so that the product with
-            a query's vector is the larger the nearer the row: (|q|^2 - |q - d|^2) / 2.
-        rows: how many of the vectors are database rows.
+        vectors: float32 [rows, D+1]; the last column is minus half the squared norm, so that the product with a
+            query's vector is the larger the nearer the row: (|q|^2 - |q - d|^2) / 2.
         radius: the largest norm.
     """
 
     vectors: Tensor
-    rows: int
     radius: float
 
-    def score_error(self, norms: Tensor) -> Tensor:
-        """Bound the rounding error of float32 scores of queries with these norms: float64 [Q].
-
-        Any order of summing D+1 products errs by at most about (D+1) units of the sum of their magnitudes (Higham 2002,
-        section 3.1); the slack covers the half squared norm's own rounding.
-        """
-        return (self.vectors.shape[1] + 16) * UNIT * (norms * self.radius + self.radius**2) + 1e-30
+    @property
+    def rows(self) -> int:
+        return len(self.vectors)
 
 
 class RunningTopK:
@@ -79,14 +94,16 @@ class RunningTopK:
     def offer(self, query_rows: Tensor, tile: Tile, tile_rows: Tensor, first_row: int) -> None:
         """Score the pairs (query_rows[i], tile_rows[i]), int64 [M], exactly and keep the best.
 
+        Over the whole search, each query's database rows must be offered in ascending order.
+
         Args:
-            first_row: the database row of the tile's row 0. A pair is offered at most once over the whole search.
+            first_row: the database row of the tile's row 0.
         """
         if len(query_rows) == 0:
             return
         dim = tile.vectors.shape[1] - 1
         squared = torch.empty(len(query_rows), dtype=torch.float64, device=query_rows.device)
-        step = max(1, _RESCORE_BYTES // (8 * dim))
+        step = max(1, _RESCORE_BYTES[query_rows.device.type == "cuda"] // (8 * dim))
         for start in range(0, len(query_rows), step):
             part = slice(start, start + step)
             queries = self._queries.vectors[query_rows[part], :dim].double()
@@ -99,8 +116,8 @@ class RunningTopK:
         query_rows = torch.cat([kept, query_rows])
         squared = torch.cat([self.squared[touched].reshape(-1), squared])
         indices = torch.cat([self.indices[touched].reshape(-1), indices])
-        order = indices.argsort(stable=True)
-        order = order[squared[order].argsort(stable=True)]
+        # Stable sorts keep equal distances in the order of their index: kept ones first, new ones as they were offered.
+        order = squared.argsort(stable=True)
         order = order[query_rows[order].argsort(stable=True)]
         counts = torch.bincount(query_rows, minlength=len(touched))
         first = counts.cumsum(0) - counts
