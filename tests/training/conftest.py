@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -13,3 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 def no_waiting_for_the_disk(monkeypatch):
     """Only a power cut could tell the difference, and on a busy disk it is most of the time that these tests take."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads() -> None:
+    """One thread, instead of the suite's two: threads that wait for each other cost these tiny networks the most."""
+    torch.set_num_threads(1)
