@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 
-# How images are brought to size. The field resizes tensors bilinearly without a low-pass filter, and published
-# networks were trained and tested that way; True would filter (Pillow's way) and changes recalls.
-ANTIALIAS = False
+# How images are brought to size: bilinear, with a triangle filter as wide as the reduction (Pillow's way, and
+# torchvision's default). Measured on the conformance recalls, where leaving the filter out is 3 queries off.
+ANTIALIAS = True
 
 # What Pillow raises for files that are missing, foreign, cut off or forged.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -30,7 +30,8 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.er
 def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
     """Read an image as RGB.
 
-    JPEG files are decoded at about the wanted size (by 1/2, 1/4 or 1/8, never below it) and then resized bilinearly.
+    JPEG files are decoded at about the wanted size (by 1/2, 1/4 or 1/8, never below it) and then resized as
+    `resize_images` does.
     Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped. The EXIF orientation is ignored, as
     the field does: coordinates, headings and published numbers belong to the stored pixels.
 
@@ -54,7 +55,7 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
 
 
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly, rounded to uint8."""
+    """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly with a low-pass filter, to uint8."""
     resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ANTIALIAS)
     return resized.contiguous()
 
