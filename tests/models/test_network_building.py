@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
-from vgbench.models import NetworkOptions, build_aggregation, build_network, network_from_options, rebuild_network
+from vgbench.models import (
+    BACKBONES,
+    NetworkOptions,
+    build_aggregation,
+    build_network,
+    network_from_options,
+    rebuild_network,
+)
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -41,21 +48,44 @@ TINY = f"{__name__}:TinyTrunk"
 TOKENS = f"{__name__}:TokenTrunk"
 
 
-@pytest.mark.parametrize(
-    ("backbone", "channels", "stride"),
-    [
-        ("resnet18conv4", 256, 16),
-        ("resnet18conv5", 512, 32),
-        ("efficientnet_lite0", 1280, 32),
-        ("efficientnet_lite0_s16", 112, 16),
-    ],
-)
-def test_maps_have_the_stated_shape(backbone: str, channels: int, stride: int) -> None:
-    network = build_network(backbone, "gem", "none").eval()
-    with torch.no_grad():
-        features = network.local_features(IMAGES)
+STRIDES = {
+    **{f"resnet{depth}conv4": (256, 16) for depth in (18, 34)},
+    **{f"resnet{depth}conv5": (512, 32) for depth in (18, 34)},
+    **{f"resnet{depth}conv4": (1024, 16) for depth in (50, 101, 152)},
+    **{f"resnet{depth}conv5": (2048, 32) for depth in (50, 101, 152)},
+    "vgg16": (512, 16),
+    "efficientnet_lite0": (1280, 32),
+    "efficientnet_lite0_s16": (112, 16),
+}
+
+
+@pytest.mark.parametrize("backbone", STRIDES)
+def test_maps_have_the_stated_shape(backbone: str) -> None:
+    channels, stride = STRIDES[backbone]
+    with torch.device("meta"):  # shapes without numbers
+        trunk = BACKBONES.resolve(backbone)("none").eval()
+        features = trunk(torch.empty(2, 3, 64, 96))
     assert features.shape == (2, channels, 64 // stride, 96 // stride)
-    assert network.backbone.out_channels == channels == network.descriptors_dim
+    assert trunk.out_channels == channels and trunk.kind == "map"
+
+
+def test_every_backbone_is_tested_for_its_shape() -> None:
+    assert set(BACKBONES) == {*STRIDES, "alexnet", "cct384"}
+
+
+@pytest.mark.parametrize(("backbone", "trained"), [("vgg16", {"24", "26", "28"}), ("alexnet", {"6", "8", "10"})])
+def test_plain_networks_freeze_their_early_layers(backbone: str, trained: set[str]) -> None:
+    with torch.device("meta"):
+        trunk = BACKBONES.resolve(backbone)("none")
+    assert {name.split(".")[0] for name, p in trunk.named_parameters() if p.requires_grad} == trained
+
+
+def test_the_map_size_of_mixvpr_follows_the_images() -> None:
+    network = build_network(TINY, "mixvpr", "none", resize=(64, 96), out_channels=4, mix_depth=1)
+    assert (network.config["in_h"], network.config["in_w"]) == (16, 24) and network(IMAGES).shape == (2, 16)
+    assert build_network(**network.config)(IMAGES).shape == (2, 16)
+    with pytest.raises(UserError, match="--aggregation mixvpr: made for a 16x24 map, the images give 8x8"):
+        network(IMAGES[:, :, :32, :32])
 
 
 @pytest.mark.parametrize("stage", [4, 5])
@@ -101,8 +131,8 @@ def test_netvlad_takes_the_tokens_of_a_sequence() -> None:
     network = build_network(TOKENS, "netvlad", "none", netvlad_clusters=4)
     assert network.aggregation.conv.weight.shape == (4, 8, 1)
     assert network(IMAGES).shape == (2, 32)
-    with pytest.raises(UserError, match=r"--aggregation gem: takes a map, but --backbone .* gives a tokens"):
-        build_network(TOKENS, "gem", "none")
+    with pytest.raises(UserError, match=r"--aggregation mac: takes map, but --backbone .* gives tokens"):
+        build_network(TOKENS, "mac", "none")
 
 
 def test_options_of_the_command_line() -> None:
@@ -117,10 +147,22 @@ def test_options_of_the_command_line() -> None:
     [
         ({"backbone": "resnet18conv3"}, "backbone 'resnet18conv3' is not known. Did you mean resnet18conv"),
         ({"aggregation": "netvlda"}, "aggregation 'netvlda' is not known. Did you mean netvlad"),
-        ({"netvlad_cluster": 3}, "aggregation netvlad: no option 'netvlad_cluster'. Did you mean netvlad_clusters?"),
+        (
+            {"netvlad_cluster": 3},
+            "resnet18conv4 with netvlad: no option 'netvlad_cluster'. Did you mean netvlad_clusters?",
+        ),
         ({"l2": "before"}, "--l2 before: not known. Expected one of before_pool, after_pool, none"),
         ({"fc_output_dim": 0}, "--fc_output_dim 0: not a dimension"),
         ({"netvlad_clusters": 0}, "--netvlad_clusters 0: not a number of clusters"),
+        ({"trunc_te": 3}, "resnet18conv4 with netvlad: no option 'trunc_te'"),
+        (
+            {"aggregation": "seqpool"},
+            "--aggregation seqpool: takes pool_sequence of a sequence, but --backbone resnet18",
+        ),
+        ({"aggregation": "salad"}, "--aggregation salad: takes map+token, but --backbone resnet18conv4 gives map"),
+        ({"backbone": "cct384", "aggregation": "cls"}, "--aggregation cls: takes class_token of a sequence"),
+        ({"backbone": "cct384", "aggregation": "gem", "trunc_te": 15}, "--trunc_te 15: cct384 has no such layer"),
+        ({"aggregation": "boq", "proj_channels": 100}, "proj_channels 100: attention heads are 64 wide"),
         ({"pretrain": "gldv3"}, "--pretrain gldv3: no such weights for resnet18"),
     ],
 )

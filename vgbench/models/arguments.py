@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vgbench.errors import UserError
@@ -14,6 +14,15 @@ def own_options(method: Callable[..., Any]) -> list[str]:
     """Return the names of the options that a method's class or factory declares: its keyword-only parameters."""
     parameters = inspect.signature(method).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def check_known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise UserError if one of the names `given` is not `known`; `what` is the method in words."""
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(f"{what}: no option {name!r}.{hint} Expected one of: {', '.join(known) or '(it has none)'}")
 
 
 def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -26,11 +35,7 @@ def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any
         UserError: an option that the method does not have, or a missing one that it needs.
     """
     known = own_options(method)
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise UserError(f"{what}: no option {name!r}.{hint} Expected one of: {', '.join(known) or '(it has none)'}")
+    check_known(what, options, known)
     parameters = inspect.signature(method).parameters
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in options:

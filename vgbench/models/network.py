@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.aggregation.build import build_aggregation
-from vgbench.models.arguments import call_checked, own_options
+from vgbench.models.arguments import call_checked, check_known, own_options
 from vgbench.models.backbones import BACKBONES
 from vgbench.models.weights import load_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Published configurations state these of every network; they have an effect where the method has such a part.
-COMMON_OPTIONS = ("netvlad_clusters", "trunc_te", "freeze_te", "resize")
+# Published configurations state these of every network; they have an effect where there are clusters, or weights that
+# depend on the size of the map.
+COMMON_OPTIONS = ("netvlad_clusters", "resize")
 
 
 class Network(nn.Module):
@@ -81,7 +82,8 @@ def build_network(
         pretrain: the backbone's first weights: "imagenet" or "none" (freshly drawn).
         l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
         fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
-        options: theirs, such as `netvlad_clusters`; None is the same as not given.
+        options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
+            images in pixels, sets the map size of an aggregation whose weights depend on it.
 
     Raises:
         UserError: an unknown name or option, parts that do not fit together, or weights that cannot be had.
@@ -91,13 +93,13 @@ def build_network(
     make_backbone, make_aggregation = BACKBONES.resolve(backbone), AGGREGATIONS.resolve(aggregation)
     backbone_names, aggregation_names = own_options(make_backbone), own_options(make_aggregation)
     for_backbone = {name: given[name] for name in given if name in backbone_names}
-    for_aggregation = {
-        name: value
-        for name, value in given.items()
-        if name in aggregation_names or (name not in backbone_names and name not in COMMON_OPTIONS)
-    }
+    for_aggregation = {name: given[name] for name in given if name in aggregation_names}
+    check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
     trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
     _match(backbone, trunk, aggregation, make_aggregation, aggregation_names, for_aggregation)
+    if given.get("resize") is not None and {"in_h", "in_w"} <= set(aggregation_names):
+        height, width = _map_size(trunk, given["resize"])
+        for_aggregation = {"in_h": height, "in_w": width, **for_aggregation}
     head = build_aggregation(
         aggregation,
         int(trunk.out_channels),  # type: ignore[arg-type]
@@ -122,16 +124,32 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
     return network
 
 
+@torch.no_grad()
+def _map_size(trunk: nn.Module, resize: Sequence[int]) -> tuple[int, int]:
+    """Return the height and width of the trunk's map of an image of `resize` pixels."""
+    was_training = trunk.training
+    height, width = trunk.eval()(torch.zeros(1, 3, *resize)).shape[2:]
+    trunk.train(was_training)
+    return int(height), int(width)
+
+
 def _match(
     backbone: str, trunk: nn.Module, aggregation: str, method: Any, names: list[str], options: dict[str, Any]
 ) -> None:
-    """Check that the aggregation takes what the backbone gives; tell it where it takes tokens as well as maps."""
-    kind = getattr(trunk, "kind", "map")
+    """Check that the aggregation takes what the backbone gives, and set up what they have to agree on."""
     takes = getattr(method, "takes", "map")
-    if kind not in ((takes,) if isinstance(takes, str) else takes):
+    takes = (takes,) if isinstance(takes, str) else takes
+    needs = getattr(method, "needs", None)
+    kind = getattr(trunk, "kind", "map")
+    if needs is not None and hasattr(trunk, needs):
+        setattr(trunk, needs, True)
+        kind = getattr(trunk, "kind", "map")
+    elif needs is not None:
+        takes = (f"{needs} of a sequence",)
+    if kind not in takes:
         raise UserError(
-            f"--aggregation {aggregation}: takes a {takes if isinstance(takes, str) else ' or '.join(takes)}, but "
-            f"--backbone {backbone} gives a {kind}. Expected two that fit; see python3 train.py --help"
+            f"--aggregation {aggregation}: takes {' or '.join(takes)}, but --backbone {backbone} gives {kind}. "
+            "Expected two that fit together; see python3 train.py --help"
         )
     if "tokens" in names and kind == "tokens":
         options["tokens"] = True

@@ -18,9 +18,17 @@ class NetworkOptions:
     l2: str = option("before_pool", "where the L2 normalisation of mac, spoc, gem and rmac sits", choices=L2_PLACES)
     netvlad_clusters: int = option(64, "clusters of NetVLAD and CRN")
     fc_output_dim: int | None = option(None, "project descriptors to so many dimensions with a fully connected layer")
+    trunc_te: int | None = option(None, "keep so many of a transformer's layers")
+    freeze_te: int | None = option(
+        None, "train nothing of a transformer but the layers after this one, from 0 (-1: all)"
+    )
     pretrain: str = option("imagenet", "the backbone's first weights", choices=("imagenet", "none"))
 
 
-def network_from_options(options: NetworkOptions) -> Network:
-    """Build the network that the options describe; raises UserError as `build_network` does."""
-    return build_network(**asdict(options))
+def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
+    """Build the network that the options describe; raises UserError as `build_network` does.
+
+    Args:
+        resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
+    """
+    return build_network(**asdict(options), resize=resize)

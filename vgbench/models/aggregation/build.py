@@ -57,7 +57,8 @@ def build_aggregation(
     pool: nn.Module = call_checked(f"aggregation {name}", cls, (channels,), options)
     dim = int(pool.descriptors_dim)  # type: ignore[arg-type]
     if getattr(cls, "places_l2", False):
-        around = {"before_pool": (L2Norm(), pool), "after_pool": (pool, L2Norm()), "none": (pool,)}[l2]
+        channels_dim = 2 if options.get("tokens") else 1
+        around = {"before_pool": (L2Norm(channels_dim), pool), "after_pool": (pool, L2Norm()), "none": (pool,)}[l2]
         pool = Head(*around, descriptors_dim=dim)
     if fc_output_dim is not None:
         if fc_output_dim < 1:

@@ -24,6 +24,9 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 STRIDE16_STAGES = 5  # the 112-channel map is the last one at stride 16
+# As in the field's ResNets, what comes before stride 16 keeps its ImageNet weights: most of a training step's cost
+# is at those resolutions, and little of its gain.
+FROZEN_STAGES = 3
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 BN_EPS, BN_MOMENTUM = 1e-3, 0.01
 
@@ -61,7 +64,8 @@ class EfficientNetLite0(nn.Module):
     std = (128 / 255,) * 3
 
     def __init__(self, pretrain: str, head: bool = True) -> None:
-        """Build it up to the head's 1280-channel map (`head`) or up to the last map at stride 16; nothing is frozen.
+        """Build it up to the head's 1280-channel map (`head`) or up to the last map at stride 16; what comes before
+        stride 16 is frozen.
 
         Raises:
             UserError: `pretrain` is neither "imagenet" nor "none", or the package with the weights is missing.
@@ -85,6 +89,9 @@ class EfficientNetLite0(nn.Module):
         if pretrain == "imagenet":
             weights = packaged_weights()
             self.load_state_dict({key: weights[key] for key in self.state_dict()})
+        frozen_blocks = sum(count for count, *_ in STAGES[:FROZEN_STAGES])
+        for part in (self._conv_stem, self._bn0, self._blocks[:frozen_blocks]):
+            part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu6(self._bn0(self._conv_stem(images)))

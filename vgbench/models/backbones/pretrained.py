@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.error import URLError
 
 import torch
-from torch import nn
-from torchvision.models import get_model, get_model_weights
+from torch import Tensor, nn
 
 from vgbench.errors import UserError
 
+T = TypeVar("T")
 
-def check_pretrain(backbone: str, pretrain: str, known: tuple[str, ...]) -> None:
+
+def check_pretrain(backbone: str, pretrain: str, known: tuple[str, ...] = ("imagenet", "none")) -> None:
     """Raise UserError unless `pretrain` is one of `known`."""
     if pretrain not in known:
         raise UserError(f"--pretrain {pretrain}: no such weights for {backbone}. Expected one of {', '.join(known)}")
@@ -23,19 +26,35 @@ def torchvision_model(architecture: str, pretrain: str) -> nn.Module:
     Raises:
         UserError: `pretrain` is another word, or the weights are neither in torch's cache nor can be downloaded.
     """
-    check_pretrain(architecture, pretrain, ("imagenet", "none"))
+    # Importing it takes seconds, which the trunks that do not come from it need not wait for.
+    from torchvision.models import get_model, get_model_weights
+
+    check_pretrain(architecture, pretrain)
     if pretrain == "none":
         fresh: nn.Module = get_model(architecture, weights=None)
         return fresh
     # The field's published numbers start from torchvision's first weights, not from the newer recipes.
     weights = get_model_weights(architecture)["IMAGENET1K_V1"]
+    trained: nn.Module = fetch(architecture, weights.url, lambda: get_model(architecture, weights=weights))
+    return trained
+
+
+def published_weights(backbone: str, url: str) -> dict[str, Tensor]:
+    """Return a published state dict, from torch's cache or downloaded into it; raises UserError if it cannot be had."""
+    weights: dict[str, Tensor] = fetch(
+        backbone, url, lambda: torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
+    )
+    return weights
+
+
+def fetch(backbone: str, url: str, load: Callable[[], T]) -> T:
+    """Call `load`, which may download `url`; raises UserError with the remedy if it fails."""
     try:
-        trained: nn.Module = get_model(architecture, weights=weights)
+        return load()
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(
-            f"--pretrain imagenet: the ImageNet weights of {architecture} cannot be downloaded ({reason}). Expected "
-            f"{weights.url} to be reachable; download it elsewhere and put it into {torch.hub.get_dir()}/checkpoints, "
+            f"--pretrain imagenet: the ImageNet weights of {backbone} cannot be downloaded ({reason}). Expected "
+            f"{url} to be reachable; download it elsewhere and put it into {torch.hub.get_dir()}/checkpoints, "
             "or use --backbone efficientnet_lite0, whose weights are installed, or --pretrain none"
         ) from error
-    return trained

@@ -29,3 +29,11 @@ class ResNetTrunk(nn.Sequential):
 
 resnet18conv4 = partial(ResNetTrunk, "resnet18", 4)
 resnet18conv5 = partial(ResNetTrunk, "resnet18", 5)
+resnet34conv4 = partial(ResNetTrunk, "resnet34", 4)
+resnet34conv5 = partial(ResNetTrunk, "resnet34", 5)
+resnet50conv4 = partial(ResNetTrunk, "resnet50", 4)
+resnet50conv5 = partial(ResNetTrunk, "resnet50", 5)
+resnet101conv4 = partial(ResNetTrunk, "resnet101", 4)
+resnet101conv5 = partial(ResNetTrunk, "resnet101", 5)
+resnet152conv4 = partial(ResNetTrunk, "resnet152", 4)
+resnet152conv5 = partial(ResNetTrunk, "resnet152", 5)

@@ -1,0 +1,33 @@
+"""Descriptors of transformers that are part of the sequence already: the class token, and the pooled sequence."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ClassToken(nn.Module):
+    """The class token (Dosovitskiy et al., 2021), first of the tokens: [B,N,C] to [B,C]."""
+
+    takes = "tokens"
+    needs = "class_token"
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.descriptors_dim = in_channels
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+class SeqPool(nn.Module):
+    """The sequence as its backbone pools it, by learned attention (Hassani et al., 2021): [B,C] to the same."""
+
+    takes = "vector"
+    needs = "pool_sequence"
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.descriptors_dim = in_channels
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return pooled
