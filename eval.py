@@ -38,6 +38,7 @@ def main() -> None:
     split = commons.read_checked_split(
         settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder
     )
+    commons.seed(settings.run.seed)
     network = network_of(checkpoint, resume, settings.network, given)
     runtime.place(network)
 

@@ -35,9 +35,9 @@ def main() -> None:
         commons.read_checked_split(settings.data, root, name, queries)
         for name, queries in (("train", "queries"), ("val", "queries"), ("test", test_queries))
     )
+    commons.seed(settings.run.seed)
     network = network_from_options(settings.network)
     mode = build_mode(settings, train_split, runtime)
-    commons.seed(settings.run.seed)
     runtime.place(network)
 
     folder = commons.open_run_folder(settings.run)

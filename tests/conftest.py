@@ -29,4 +29,5 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(autouse=True)
 def _torch_threads() -> None:
-    torch.set_num_threads(2)
+    """Tiny networks gain nothing from threads, and lose much where the cores are shared."""
+    torch.set_num_threads(1)

@@ -1,36 +1,22 @@
-"""k-means for tens of thousands of points, on whatever device they are (Lloyd, 1982)."""
+"""k-means for tens of thousands of points (Lloyd, 1982; seeded as k-means++, Arthur and Vassilvitskii, 2007)."""
 
 from __future__ import annotations
 
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
+MAX_ITERATIONS = 100
 
-@torch.no_grad()
-def kmeans(points: Tensor, clusters: int, generator: torch.Generator, iterations: int = 100) -> Tensor:
-    """Return the centres float32 [clusters,C] of points float [N,C], N >= clusters.
 
-    Starts from random points and stops when no point changes its cluster. A cluster that loses all its points is
-    restarted at the point that is farthest from its own centre.
+def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Return the centres float32 [clusters,C], on the points' device, of points float [N,C], N >= clusters.
 
     Args:
-        generator: a CPU generator, so that every device starts alike.
+        generator: a CPU generator; the result depends on it and on the points alone.
     """
-    points = points.float()
-    start = torch.randperm(len(points), generator=generator)[:clusters].to(points.device)
-    centres = points[start]
-    square_norms = points.square().sum(dim=1)
-    previous = torch.empty(0, dtype=torch.long)
-    for _ in range(iterations):
-        # Squared distances without the points' own norms, which change no comparison.
-        distances, nearest = torch.addmm(centres.square().sum(dim=1), points, centres.T, alpha=-2).min(dim=1)
-        if torch.equal(nearest, previous):
-            break
-        previous = nearest
-        counts = torch.bincount(nearest, minlength=clusters)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        centres = sums / counts.clamp(min=1).unsqueeze(1)
-        empty = (counts == 0).nonzero().flatten()
-        if len(empty):
-            centres[empty] = points[(distances + square_norms).topk(len(empty)).indices]
-    return centres
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    # k-means++ seeding: with random starts, NetVLAD's untrained recalls were about 2 points lower.
+    fit = KMeans(clusters, init="k-means++", n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)
+    fit.fit(points.float().cpu().numpy())
+    return torch.from_numpy(fit.cluster_centers_).float().to(points.device)
