@@ -13,7 +13,7 @@ from torch import nn
 from vgbench.errors import UserError
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, build_optimizer, load_checkpoint
-from vgbench.training.loop import set_training
+from vgbench.training.step import set_training
 
 
 def recalls_of(*r5):

@@ -12,7 +12,6 @@ from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from vgbench.errors import UserError
@@ -23,6 +22,7 @@ from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, loa
 from vgbench.training.mode import BatchT, Round, TrainingMode
 from vgbench.training.optim import build_optimizer
 from vgbench.training.options import TrainOptions
+from vgbench.training.step import Stepper, set_training
 from vgbench.training.watch import Watch
 
 LOG = logging.getLogger(__name__)
@@ -125,9 +125,7 @@ class _Loop(Generic[BatchT]):
         self.mode, self.validate, self.options = mode, validate, options
         self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed
         self.optimizer = build_optimizer(network, options)
-        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
-        # The number of distinct images changes from batch to batch.
-        self._call = torch.compile(network, dynamic=True) if runtime.compile else network
+        self.stepper = Stepper(network, runtime)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}
 
@@ -223,7 +221,7 @@ class _Loop(Generic[BatchT]):
         with tqdm(total=len(batches), desc=title, unit="step", leave=False, disable=None) as bar:
             for step, batch in enumerate(batches):
                 generator = torch_stream(self.seed, "step", epoch, index, step)
-                waiting.append(self._step(batch, optimizers, generator))
+                waiting.append(self.stepper.step(self.mode, batch, optimizers, generator))
                 if len(waiting) == _STEPS_BETWEEN_CHECKS:
                     self._read(waiting, losses, index)
                     bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
@@ -235,23 +233,6 @@ class _Loop(Generic[BatchT]):
                 "lower --train_batch_size or raise --cache_refresh_rate"
             )
         return losses
-
-    def _step(self, batch: BatchT, optimizers: list[torch.optim.Optimizer], generator: torch.Generator) -> Tensor:
-        """Take one optimiser step; returns its loss, still on the device."""
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss = self.mode.loss(self._forward, batch.to(self.runtime.device), generator)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        for optimizer in optimizers:
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        return loss.detach()
-
-    def _forward(self, images: Tensor) -> Tensor:
-        """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
-        with self.runtime.autocast():
-            descriptors: Tensor = self._call(self.runtime.to_device(images))
-        return descriptors.float()
 
     def _read(self, waiting: list[Tensor], losses: list[float], index: int) -> None:
         """Move losses from the device to `losses`; raises UserError at the first that is not finite."""
@@ -286,7 +267,7 @@ class _Loop(Generic[BatchT]):
             self.recalls,
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            scaler=self.scaler.state_dict(),
+            scaler=self.stepper.state_dict(),
             mode=self.mode.state_dict(),
         )
 
@@ -305,8 +286,7 @@ class _Loop(Generic[BatchT]):
                 f"{path}: its optimiser does not fit this run ({error}). Expected the interrupted run's --optim and "
                 "network"
             ) from error
-        if self.scaler.is_enabled() and content["scaler"]:
-            self.scaler.load_state_dict(content["scaler"])
+        self.stepper.load_state_dict(content["scaler"])
         self.mode.load_state_dict(content["mode_state"])
         self.recalls = content["recalls"]
         if self.progress.round > self.mode.rounds_per_epoch:
@@ -333,15 +313,6 @@ class _Clock:
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._started
-
-
-def set_training(network: nn.Module, freeze_bn: bool) -> None:
-    """Put a network in training mode, its BatchNorm layers excepted where they are frozen."""
-    network.train()
-    if freeze_bn:
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
 
 
 def _load_weights(network: nn.Module, content: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Pairs of timings taken in turn, so that a ratio holds while the machine's speed drifts."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Ours beside the reference.
+
+    Attributes:
+        what: what was done, with its sizes.
+        unit: of the two rates or times.
+        ours, reference: medians.
+        ratio: median over the rounds of how many times faster ours was in that round.
+        low, high: the smallest and the largest of those.
+        memory: peak resident memory of ours and of the reference, MB, where each ran in its own process.
+    """
+
+    what: str
+    unit: str
+    ours: float
+    reference: float
+    ratio: float
+    low: float
+    high: float
+    memory: tuple[float, float] | None = None
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Run once; return wall-clock seconds."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def in_turn(
+    ours: Callable[[], object], reference: Callable[[], object], rounds: int
+) -> tuple[list[float], list[float]]:
+    """Warm both up, then time them in turn: seconds of each round."""
+    ours(), reference()
+    pairs = [(seconds(ours), seconds(reference)) for _ in range(rounds)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def pair_of(
+    what: str, unit: str, ours: Sequence[float], reference: Sequence[float], amount: float | None = None,
+    memory: tuple[float, float] | None = None,
+) -> Pair:  # fmt: skip
+    """Summarise rounds of seconds; `amount` (images, say) a round turns the medians into rates."""
+    ratios = [b / a for a, b in zip(ours, reference, strict=True)]
+    mine, theirs = (amount / median if amount else median for median in map(statistics.median, (ours, reference)))
+    return Pair(what, unit, mine, theirs, statistics.median(ratios), min(ratios), max(ratios), memory)
+
+
+def in_own_process(module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Run `python -m module '<json>'`; return the JSON of its last line and its peak memory, MB, as `peak_mb`."""
+    command = [sys.executable, "-m", module, json.dumps(dict(arguments))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        # The process's own accounting, as the system keeps it for a child that has ended.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{module} stopped with status {process.returncode}")
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return result | {"peak_mb": usage.ru_maxrss / 1024}

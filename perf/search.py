@@ -1,0 +1,71 @@
+"""Exact search from the descriptor file beside faiss with everything in memory: seconds and peak memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from perf.measure import Pair, in_own_process, pair_of, seconds
+from vgbench.retrieval.search import search
+from vgbench.retrieval.store import Descriptors, DescriptorWriter
+
+K = 20
+
+
+def measure(database: int, queries: int, dim: int, rounds: int) -> Pair:
+    """Compare `retrieval.search` (torch, streamed) with faiss's IndexFlatL2, each in its own process."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, rows in (("database", database), ("queries", queries)):
+            _write(Path(folder) / f"{name}.h5", rows, dim, seed=rows)
+        found = [
+            in_own_process("perf.search", {"who": who, "folder": folder, "rounds": rounds}) for who in ("ours", "faiss")
+        ]
+    if found[0]["checksum"] != found[1]["checksum"]:
+        print(f"search: the two found different neighbours ({found[0]['checksum']}, {found[1]['checksum']})")
+    return pair_of(
+        f"search, {queries} queries in {database} x {dim} float16, exact", "seconds",
+        found[0]["seconds"], found[1]["seconds"], memory=(found[0]["peak_mb"], found[1]["peak_mb"]),
+    )  # fmt: skip
+
+
+def _write(path: Path, rows: int, dim: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with DescriptorWriter(path, rows, dim, "float16", "perf") as writer:
+        for start in range(0, rows, 20_000):
+            block = torch.randn(min(20_000, rows - start), dim, generator=generator)
+            writer.write(torch.nn.functional.normalize(block, dim=1))
+
+
+def _ours(folder: Path) -> np.ndarray:
+    with Descriptors(folder / "database.h5") as database, Descriptors(folder / "queries.h5") as queries:
+        return search(database, queries, K).indices
+
+
+def _faiss(folder: Path) -> np.ndarray:
+    import faiss
+
+    with Descriptors(folder / "database.h5") as database, Descriptors(folder / "queries.h5") as queries:
+        index = faiss.IndexFlatL2(database.shape[1])
+        index.add(database.read().float().numpy())
+        indices: np.ndarray = index.search(queries.read().float().numpy(), K)[1]
+        return indices
+
+
+def main() -> None:
+    """One side, in its own process: prints its seconds."""
+    arguments = json.loads(sys.argv[1])
+    find = {"ours": _ours, "faiss": _faiss}[arguments["who"]]
+    folder = Path(arguments["folder"])
+    indices = find(folder)
+    times = [seconds(lambda: find(folder)) for _ in range(arguments["rounds"])]
+    print(json.dumps({"seconds": times, "median": statistics.median(times), "checksum": int(indices[:, :1].sum())}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""One optimiser step: forward in the run's precision, loss in float32, backward, update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vgbench.models import Network
+from vgbench.runtime import Runtime
+from vgbench.training.mode import BatchT, TrainingMode
+
+
+class Stepper:
+    """Takes steps with one network.
+
+    Args:
+        network: on the runtime's device.
+        runtime: precision, memory format, compilation.
+    """
+
+    def __init__(self, network: Network, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
+        # The number of distinct images changes from batch to batch.
+        self._call = torch.compile(network, dynamic=True) if runtime.compile else network
+
+    def step(
+        self,
+        mode: TrainingMode[BatchT],
+        batch: BatchT,
+        optimizers: Sequence[torch.optim.Optimizer],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Take one step; returns its loss, still on the device."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the gradient scaler's state, {} where the precision needs none."""
+        state: dict[str, Any] = self.scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        if self.scaler.is_enabled() and state:
+            self.scaler.load_state_dict(state)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
+        with self.runtime.autocast():
+            descriptors: Tensor = self._call(self.runtime.to_device(images))
+        return descriptors.float()
+
+
+def set_training(network: nn.Module, freeze_bn: bool) -> None:
+    """Put a network in training mode, its BatchNorm layers excepted where they are frozen."""
+    network.train()
+    if freeze_bn:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
