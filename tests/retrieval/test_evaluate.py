@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 
 from vgbench.data import Split, read_split
 from vgbench.errors import UserError
+from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
 from vgbench.retrieval.store import BLOCK_BYTES
 from vgbench.runtime import Runtime
@@ -66,8 +69,6 @@ def test_thresholds_of_one_call_and_reuse_by_the_next(tmp_path: Path, split: Spl
 def test_efficient_ram_testing_reads_smaller_blocks(
     tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     module = sys.modules["vgbench.retrieval.evaluate"]
     used: list[int] = []
     real = module.search  # type: ignore[attr-defined]
@@ -97,8 +98,6 @@ def test_both_backends_and_dtypes_agree(tmp_path: Path, split: Split, make_netwo
 def test_an_absent_backend_is_refused_before_extraction(
     tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.delitem(sys.modules, "vgbench.retrieval.search_faiss", raising=False)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match="--search_backend torch"):
@@ -132,16 +131,36 @@ def test_no_queries(tmp_path: Path, split: Split, make_network: Make) -> None:
         run(make_network(), empty, tmp_path / "d")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "data" / "cambridge").exists(), reason="needs ../shared/data")
-def test_real_photographs_with_a_random_network(tmp_path: Path) -> None:
-    from vgbench.models import build_network
+def weights_by_rule(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of the conformance networks, a key at a time."""
+    weights = {}
+    for key, value in network.state_dict().items():
+        shape = tuple(value.shape)
+        z = np.random.RandomState(zlib.crc32(key.encode())).randn(*shape)
+        if not value.is_floating_point():
+            filled = np.zeros(shape)
+        elif key.endswith("running_var"):
+            filled = 1 + 0.1 * np.abs(z)
+        elif len(shape) >= 2:
+            filled = z * np.sqrt(2 / np.prod(shape[1:]))
+        else:
+            filled = 1 + 0.1 * z if key.endswith("weight") else 0.05 * z
+        weights[key] = torch.tensor(filled, dtype=value.dtype)
+    return weights
 
-    torch.manual_seed(0)
-    network = build_network("resnet18conv4", "gem", pretrain=None)
-    split = read_split(SHARED / "data" / "cambridge", "test")
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "conformance").exists(), reason="needs ../shared")
+@pytest.mark.parametrize("dataset", ["cambridge", "gardens_point"])
+def test_hard_resize_agrees_with_the_reference_within_two_queries(tmp_path: Path, dataset: str) -> None:
+    reference = torch.load(SHARED / "conformance" / "network_resnet18conv4_netvlad.pt", weights_only=True)
+    network = build_network(**{**reference["config"], "pretrain": None})
+    network.load_state_dict(weights_by_rule(network))
+    wanted = json.loads((SHARED / "conformance" / f"eval_{dataset}_test.json").read_text())
+    split = read_split(SHARED / "data" / dataset, "test")
     found = evaluate(
-        network, split, EvalOptions(), size=(120, 160), num_workers=2, runtime=Runtime(), folder=tmp_path
+        network, split, EvalOptions(recall_values=tuple(wanted["recall_values"])), size=tuple(wanted["resize"]),
+        num_workers=2, runtime=Runtime(), folder=tmp_path,
     )  # fmt: skip
-    assert found.recalls[25.0][20] > 20  # chance is about 10 %: even random features see sky and road
-    assert found.queries_without_positives == 0
+    differences = np.array(list(found.recalls[25.0].values())) - wanted["recalls"]["hard_resize"]
+    assert np.abs(differences * len(split.queries) / 100).max() < 2.01
