@@ -57,9 +57,11 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
     height = extent[1] * scale + 2 * MARGIN
     total = height + LEGEND * (len(layers) + 1) + MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}" font-family="sans-serif" font-size="15">',
-        f"<title>{escape(title)}</title>", f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
-    ]  # fmt: skip
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}"',
+        ' font-family="sans-serif" font-size="15">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
+    ]
     for row, (label, colour, size, utm) in enumerate(layers):
         at = (utm - low) * scale + MARGIN
         at[:, 1] = height - at[:, 1]
@@ -75,7 +77,8 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
 def _thin(at: Points) -> Points:
     cells = np.floor(at / _CELL).astype(np.int64)
     _, first = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True)
-    return at[np.sort(first)]
+    thinned: Points = at[np.sort(first)]
+    return thinned
 
 
 def _scale_bar(scale: float, y: float) -> str:
@@ -83,4 +86,5 @@ def _scale_bar(scale: float, y: float) -> str:
     metres = next(metres * step for step in (5, 2, 1) if metres * step * scale <= 300)
     label = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
     x, length = WIDTH - MARGIN - 300, metres * scale
-    return f'<path d="M{x:.1f} {y - 9:.1f}v5h{length:.1f}v-5" stroke="black" fill="none"/><text x="{x + length + 8:.1f}" y="{y:.1f}">{label}</text>'
+    bar = f'<path d="M{x:.1f} {y - 9:.1f}v5h{length:.1f}v-5" stroke="black" fill="none"/>'
+    return bar + f'<text x="{x + length + 8:.1f}" y="{y:.1f}">{label}</text>'

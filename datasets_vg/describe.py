@@ -78,15 +78,19 @@ def _sizes(table: ImageTable) -> str:
     rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), _SIZE_SAMPLE)).astype(np.int64))
     sizes: Counter[str] = Counter()
     for row in rows.tolist():
-        try:
-            with Image.open(table.path(row)) as image:
-                sizes[f"{image.width}x{image.height}"] += 1
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{table.path(row)}: cannot be read ({error}). To find all such images: python3 -m datasets_vg verify"
-            ) from error
+        sizes[_size(table.path(row))] += 1
     shown = [size for size, _ in sizes.most_common(3)]
     return ", ".join(shown) + (" ..." if len(sizes) > 3 else "")
+
+
+def _size(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            return f"{image.width}x{image.height}"
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). To find all such images: python3 -m datasets_vg verify"
+        ) from error
 
 
 def _years(table: ImageTable) -> str:

@@ -33,5 +33,5 @@ def seed_everything(seed: int, *path: str | int) -> None:
     """Seed Python's, NumPy's and torch's global generators (all devices) for one place in the run."""
     value = stream_seed(seed, *path)
     random.seed(value)
-    np.random.seed(value % 2**32)
+    np.random.seed(value % 2**32)  # noqa: NPY002 (the global generator is what other packages draw from)
     torch.manual_seed(value)

@@ -1,1 +1,1 @@
-"""A procedural city in the folder protocol: streets rendered by ray casting, deterministic by seed, no GPU, no download."""
+"""A procedural city in the folder protocol: ray-cast streets, deterministic by seed, no GPU, no download."""

@@ -62,6 +62,12 @@ class Camera:
         (fx, fy), (rx, ry) = self.forward, self.right
         return dx * rx + dy * ry, dx * fx + dy * fy
 
+    def relative_point(self, x: float, y: float) -> tuple[float, float]:
+        """Return metres to the right and metres ahead of one point."""
+        dx, dy = x - self.x, y - self.y
+        (fx, fy), (rx, ry) = self.forward, self.right
+        return dx * rx + dy * ry, dx * fx + dy * fy
+
     def row_of(self, z: float, depth: float) -> int:
         """Return the row where height `z` (m) at `depth` (m) is seen."""
         return round((self.height - z) / depth * self.focal + self.horizon * self.rows)

@@ -66,16 +66,13 @@ SHADOW_REACH = (2.4, 1.15)
 def draw_car(frame: Frame, car: Car, light: Light, lamp: float) -> None:
     """Draw a car where it is nearer than what is there; `lamp` is the street light that falls on it, 0..1."""
     camera = frame.camera
-    right, ahead = camera.relative(np.float32(car.x), np.float32(car.y))
-    aside, depth = float(right), float(ahead)
+    aside, depth = camera.relative_point(car.x, car.y)
     near, far, height = max(depth - 2.7, 0.6), max(depth + 2.7, 0.7), 2.15 if car.van else 1.5
-    if depth < -2 or depth > 150:
-        return
     left = min(camera.column_of(aside - 2.7, d) for d in (near, far))
     end = max(camera.column_of(aside + 2.7, d) for d in (near, far))
     top = min(camera.row_of(height, d) for d in (near, far))
     window = frame.window(top - 1, camera.row_of(0, near) + 1, left, end + 1)
-    if window is None:
+    if window is None or frame.depth[window].max() < near:
         return
     for part, solid in enumerate(_VAN if car.van else _CAR):
         _draw_solid(frame, window, car, part, solid, light, lamp)
@@ -130,7 +127,9 @@ def _shading(solid: _Solid, car: Car, light: Light, lamp: float) -> Floats:
     )
     sky = 0.72 + 0.28 * n[:, 2]
     out = sky[:, None] * np.array(light.ambient) + 0.7 * direct[:, None] * np.array(light.sun_colour)
-    return (out + lamp * np.array((1.0, 0.78, 0.5)) * (0.6 + 0.4 * n[:, 2:3])).astype(np.float32)
+    out = out + lamp * np.array((1.0, 0.78, 0.5)) * (0.6 + 0.4 * n[:, 2:3])
+    factor: Floats = out.astype(np.float32)
+    return factor
 
 
 def _skin(

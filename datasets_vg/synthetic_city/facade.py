@@ -25,9 +25,13 @@ SHOP_COLOURS: tuple[Colour, ...] = (
     (0.80, 0.55, 0.10), (0.36, 0.18, 0.34), (0.10, 0.42, 0.45), (0.70, 0.32, 0.14), (0.45, 0.50, 0.30),
 )  # fmt: skip
 _SYLLABLES = (
-    "BA CO DE FI LA LO MA MI NO PA RO SA SO TA TE VA VI ZO BEL CAR DOR FEN GAL LUN MAR POR RIN SOL TOR VER".split()
-)
-_TRADES = "CAFE BAR BOOKS SHOES PIZZA BANK TAXI MODA WINE FISH RADIO HOTEL OPTIK TEA BAKER GARAGE TOYS".split()
+    "BA", "CO", "DE", "FI", "LA", "LO", "MA", "MI", "NO", "PA", "RO", "SA", "SO", "TA", "TE", "VA", "VI", "ZO",
+    "BEL", "CAR", "DOR", "FEN", "GAL", "LUN", "MAR", "POR", "RIN", "SOL", "TOR", "VER",
+)  # fmt: skip
+_TRADES = (
+    "CAFE", "BAR", "BOOKS", "SHOES", "PIZZA", "BANK", "TAXI", "MODA", "WINE", "FISH", "RADIO", "HOTEL", "OPTIK",
+    "TEA", "BAKER", "GARAGE", "TOYS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,6 @@ def _doorway(ground: Canvas, house: House, rng: np.random.Generator) -> None:
 
 
 def _shop(ground: Canvas, rng: np.random.Generator) -> None:
-    rows, columns = ground.shape[:2]
     colour = np.array(SHOP_COLOURS[int(rng.integers(len(SHOP_COLOURS)))], np.float32)
     front = ground[pixels(0.35) :, 3:-3]
     front[..., :3], front[..., 3] = colour * 0.75, 0
@@ -356,8 +359,8 @@ def _details(canvas: Canvas, house: House, rng: np.random.Generator) -> None:
         for axis in window_axes(house.style, columns / PIXELS_PER_METRE):
             box = canvas[base - pixels(0.85) : base - pixels(0.6), max(0, pixels(axis) - 12) : pixels(axis) + 12]
             box[..., 3] = 0
-            box[..., :3] = rng.uniform(0.1, 0.75, box.shape[:2] + (3,)) * np.array((0.9, 0.7, 0.45))
-    if rng.random() < 0.15 and not house.shop:
+            box[..., :3] = rng.uniform(0.1, 0.75, (*box.shape[:2], 3)) * np.array((0.9, 0.7, 0.45))
+    if rng.random() < 0.08 and not house.shop:
         _ivy(canvas[top + pixels(1) :], rng)
     if rng.random() < 0.3 and columns > 90:
         row, column = rows - pixels(2.2), int(rng.integers(5, columns - 40))
@@ -391,4 +394,4 @@ def lettering(text: str, height: int, width: int) -> Canvas:
         text = text.rsplit(" ", 1)[0]
         length = draw.textlength(text, font=font)
     draw.text(((width - length) / 2, height / 2), text, fill=255, font=font, anchor="lm")
-    return np.asarray(picture, np.float32) / 255
+    return np.asarray(picture, np.float32) / np.float32(255)

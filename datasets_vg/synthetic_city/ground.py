@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_vg.synthetic_city.camera import Camera, Floats, Frame
+from datasets_vg.synthetic_city.camera import Floats, Frame
 from datasets_vg.synthetic_city.light import Light
 from datasets_vg.synthetic_city.materials import TILE, clouds, ground_noise
 from datasets_vg.synthetic_city.plan import District
@@ -41,18 +41,17 @@ def draw_ground(frame: Frame, district: District, light: Light) -> None:
 def _surface(district: District, x: Floats, y: Floats, t: Floats) -> Floats:
     """Return the colour of the ground, float32 [n,3]."""
     from_axis, half, pave = [], [], []
-    for direction, value in enumerate((x, y)):
-        axes = district.axes[direction].astype(np.float32)
-        nearest = np.searchsorted((axes[1:] + axes[:-1]) / 2, value)
-        from_axis.append(value - axes[nearest])
-        half.append(district.road[direction].astype(np.float32)[nearest])
-        pave.append(district.pavement[direction].astype(np.float32)[nearest])
+    for lines, value in zip(district.ground, (x, y), strict=True):
+        cell = lines.cell(value)
+        from_axis.append(value - lines.middle[cell])
+        half.append(lines.half[cell])
+        pave.append(lines.pavement[cell])
     beyond = [np.abs(from_axis[d]) - half[d] for d in range(2)]
     outside = np.minimum(beyond[0], beyond[1])
     step = np.float32(TILE / _NOISE_METRES)
     stains = ground_noise()[(y * step).astype(np.int32) % TILE, (x * step).astype(np.int32) % TILE]
     stains = stains * np.clip(1.2 - t / 45, 0.15, 1)
-    grey = np.where(outside < 0, np.float32(0.31), np.float32(0.50))
+    grey = np.where(outside < 0, np.float32(0.36), np.float32(0.56))
     grey = grey * (1 + 0.07 * stains)
     near = t < 18
     slabs = near & (outside > 0.3) & (((x * 1.6) % 1 < 0.05) | ((y * 1.6) % 1 < 0.05))
@@ -64,7 +63,8 @@ def _surface(district: District, x: Floats, y: Floats, t: Floats) -> Floats:
     albedo = grey[:, None] * np.array((1.0, 0.985, 0.96), np.float32)
     grass = (beyond[0] > pave[0]) & (beyond[1] > pave[1])
     albedo[grass] = (0.8 + 0.15 * stains[grass])[:, None] * np.array((0.28, 0.36, 0.16), np.float32)
-    return albedo.astype(np.float32)
+    lit: Floats = albedo.astype(np.float32)
+    return lit
 
 
 def _markings(
@@ -86,17 +86,11 @@ def _in_shadow(district: District, light: Light, x: Floats, y: Floats) -> NDArra
     sun = light.sun_direction
     reach = MEAN_HOUSE / max(sun[2], 1e-3)
     shaded = np.zeros(x.shape, bool)
-    for share in (0.25, 0.5, 0.75, 0.95):
+    for share in (0.3, 0.6, 0.95):
         px, py = x + np.float32(sun[0] * reach * share), y + np.float32(sun[1] * reach * share)
-        shaded |= _inside_block(district, 0, px) & _inside_block(district, 1, py)
+        along_x, along_y = district.ground
+        shaded |= along_x.built[along_x.cell(px)] & along_y.built[along_y.cell(py)]
     return shaded
-
-
-def _inside_block(district: District, direction: int, value: Floats) -> NDArray[np.bool_]:
-    axes = district.axes[direction].astype(np.float32)
-    clear = (district.road[direction] + district.pavement[direction]).astype(np.float32)
-    edges = np.stack([axes - clear, axes + clear], 1).ravel()
-    return np.searchsorted(edges, value) % 2 == 0
 
 
 def wall_shadow(district: District, hits: Hits, light: Light) -> Floats:
@@ -137,24 +131,3 @@ def draw_sky(frame: Frame, light: Light) -> None:
     hills = rise < 0.035 + 0.018 * np.sin(3 * azimuth + 1) + 0.01 * np.sin(11 * azimuth)
     colour[hills] = 0.75 * horizon + 0.25 * np.array((0.25, 0.32, 0.35), np.float32) * (0.1 if light.night else 1)
     frame.colour.reshape(-1, 3)[pixel] = colour
-
-
-def lamplight(camera: Camera, depth: Floats, lamps: Floats, step: int) -> Floats:
-    """Return the light of street lamps on everything in the picture: float32 [rows/step,columns/step].
-
-    Args:
-        depth: of the frame, metres.
-        lamps: float32 [n,3]: x, y and height of the lamp heads.
-        step: every how many pixels it is worked out.
-    """
-    half = step // 2
-    d = depth[half::step, half::step]
-    d = np.where(np.isfinite(d), d, np.float32(1e4))
-    across, down = camera.across[half::step] * d, camera.down[half::step, None] * d
-    light = np.zeros_like(d)
-    right, ahead = camera.relative(lamps[:, 0], lamps[:, 1])
-    for a, b, z in zip(right, ahead, lamps[:, 2], strict=True):
-        if -12 < b < 70:
-            squared = (across - a) ** 2 + (d - b) ** 2 + (camera.height - down - z) ** 2
-            light += 1 / (1 + squared * np.float32(0.10)) ** np.float32(1.1)
-    return light

@@ -50,53 +50,63 @@ class Light:
 
 
 SUMMER: tuple[Colour, ...] = (
-    (0.22, 0.36, 0.12), (0.28, 0.40, 0.15), (0.18, 0.32, 0.14), (0.32, 0.42, 0.16), (0.25, 0.34, 0.18), (0.30, 0.38, 0.10),
+    (0.22, 0.36, 0.12), (0.28, 0.40, 0.15), (0.18, 0.32, 0.14),
+    (0.32, 0.42, 0.16), (0.25, 0.34, 0.18), (0.30, 0.38, 0.10),
 )  # fmt: skip
 AUTUMN: tuple[Colour, ...] = (
-    (0.62, 0.36, 0.10), (0.70, 0.52, 0.14), (0.52, 0.22, 0.10), (0.60, 0.46, 0.16), (0.44, 0.34, 0.15), (0.74, 0.44, 0.12),
+    (0.62, 0.36, 0.10), (0.70, 0.52, 0.14), (0.52, 0.22, 0.10),
+    (0.60, 0.46, 0.16), (0.44, 0.34, 0.15), (0.74, 0.44, 0.12),
 )  # fmt: skip
 _BLUE = ((0.32, 0.52, 0.85), (0.70, 0.80, 0.92))
 _GREY = ((0.62, 0.65, 0.70), (0.80, 0.81, 0.83))
 _NIGHT = ((0.015, 0.02, 0.05), (0.09, 0.075, 0.08))
 
-KINDS = ("summer", "autumn", "winter", "night")
-MONTHS = {"summer": 6, "autumn": 10, "winter": 1, "night": 12}
+
+@dataclass(frozen=True)
+class _Season:
+    """What the pictures of one traverse have in common; the fields as in Light, `spread` that of log exposure."""
+
+    month: int
+    days: tuple[int, ...]
+    sun: tuple[float, float]
+    sun_colour: Colour
+    ambient: Colour
+    sky: tuple[Colour, Colour]
+    cloud: float
+    leaves: float
+    leaf_colours: tuple[Colour, ...]
+    spread: float
+    grain: float
+    wet: float
 
 
-def make_light(kind: str, rng: np.random.Generator, day: int) -> Light:
-    """Return the light of a picture taken in `kind` (one of KINDS) on day `day`, with its own exposure and tint."""
-    cloud = {"summer": 0.25, "autumn": 0.35, "winter": 0.95, "night": 0.5}[kind]
-    azimuth, elevation = {"summer": (-1.2, 0.95), "autumn": (2.4, 0.5), "winter": (-2.0, 0.35), "night": (0.0, -0.5)}[
-        kind
-    ]
-    spread = {"summer": 0.10, "autumn": 0.22, "winter": 0.22, "night": 0.25}[kind]
-    warm = {
-        "summer": (1.0, 0.96, 0.88),
-        "autumn": (1.05, 0.88, 0.66),
-        "winter": (0.9, 0.95, 1.0),
-        "night": (0.0, 0.0, 0.0),
-    }
-    strength = 0.72 * (1 - 0.9 * cloud)
-    ambient = {
-        "summer": (0.60, 0.64, 0.72), "autumn": (0.55, 0.57, 0.64), "winter": (0.78, 0.82, 0.88), "night": (0.085, 0.085, 0.12),
-    }[kind]  # fmt: skip
+SEASONS = {
+    "summer": _Season(
+        month=6, days=(1,), sun=(-1.2, 0.95), sun_colour=(0.70, 0.66, 0.58), ambient=(0.68, 0.70, 0.74), sky=_BLUE,
+        cloud=0.25, leaves=1.0, leaf_colours=SUMMER, spread=0.08, grain=0.006, wet=0.0,
+    ),
+    "autumn": _Season(
+        month=10, days=(2, 3), sun=(2.4, 0.5), sun_colour=(0.74, 0.62, 0.42), ambient=(0.58, 0.59, 0.64), sky=_BLUE,
+        cloud=0.35, leaves=0.65, leaf_colours=AUTUMN, spread=0.16, grain=0.012, wet=0.1,
+    ),
+    "winter": _Season(
+        month=1, days=(4, 5), sun=(-2.0, 0.35), sun_colour=(0.10, 0.10, 0.10), ambient=(0.76, 0.78, 0.82), sky=_GREY,
+        cloud=0.95, leaves=0.0, leaf_colours=AUTUMN, spread=0.16, grain=0.014, wet=0.35,
+    ),
+    "night": _Season(
+        month=12, days=(6, 7), sun=(0.0, -0.5), sun_colour=(0.0, 0.0, 0.0), ambient=(0.13, 0.13, 0.17), sky=_NIGHT,
+        cloud=0.5, leaves=0.0, leaf_colours=AUTUMN, spread=0.18, grain=0.032, wet=0.2,
+    ),
+}  # fmt: skip
+
+
+def make_light(season: str, rng: np.random.Generator) -> Light:
+    """Return the light of one picture taken in a season (of SEASONS), with its own day, exposure and tint."""
+    s = SEASONS[season]
+    red, blue = (float(v) for v in 1 + rng.normal(0, 0.045, 2))
     return Light(
-        night=kind == "night",
-        sun=(azimuth + rng.normal(0, 0.1), elevation),
-        sun_colour=_scaled(warm[kind], strength),
-        ambient=ambient,
-        sky={"summer": _BLUE, "autumn": _BLUE, "winter": _GREY, "night": _NIGHT}[kind],
-        cloud=cloud,
-        day=day,
-        leaves={"summer": 1.0, "autumn": 0.65, "winter": 0.0, "night": 0.0}[kind],
-        leaf_colours=AUTUMN if kind in ("autumn", "night") else SUMMER,
-        exposure=float(np.exp(rng.normal(0, spread))),
-        tint=_scaled((1 + rng.normal(0, 0.05), 1.0, 1 + rng.normal(0, 0.06)), 1.0),
-        grain={"summer": 0.006, "autumn": 0.012, "winter": 0.014, "night": 0.045}[kind],
-        wet={"summer": 0.0, "autumn": 0.1, "winter": 0.35, "night": 0.2}[kind],
-    )
-
-
-def _scaled(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (float(c * factor) for c in colour)
-    return (red, green, blue)
+        night=season == "night", sun=(s.sun[0] + float(rng.normal(0, 0.1)), s.sun[1]), sun_colour=s.sun_colour,
+        ambient=s.ambient, sky=s.sky, cloud=s.cloud, day=s.days[int(rng.integers(len(s.days)))], leaves=s.leaves,
+        leaf_colours=s.leaf_colours, exposure=float(np.exp(rng.normal(0, s.spread))), tint=(red, 1.0, blue),
+        grain=s.grain, wet=s.wet,
+    )  # fmt: skip

@@ -6,13 +6,13 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image as Pillow
 
 from vgbench.randomness import numpy_stream
 
 Image = NDArray[np.float32]
 
-PIXELS_PER_METRE = 24
+PIXELS_PER_METRE = 20
 TILE = 512
 
 
@@ -28,11 +28,11 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: int, octaves:
         if n * 2 > min(shape):
             break
         lattice = rng.standard_normal((n, n)).astype(np.float32)
-        rows = np.arange(shape[0], dtype=np.float32) * (n / shape[0])
-        columns = np.arange(shape[1], dtype=np.float32) * (n / shape[1])
-        grid = np.meshgrid(rows, columns, indexing="ij")
-        total += ndimage.map_coordinates(lattice, grid, order=1, mode="grid-wrap") * 0.6**octave
-    return total / total.std()
+        ring = Pillow.fromarray(np.pad(lattice, 2, mode="wrap"))
+        smooth = ring.resize(shape[::-1], Pillow.Resampling.BILINEAR, box=(2, 2, n + 2, n + 2))
+        total += np.asarray(smooth) * np.float32(0.6**octave)
+    field: Image = total / total.std()
+    return field
 
 
 @functools.cache
@@ -63,7 +63,8 @@ def _courses(rng: np.random.Generator, height: int, width: int, joint: float, sp
         tile[rows % height == 0] *= joint
     tile[shifted % width == 0] *= joint
     tile += 0.02 * rng.standard_normal((TILE, TILE))
-    return tile.astype(np.float32)
+    textured: Image = tile.astype(np.float32)
+    return textured
 
 
 def crop(tile: Image, rng: np.random.Generator, height: int, width: int) -> Image:
@@ -71,7 +72,8 @@ def crop(tile: Image, rng: np.random.Generator, height: int, width: int) -> Imag
     top, left = rng.integers(0, TILE, 2)
     rows = (top + np.arange(height)) % TILE
     columns = (left + np.arange(width)) % TILE
-    return tile[rows[:, None], columns[None, :]]
+    piece: Image = tile[rows[:, None], columns[None, :]]
+    return piece
 
 
 @functools.cache
@@ -79,6 +81,14 @@ def ground_noise() -> Image:
     """Return the tile of stains and patches on roads and pavements: float32 [TILE,TILE], spread about 1."""
     rng = numpy_stream(0, "material", "ground")
     return 0.7 * noise(rng, (TILE, TILE), 4, 6) + 0.7 * rng.standard_normal((TILE, TILE)).astype(np.float32)
+
+
+@functools.cache
+def grain() -> Image:
+    """Return a tile of sensor noise float32 [TILE,TILE,3], spread about 1, mostly the same in the three channels."""
+    rng = numpy_stream(0, "material", "grain")
+    own, common = rng.standard_normal((TILE, TILE, 3), np.float32), rng.standard_normal((TILE, TILE, 1), np.float32)
+    return 0.55 * own + 0.8 * common
 
 
 @functools.cache

@@ -26,6 +26,7 @@ SKYLINE_SAMPLES = 64
 PARTY_WALL = 9.0
 STYLES_A_DISTRICT = 5
 PARK_SHARE = 0.09
+GROUND_STEP = 0.125
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,27 @@ class Street:
     parking: Floats
 
 
+@dataclass(frozen=True)
+class GroundLines:
+    """What lies across the streets of one direction, in a row of cells GROUND_STEP wide that begins at `low`.
+
+    Attributes:
+        middle, half, pavement: the nearest street's middle line, half its carriageway, its pavement: float32, metres.
+        built: bool, whether it is behind the building line.
+    """
+
+    low: float
+    middle: Floats
+    half: Floats
+    pavement: Floats
+    built: NDArray[np.bool_]
+
+    def cell(self, value: Floats) -> NDArray[np.int32]:
+        """Return the cells of coordinates; what is outside counts to the first or last."""
+        cell = ((value - np.float32(self.low)) * np.float32(1 / GROUND_STEP)).astype(np.int32)
+        return np.clip(cell, 0, len(self.built) - 1)
+
+
 class District:
     """One part of the city.
 
@@ -96,6 +118,7 @@ class District:
         self.axes = np.cumsum(rng.uniform(52, 92, (2, count)) + self.road + self.pavement, axis=1)
         self.axes -= self.axes[:, MARGIN : MARGIN + 1]
         self.styles = district_styles(rng, STYLES_A_DISTRICT)
+        self.ground = tuple(self._ground_lines(direction) for direction in range(2))
         self.block = functools.lru_cache(maxsize=512)(self._block)
         self.street = functools.lru_cache(maxsize=512)(self._street)
 
@@ -111,6 +134,15 @@ class District:
         low = [self.axes[d, k] + self.road[d, k] + self.pavement[d, k] for d, k in ((0, i), (1, j))]
         high = [self.axes[d, k] - self.road[d, k] - self.pavement[d, k] for d, k in ((0, i + 1), (1, j + 1))]
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    def _ground_lines(self, direction: int) -> GroundLines:
+        axes, road, pavement = self.axes[direction], self.road[direction], self.pavement[direction]
+        low = float(axes[0]) - 300
+        value = low + (np.arange(int((axes[-1] + 300 - low) / GROUND_STEP)) + 0.5) * GROUND_STEP
+        nearest = np.searchsorted((axes[1:] + axes[:-1]) / 2, value)
+        built = np.abs(value - axes[nearest]) > (road + pavement)[nearest]
+        middle, half, width = (a[nearest].astype(np.float32) for a in (axes, road, pavement))
+        return GroundLines(low, middle, half, width, built)
 
     def is_park(self, i: int, j: int) -> bool:
         return bool(self.stream("park", i, j).random() < PARK_SHARE)
@@ -174,7 +206,9 @@ class District:
     ) -> tuple[list[float], list[House]]:
         """Divide one side of a block: cuts from 0 to `length`, and the houses between the two corner houses."""
         corner = rng.uniform(8.5, 11.5, 2)
-        inner, houses, widths = length - corner.sum(), [], []
+        inner = length - corner.sum()
+        houses: list[House] = []
+        widths: list[float] = []
         house = self._house(rng, (*side, 0), favourite)
         while sum(widths) < inner:
             low, high = house.style.lot
@@ -199,19 +233,22 @@ class District:
     def _street(self, axis: int, street: int, block: int) -> Street:
         rng = self.stream("street", axis, street, block)
         begin, end = self.segment_ends(axis, street, block)
-        road, pavement = float(self.road[axis, street]), float(self.pavement[axis, street])
-        trees, lamps, posts, parking = [], [], [], []
+        road = float(self.road[axis, street])
+        trees: list[tuple[float, ...]] = []
+        lamps: list[tuple[float, ...]] = []
+        posts: list[tuple[float, ...]] = []
+        parking: list[tuple[float, ...]] = []
         kind = int(rng.integers(6))
         for side in (-1, 1):
             kerb = side * (road + 0.7)
             stations = np.arange(begin + 7 + rng.uniform(0, 6), end - 6, rng.uniform(9, 15))
-            for along in stations[rng.random(stations.size) < 0.8] if self.leafy[axis, street] else []:
-                trees.append((*self.place(axis, street, along, kerb), rng.uniform(5.5, 10.0), kind))
-            for along in np.arange(begin + 4 + (12 if side > 0 else 0), end - 3, 24.0):
-                inward = (-side, 0) if axis == 0 else (0, -side)
-                lamps.append((*self.place(axis, street, along, side * (road + 0.4)), *inward))
-            for along in rng.uniform(begin + 2, end - 2, int(rng.integers(0, 6))):
-                posts.append((*self.place(axis, street, along, side * (road + 0.5)), int(rng.integers(4))))
+            planted = stations[rng.random(stations.size) < 0.8].tolist() if self.leafy[axis, street] else []
+            trees += [(*self.place(axis, street, along, kerb), rng.uniform(5.5, 9.0), kind) for along in planted]
+            inward = (-side, 0) if axis == 0 else (0, -side)
+            lit = np.arange(begin + 4 + (12 if side > 0 else 0), end - 3, 24.0).tolist()
+            lamps += [(*self.place(axis, street, along, side * (road + 0.4)), *inward) for along in lit]
+            stood = rng.uniform(begin + 2, end - 2, int(rng.integers(0, 6))).tolist()
+            posts += [(*self.place(axis, street, along, side * (road + 0.5)), int(rng.integers(4))) for along in stood]
             if road > 3.5:
                 heading = math.pi / 2 if axis == 0 else 0.0
                 for along in np.arange(begin + 9, end - 9, 5.6):

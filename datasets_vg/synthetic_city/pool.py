@@ -24,7 +24,7 @@ class TexturePool:
         self._used = 0
 
     def require(self, keys: Sequence[Hashable], paint: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """Return where the pictures are, int64 [n,LEVELS,3]: offset, height and width; `paint(i)` makes missing ones."""
+        """Return where the pictures are, int64 [n,LEVELS,3]: offset, height, width; `paint(i)` makes missing ones."""
         if not self._paint_missing(keys, paint):
             self._entries.clear()
             self._used = 0
@@ -37,10 +37,7 @@ class TexturePool:
         return self._packed.take(index).view(np.uint8).reshape(-1, 4)
 
     def _paint_missing(self, keys: Sequence[Hashable], paint: Callable[[int], NDArray[np.uint8]]) -> bool:
-        for i, key in enumerate(keys):
-            if key not in self._entries and not self._add(key, paint(i)):
-                return False
-        return True
+        return all(key in self._entries or self._add(key, paint(i)) for i, key in enumerate(keys))
 
     def _add(self, key: Hashable, picture: NDArray[np.uint8]) -> bool:
         levels = pyramid(picture, LEVELS)

@@ -99,8 +99,8 @@ def _check_complete(target: Path, wanted: dict[str, object]) -> None:
     found = _read(target / _DONE)
     if found is None:
         raise UserError(
-            f"{target}: exists, but was not made by this command ({_DONE} is missing). Expected no folder of that name; "
-            "move it away or name another place with --datasets_folder"
+            f"{target}: exists, but was not made by this command ({_DONE} is missing). Expected no folder of that "
+            "name; move it away or name another place with --datasets_folder"
         )
     if found != wanted:
         differs = ", ".join(

@@ -16,9 +16,10 @@ from vgbench.randomness import numpy_stream
 
 Sprite = list[NDArray[np.uint8]]
 
-TREE_ROWS = 256
+TREE_ROWS = 384
 TREE_SHAPES = 6
-TREE_ASPECT = 0.82
+TREE_ASPECT = 0.95
+BARK = (0.36, 0.31, 0.26)
 _LEVELS = 6
 
 
@@ -29,6 +30,7 @@ def draw_sprite(
     size: tuple[float, float],
     light: Floats,
     mirrored: bool = False,
+    palette: Floats | None = None,
 ) -> None:
     """Stand a sprite on the ground and blend it in where it is nearer than what is there.
 
@@ -36,6 +38,7 @@ def draw_sprite(
         place: metres to the right and ahead of the camera.
         size: width and height, metres.
         light: RGB factor float32 [3].
+        palette: float32 [2,3], for a sprite whose first two channels are shares of two colours.
     """
     camera, (aside, depth), (width, height) = frame.camera, place, size
     if depth < 1.0:
@@ -60,59 +63,57 @@ def draw_sprite(
     part[:, (u < 0) | (u >= 1)] = 0
     cover = part[..., 3] > 110
     cover &= frame.depth[window] > depth
-    frame.colour[window][cover] = part[cover][:, :3] * (light / 255)
+    texel = part[cover]
+    albedo = texel[:, :3] if palette is None else texel[:, :1] * palette[0] + texel[:, 1:2] * palette[1]
+    frame.colour[window][cover] = albedo * (light / 255)
     frame.depth[window][cover] = depth
 
 
-@functools.lru_cache(maxsize=128)
-def tree(shape: int, leaves: float, leaf_colour: tuple[float, float, float]) -> Sprite:
-    """Return a tree with a share of its leaves: uint8 [256,h*TREE_ASPECT,4] and its halvings."""
+@functools.cache
+def tree(shape: int, leaves: float) -> Sprite:
+    """Return a tree with a share of its leaves: uint8 [TREE_ROWS,w,4] (leaf, bark, 0, cover) and its halvings."""
     rng = numpy_stream(0, "tree", shape)
     size = (int(TREE_ROWS * TREE_ASPECT), TREE_ROWS)
     picture = Pillow.new("RGBA", size)
     draw = ImageDraw.Draw(picture)
     tips: list[tuple[float, float]] = []
-    _branch(draw, rng, (size[0] / 2, size[1] - 1), -math.pi / 2, 62.0, 9.0, tips)
-    canvas = np.asarray(picture).copy()
-    points = np.array(tips)
-    crown = np.repeat(points, 7, axis=0) + rng.normal(0, 9.5, (len(points) * 7, 2))
+    _branch(draw, rng, (size[0] / 2, size[1] - 1), -math.pi / 2, 92.0, 12.0, tips)
+    crown = np.repeat(np.array(tips), 8, axis=0) + rng.normal(0, 11.0, (len(tips) * 8, 2))
     middle = crown.mean(0)
-    keep = rng.random(len(crown)) < leaves * 0.9
-    shade = np.clip(0.92 - 0.0042 * (crown[:, 1] - middle[1]) - 0.0018 * (crown[:, 0] - middle[0]), 0.4, 1.5)
-    shade = shade * rng.uniform(0.65, 1.3, len(crown))
-    radius = rng.uniform(2.0, 4.6, len(crown))
-    leafy = Pillow.fromarray(canvas)
-    draw = ImageDraw.Draw(leafy)
-    hue = np.array(leaf_colour) * 255
-    for i in np.flatnonzero(keep):
-        (cx, cy), r = crown[i], radius[i]
-        red, green, blue = np.clip(hue * shade[i] * (1, 1, 0.9), 0, 255).astype(int).tolist()
-        draw.ellipse((cx - r, cy - r * 0.8, cx + r, cy + r * 0.8), fill=(red, green, blue, 255))
-    return _mips(leafy)
+    light = 165 - 0.55 * (crown[:, 1] - middle[1]) - 0.25 * (crown[:, 0] - middle[0])
+    light = np.clip(light * rng.uniform(0.6, 1.25, len(crown)), 50, 255).astype(int).tolist()
+    radius = rng.uniform(2.0, 5.0, len(crown))
+    kept = rng.random(len(crown)) < leaves
+    corners = np.column_stack([crown - radius[:, None], crown + radius[:, None]]).tolist()
+    for i in np.flatnonzero(kept).tolist():
+        draw.ellipse(corners[i], fill=(light[i], 0, 0, 255))
+    return _mips(picture)
 
 
 def _branch(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, start: tuple[float, float], angle: float, length: float, width: float,
-    tips: list[tuple[float, float]],
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, start: tuple[float, float], angle: float, length: float,
+    width: float, tips: list[tuple[float, float]],
 ) -> None:  # fmt: skip
-    end = (start[0] + math.cos(angle) * length, start[1] + math.sin(angle) * length)
-    tone = int(rng.integers(70, 95))
-    draw.line((*start, *end), fill=(tone, tone - 12, tone - 25, 255), width=max(1, round(width)))
-    if length < 20:
+    end = _within_crown(start[0] + math.cos(angle) * length, start[1] + math.sin(angle) * length)
+    draw.line((*start, *end), fill=(0, int(rng.integers(120, 200)), 0, 255), width=max(1, round(width)))
+    if length < 30:
         tips.append(end)
-    if length < 9:
+    if length < 13:
         return
-    for _ in range(3 if length < 45 else 4):
-        turn = rng.normal(0, 0.55)
-        _branch(
-            draw,
-            rng,
-            end,
-            angle + turn - 0.08 * math.sin(angle + math.pi / 2),
-            length * rng.uniform(0.55, 0.8),
-            width * 0.58,
-            tips,
-        )
+    upwards = -0.08 * math.sin(angle + math.pi / 2)
+    for _ in range(3 if length < 65 else 4):
+        turned = angle + float(rng.normal(0, 0.55)) + upwards
+        _branch(draw, rng, end, turned, length * float(rng.uniform(0.55, 0.78)), width * 0.58, tips)
+
+
+def _within_crown(x: float, y: float) -> tuple[float, float]:
+    """Draw a point into the ellipse that crowns keep to."""
+    middle, high = TREE_ROWS * TREE_ASPECT / 2, TREE_ROWS * 0.38
+    dx, dy = (x - middle) / (middle - 18), (y - high) / (high - 14)
+    if dy > 0.6:  # the trunk
+        return x, y
+    shrink = 1 / max(1.0, math.hypot(dx, dy))
+    return middle + (x - middle) * shrink, high + (y - high) * shrink
 
 
 def _mips(picture: Pillow.Image) -> Sprite:
@@ -170,6 +171,7 @@ def post(kind: int) -> Sprite:
 
 
 PEOPLE = 8
+PERSON_SIZE = (0.62, 1.74)
 
 
 @functools.cache
@@ -181,12 +183,14 @@ def person(kind: int) -> Sprite:
     coat, legs, skin = (
         tuple(int(c) for c in rng.integers(low, high, 3)) for low, high in ((25, 190), (20, 90), (120, 200))
     )
+    sleeve = (*(int(c * 0.85) for c in coat), 255)
+    hair = (*(int(c) for c in rng.integers(15, 110, 3)), 255)
     stride = int(rng.integers(3, 14))
     draw.line((30, 92, 30 - stride, 172), fill=(*legs, 255), width=13)
     draw.line((32, 92, 32 + stride, 172), fill=(*legs, 255), width=13)
     draw.rounded_rectangle((15, 30, 46, 104), 11, fill=(*coat, 255))
-    draw.line((16, 40, 12, 92), fill=tuple(int(c * 0.85) for c in coat) + (255,), width=9)
-    draw.line((45, 40, 50, 92), fill=tuple(int(c * 0.85) for c in coat) + (255,), width=9)
+    draw.line((16, 40, 12, 92), fill=sleeve, width=9)
+    draw.line((45, 40, 50, 92), fill=sleeve, width=9)
     draw.ellipse((21, 3, 41, 29), fill=(skin[0], int(skin[0] * 0.8), int(skin[0] * 0.66), 255))
-    draw.pieslice((20, 1, 42, 28), 180, 360, fill=tuple(int(c) for c in rng.integers(15, 110, 3)) + (255,))
+    draw.pieslice((20, 1, 42, 28), 180, 360, fill=hair)
     return _mips(picture)

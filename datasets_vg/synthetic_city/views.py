@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets_vg.synthetic_city.camera import Camera
-from datasets_vg.synthetic_city.light import MONTHS, make_light
+from datasets_vg.synthetic_city.light import SEASONS, make_light
 from datasets_vg.synthetic_city.plan import District
 from datasets_vg.synthetic_city.render import OVERSAMPLING, Shot
 from datasets_vg.utm import to_latitude_longitude
@@ -23,8 +23,8 @@ SIDEWAYS_SHARE = 0.25
 """Share of streets photographed to both sides as well as along."""
 CLEARANCE = 4.0
 """Metres kept from the crossings."""
-DAYS = {"summer": (1,), "autumn": (2, 3), "winter": (4, 5), "night": (6, 7)}
-"""Days (`Light.day`) on which each kind of light is photographed."""
+HEADING_JITTER = 6.0
+"""Standard deviation of how far queries look aside, degrees."""
 NIGHT_SHARE = 1 / 6
 """Share of the training queries taken at night; those of val and test are in queries_night alone."""
 
@@ -113,7 +113,7 @@ def views(district: District, work: Work, size: tuple[int, int]) -> Iterator[Vie
             kind = "night" if folder == "queries_night" else ("autumn", "winter")[int(rng.integers(2))]
             if folder == "queries" and work.split == "train" and rng.random() < NIGHT_SHARE:
                 kind = "night"
-            turn += rng.normal(0, 9.0)
+            turn += rng.normal(0, HEADING_JITTER)
             yield _view(district, work, folder, number, along, aside, turn, kind, rng, size)
 
 
@@ -139,17 +139,16 @@ def _view(
     axis, street, _ = work.segment
     x, y = district.place(axis, street, along, aside)
     heading = (90.0 if axis == 0 else 0.0) + turn
-    day = DAYS[kind][int(rng.integers(len(DAYS[kind])))]
     steady = folder == "database"
     camera = Camera(
         x=x, y=y,
-        height=2.3 if steady else float(rng.uniform(1.6, 2.4)),
+        height=2.3 if steady else float(rng.uniform(1.8, 2.4)),
         heading=math.radians(heading),
-        view_angle=math.radians(74.0 if steady else float(rng.uniform(66, 80))),
-        horizon=0.60 if steady else float(rng.normal(0.60, 0.025)),
+        view_angle=math.radians(74.0 if steady else float(rng.uniform(70, 78))),
+        horizon=0.60 if steady else float(rng.normal(0.60, 0.015)),
         rows=int(size[0] * OVERSAMPLING), columns=int(size[1] * OVERSAMPLING),
     )  # fmt: skip
-    light = make_light(kind, rng, day)
+    light = make_light(kind, rng)
     name = _name(district, work, folder, number, camera, turn, kind, rng)
     return View(f"{work.split}/{folder}/{name}", Shot(camera, light, (folder, *work.segment, number)))
 
@@ -178,7 +177,7 @@ def _name(
             utm_east=east, utm_north=north, zone_number=ZONE, zone_letter=LETTER,
             latitude=float(latitude), longitude=float(longitude),
             pano_id=f"{work.split}{axis}-{street:03d}-{block:03d}", tile_num=f"{number:03d}",
-            heading=compass, timestamp=f"{year}{MONTHS[kind]:02d}{date:02d}_{hour:02d}{minute:02d}{second:02d}",
+            heading=compass, timestamp=f"{year}{SEASONS[kind].month:02d}{date:02d}_{hour:02d}{minute:02d}{second:02d}",
             note=f"{'night' if kind == 'night' else 'day'}_{direction}_{kind}",
         )
     )  # fmt: skip

@@ -14,7 +14,7 @@ from datasets_vg.synthetic_city.materials import PIXELS_PER_METRE
 from datasets_vg.synthetic_city.plan import SKYLINE_SAMPLES, District, Front
 from datasets_vg.synthetic_city.pool import LEVELS, TexturePool
 
-SIGHT = 230.0
+SIGHT = 190.0
 """Metres beyond which houses are lost in the haze."""
 HAZE = 420.0
 MAX_LAYERS = 9
@@ -64,7 +64,9 @@ def cast(district: District, camera: Camera) -> Hits | None:
     depth[~((along >= 0) & (along < 1) & (depth > 0.3))] = np.inf
     normal = np.stack([ends[rows, 3] - ends[rows, 1], ends[rows, 0] - ends[rows, 2]], 1)
     normal /= np.maximum(np.hypot(normal[:, 0], normal[:, 1]), 1e-6)[:, None]
-    return _layers(camera, [fronts[r] for r in rows], depth, along, height[rows], skyline[rows], normal)
+    distances: Floats = depth.astype(np.float32)
+    share: Floats = along.astype(np.float32)
+    return _layers(camera, [fronts[r] for r in rows], distances, share, height[rows], skyline[rows], normal)
 
 
 def _near(district: District, camera: Camera) -> tuple[list[Front], Floats, Floats, Floats]:
@@ -154,10 +156,10 @@ def _texels(
     hits: Hits, camera: Camera, pool: TexturePool, m: NDArray[np.int64], down: Floats
 ) -> tuple[NDArray[np.uint8], Floats]:
     """Look pixels up: texels uint8 [n,4] and heights above the ground float32 [n]."""
-    used, compact = (
-        np.unique(hits.wall.ravel()[np.unique(m)], return_inverse=False),
-        np.zeros(len(hits.fronts), np.int64),
-    )
+    seen = np.zeros(hits.wall.size, bool)
+    seen[m] = True
+    used = np.unique(hits.wall.ravel()[seen])
+    compact = np.zeros(len(hits.fronts), np.int64)
     compact[used] = np.arange(used.size)
     fronts = [hits.fronts[i] for i in used]
     places = pool.require(
@@ -189,24 +191,28 @@ def _shade(
     sun = light.sun_direction
     slant = np.maximum(hits.normal @ np.array(sun[:2], np.float32), 0)
     depth = hits.depth.ravel()
-    haze = np.where(np.isfinite(depth), 1 - np.exp(-depth / HAZE), 1).astype(np.float32)
+    clear = np.exp(-np.minimum(depth, 1e4) / HAZE).astype(np.float32)[:, None]
     # Walls that face different ways differ a little under a clouded sky too.
-    tone = (0.90 + 0.10 * hits.normal[:, 0] * 0.7 + 0.05 * hits.normal[:, 1]).astype(np.float32)
-    ambient = ((1 - haze) * tone[wall])[m]
-    direct = ((1 - haze) * slant[wall])[m] * (z > shadow[wall][m])
-    albedo = texel[:, :3] * np.float32(1 / 255)
-    factor = ambient[:, None] * np.array(light.ambient, np.float32) + direct[:, None] * np.array(
-        light.sun_colour, np.float32
-    )
-    colour = albedo * factor
-    lamp = texel[:, 3]
-    shining = np.zeros(lamp.shape, bool)
+    tone = (0.90 + 0.07 * hits.normal[:, 0] + 0.05 * hits.normal[:, 1]).astype(np.float32)
+    # One row of factors for each column and layer in shadow, then the same in the sun.
+    shaded = clear * tone[wall][:, None] * np.array(light.ambient, np.float32)
+    sunlit = shaded + clear * slant[wall][:, None] * np.array(light.sun_colour, np.float32)
+    factors = np.concatenate([shaded, sunlit]) * np.float32(1 / 255)
+    colour = texel[:, :3] * factors.take(m + (z > shadow[wall][m]) * len(shaded), axis=0)
+    shining = np.zeros(len(m), bool)
     if light.night:
-        shining = (lamp == ALWAYS_LIT) | (
-            (lamp > 0) & (((lamp.astype(np.int32) * 73 + light.day * 57) % 251) < 251 * LIT_SHARE)
-        )
-        warmth = 0.55 + 0.4 * ((lamp.astype(np.float32) * 7) % 50) / 50
-        bright = np.minimum(albedo + 0.35, 1) * warmth[:, None] * np.array((1.0, 0.82, 0.52), np.float32)
-        colour = np.where(shining[:, None], bright * (1 - haze[m])[:, None], colour)
-    colour += haze[m][:, None] * np.array(light.sky[1], np.float32) * (0.9 if not light.night else 0.6)
+        shining = _lit(texel[:, 3], light.day)
+        bright = np.minimum(texel[shining, :3] * np.float32(1 / 255) + 0.35, 1)
+        warmth = 0.55 + 0.4 * ((texel[shining, 3].astype(np.float32) * 7) % 50) / 50
+        colour[shining] = bright * (warmth[:, None] * clear[m[shining]]) * np.array((1.0, 0.82, 0.52), np.float32)
+    veil = (1 - clear) * np.array(light.sky[1], np.float32) * np.float32(0.6 if light.night else 0.9)
+    colour += veil.take(m, axis=0)
     return colour, shining
+
+
+def _lit(lamp: NDArray[np.uint8], day: int) -> NDArray[np.bool_]:
+    """Return which texels shine at night: shop windows and signs, and the windows that the day's lot falls on."""
+    levels = np.arange(256)
+    lot = (levels > 0) & ((levels * 73 + day * 57) % 251 < 251 * LIT_SHARE)
+    lot[ALWAYS_LIT] = True
+    return lot[lamp]
