@@ -18,8 +18,8 @@ import parser
 from vgbench.data import dataset_root
 from vgbench.errors import UserError
 from vgbench.models import Network, NetworkOptions, load_state_dict, network_from_options, rebuild_network
+from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import resolve_runtime
-from vgbench.training import load_checkpoint
 
 LOG = logging.getLogger("vgbench")
 
@@ -31,7 +31,7 @@ def main() -> None:
     commons.log_to_console()
     given = parser.read_command_line(parser.EvalSettings, __doc__ or "")
     resume: Path | None = given.get("resume")
-    checkpoint = load_checkpoint(resume) if resume else {}
+    checkpoint = read_checkpoint(resume) if resume else {}
     stored = checkpoint.get("options", {}) if "network_config" in checkpoint else {}
     settings = parser.resolve(parser.EvalSettings, given, {name: stored[name] for name in TAKEN_OVER if name in stored})
     runtime = resolve_runtime(settings.runtime)

@@ -16,9 +16,10 @@ import commons
 import parser
 from vgbench.data import Split, dataset_root
 from vgbench.models import Network, load_state_dict, network_from_options
+from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import evaluate
 from vgbench.runtime import Runtime, resolve_runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, load_checkpoint, train
+from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
 from vgbench.training.triplet_mode import TripletMode
 
 LOG = logging.getLogger("vgbench")
@@ -50,7 +51,7 @@ def main() -> None:
     result = run_training(settings, network, mode, val, runtime, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
-    load_state_dict(network, load_checkpoint(result.best))
+    load_state_dict(network, read_checkpoint(result.best))
     commons.test(network, test, settings, parser.flat(settings), runtime, folder)
 
 
@@ -58,7 +59,7 @@ def stored_options(resume: Path | None) -> dict[str, Any]:
     """The interrupted run's options, so that `--resume` alone goes on with it; none for weights from elsewhere."""
     if resume is None:
         return {}
-    content = load_checkpoint(resume)
+    content = read_checkpoint(resume)
     if not is_resumable(content):
         return {}
     return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir")}

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from vgbench.errors import UserError
-from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, load_checkpoint, save_checkpoint
+from vgbench.models.weights import read_checkpoint
+from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
 
 
 def test_what_is_saved_comes_back_without_running_code(tmp_path):
@@ -51,9 +52,9 @@ def test_an_interruption_while_writing_leaves_the_old_one(tmp_path, monkeypatch,
     with pytest.raises(Killed):
         save_checkpoint(path, {"model_state_dict": {"w": torch.ones(1)}})
     monkeypatch.undo()
-    assert load_checkpoint(path)["model_state_dict"]["w"] == 0
+    assert read_checkpoint(path)["model_state_dict"]["w"] == 0
     save_checkpoint(path, {"model_state_dict": {"w": torch.ones(1)}})  # what the interruption left is no hindrance
-    assert load_checkpoint(path)["model_state_dict"]["w"] == 1
+    assert read_checkpoint(path)["model_state_dict"]["w"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last_model.pth"]
 
 
@@ -68,7 +69,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match=r"last_model.pth: cannot be written.*No space left"):
         save_checkpoint(path, {"model_state_dict": {}})
-    assert load_checkpoint(path)["model_state_dict"]["w"] == 0
+    assert read_checkpoint(path)["model_state_dict"]["w"] == 0
     assert [file.name for file in tmp_path.iterdir()] == ["last_model.pth"]
 
 
@@ -76,7 +77,7 @@ def test_the_keys_are_the_benchmarks_and_ours(tmp_path):
     checkpoints = Checkpoints(tmp_path, {"backbone": "b"}, {"lr": 0.1})
     progress = Progress(epoch=4, best_r5=81.0, best_epoch=2, not_improved_num=1)
     checkpoints.save(checkpoints.last, progress, {1: 70.0, 5: 80.0}, network={}, optimizer={}, scaler={}, mode={})
-    content = load_checkpoint(checkpoints.last)
+    content = read_checkpoint(checkpoints.last)
     legacy = {"epoch_num", "model_state_dict", "optimizer_state_dict", "recalls", "best_r5", "not_improved_num"}
     ours = {"network_config", "options", "progress", "mode_state", "scaler", "version"}
     assert content.keys() == legacy | ours
@@ -100,7 +101,7 @@ def test_released_checkpoints_with_numpy_recalls_load(tmp_path, old_numpy):
         assert b"numpy._core.multiarray" in data
         data = data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     path.write_bytes(data)
-    back = load_checkpoint(path)
+    back = read_checkpoint(path)
     assert back["best_r5"] == 90.0 and back["recalls"].tolist() == [80.0, 90.0] and not is_resumable(back)
 
 
@@ -117,9 +118,9 @@ def test_other_files_are_refused_in_one_line(tmp_path, content):
         content = path.read_bytes()[:2000]
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"last_model\.pth: "):
-        load_checkpoint(path)
+        read_checkpoint(path)
     with pytest.raises(UserError, match="no such file"):
-        load_checkpoint(tmp_path / "absent.pth")
+        read_checkpoint(tmp_path / "absent.pth")
 
 
 def test_a_run_resumed_elsewhere_takes_its_best_checkpoint_and_metrics_along(tmp_path):

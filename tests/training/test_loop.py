@@ -11,8 +11,9 @@ from tiny_training import OPTIONS, TinyMode, run_tiny, states_equal, tiny_networ
 from torch import nn
 
 from vgbench.errors import UserError
+from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, build_optimizer, load_checkpoint
+from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, build_optimizer
 from vgbench.training.step import set_training
 
 
@@ -38,7 +39,7 @@ def test_early_stopping(tmp_path, r5, patience, epochs, best, early):
     result, _ = run_tiny(tmp_path, options=options, validate=scripted)
     assert (result.epochs, result.best_epoch, result.best_r5) == (epochs, best, r5[best])
     assert result.stopped_early is (early and epochs < options.epochs_num)
-    stored = load_checkpoint(tmp_path / "best_model.pth")
+    stored = read_checkpoint(tmp_path / "best_model.pth")
     assert stored["epoch_num"] == best and stored["recalls"][5] == r5[best] == stored["best_r5"]
 
 
@@ -50,10 +51,10 @@ def test_the_best_checkpoint_has_the_best_epochs_weights(tmp_path):
         return EpochRecalls({5: [10.0, 30.0, 20.0][epoch]})
 
     _, network = run_tiny(tmp_path, validate=validate)
-    best = load_checkpoint(tmp_path / "best_model.pth")["model_state_dict"]
+    best = read_checkpoint(tmp_path / "best_model.pth")["model_state_dict"]
     assert all(torch.equal(best[key], seen[1][key]) for key in best)
     last = tiny_network(5)
-    last.load_state_dict(load_checkpoint(tmp_path / "last_model.pth")["model_state_dict"])
+    last.load_state_dict(read_checkpoint(tmp_path / "last_model.pth")["model_state_dict"])
     assert states_equal(last, network) and not torch.equal(seen[2]["out.weight"], seen[1]["out.weight"])
 
 
@@ -99,7 +100,7 @@ def test_a_loss_that_is_not_finite_stops_in_one_line_and_keeps_the_last_good_che
     message = str(caught.value)
     assert f"epoch {at[0]}, round {at[1]}, step {at[2]}" in message and "\n" not in message
     assert str(tmp_path / "last_model.pth") in message and "--lr" in message
-    stored = load_checkpoint(tmp_path / "last_model.pth")
+    stored = read_checkpoint(tmp_path / "last_model.pth")
     assert (stored["progress"]["epoch"], stored["progress"]["round"]) == at[:2]
     assert all(torch.isfinite(value).all() for value in stored["model_state_dict"].values())
     _, resumed = run_tiny(tmp_path, resume=True)
@@ -118,7 +119,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     network.out.weight.register_hook(poison)  # the loss of the round's only step is still finite
     with pytest.raises(UserError, match=r"weights: no longer finite after epoch 0, round 1"):
         run_tiny(tmp_path, mode=mode, network=network)
-    stored = load_checkpoint(tmp_path / "last_model.pth")
+    stored = read_checkpoint(tmp_path / "last_model.pth")
     assert stored["progress"]["round"] == 1
     assert all(torch.isfinite(value).all() for value in stored["model_state_dict"].values())
 
@@ -174,7 +175,7 @@ def test_compile_covers_the_training_forward_and_leaves_checkpoints_as_they_are(
     _, plain = run_tiny(tmp_path / "plain")
     assert states_equal(network, plain)
     assert (
-        load_checkpoint(tmp_path / "compiled" / "last_model.pth")["model_state_dict"].keys()
+        read_checkpoint(tmp_path / "compiled" / "last_model.pth")["model_state_dict"].keys()
         == plain.state_dict().keys()
     )
 

@@ -13,7 +13,8 @@ import tiny_training
 import torch
 from tiny_training import TinyMode, run_tiny, states_equal, tiny_network, weight_recall
 
-from vgbench.training import Checkpoints, load_checkpoint
+from vgbench.models.weights import read_checkpoint
+from vgbench.training import Checkpoints
 from vgbench.training import checkpoint as checkpoint_module
 
 
@@ -41,7 +42,7 @@ def assert_same_end(folder, network, uninterrupted, result=None):
     assert states_equal(network, whole)
     assert numbers(folder) == numbers(whole_folder)
     for name in ("last_model.pth", "best_model.pth"):
-        one, other = load_checkpoint(folder / name), load_checkpoint(whole_folder / name)
+        one, other = read_checkpoint(folder / name), read_checkpoint(whole_folder / name)
         assert all(torch.equal(one["model_state_dict"][key], value) for key, value in other["model_state_dict"].items())
         for moments, expected in zip(
             one["optimizer_state_dict"]["state"].values(), other["optimizer_state_dict"]["state"].values(), strict=True
@@ -185,11 +186,11 @@ def test_killed_by_a_signal(tmp_path):
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        progress = load_checkpoint(last)["progress"]
+        progress = read_checkpoint(last)["progress"]
         reached.append((progress["epoch"], progress["round"]))
     assert reached == sorted(reached) and reached[-1] > (0, 0)
     subprocess.run(command, env=environment, check=True)
     network = tiny_network(5)
-    network.load_state_dict(load_checkpoint(last)["model_state_dict"])
+    network.load_state_dict(read_checkpoint(last)["model_state_dict"])
     assert states_equal(network, expected)
     assert numbers(folder) == numbers(whole)

@@ -12,9 +12,10 @@ from vgbench.data import DataOptions, format_name, parse_name, read_split
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models import build_network
+from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval.extract import describe_rows
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, build_optimizer, load_checkpoint, train
+from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, build_optimizer, train
 from vgbench.training.losses.triplet import TripletLoss
 from vgbench.training.triplet_mode import TripletMode
 
@@ -179,7 +180,7 @@ def test_killed_and_resumed_ends_bit_for_bit_the_same(tmp_path, split, data):
     start = make_network().state_dict()
     trained = [key for key in whole if not torch.equal(whole[key], start[key])]
     assert "aggregation.1.p" in trained
-    stored = load_checkpoint(tmp_path / "cut" / "last_model.pth")["mode_state"]["miner"]["previous_negatives"]
+    stored = read_checkpoint(tmp_path / "cut" / "last_model.pth")["mode_state"]["miner"]["previous_negatives"]
     assert stored.shape == (10, 3) and (stored[8:] == -1).all() and (stored[:8] >= 0).any()
 
 
@@ -196,6 +197,6 @@ def test_trains_on_a_gpu(tmp_path, split, data, amp):
     with Watch(tmp_path, tensorboard=False) as watch:
         result = train(network, mode, validate, OPTIONS, runtime, checkpoints, watch, 0)
     assert result.epochs == 2 and network.aggregation[1].p.item() != before
-    content = load_checkpoint(checkpoints.last)
+    content = read_checkpoint(checkpoints.last)
     assert bool(content["scaler"]) == (amp == torch.float16)
     assert build_optimizer(network, OPTIONS).param_groups[0]["params"][0].is_cuda

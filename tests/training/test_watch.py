@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard events, over interruptions."""
 
 import json
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -73,6 +74,7 @@ def test_tensorboard_has_every_value_once(tmp_path):
     with Watch(tmp_path) as watch:
         watch.start(Progress())
         write(watch, 2)
+    time.sleep(1.1)  # event files sort by the second they were opened in
     with Watch(tmp_path) as watch:
         watch.start(Progress(1, 1, steps=30))
         write(watch, 3, start=(1, 1))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +66,9 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file of weights (`torch.save` of a dict), refusing anything that could run code.
+    """Read a checkpoint (`torch.save` of a dict) onto the CPU, refusing anything that could run code.
+
+    It is one of ours, one of the Deep VG benchmark, or a bare state dict.
 
     Raises:
         UserError: no such file, not a checkpoint, or damaged.
@@ -74,7 +77,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds more than tensors and plain values, or is no checkpoint. Expected a dict of tensors; "
@@ -100,6 +104,16 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         load_state_dict(module, checkpoint)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _numpy_globals() -> list[Any]:
+    """What the released Deep VG checkpoints need beside tensors: their recalls are a NumPy array."""
+    array = np.empty(0)
+    rebuild = array.__reduce__()[0]
+    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")]
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(item, f"numpy.core.multiarray.{item.__name__}") for item in (rebuild, scalar)]  # type: ignore[union-attr]
+    return [rebuild, scalar, *names, np.ndarray, np.dtype, *dtypes]
 
 
 def _plain_key(key: str) -> str:

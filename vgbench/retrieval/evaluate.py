@@ -86,7 +86,7 @@ def evaluate(
         UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written.
     """
     thresholds = tuple(float(t) for t in options.threshold or thresholds)
-    _check(split, options, thresholds)
+    _check(split)
     method: QueryMethod = QUERY_METHODS.resolve(options.test_method)()
     resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
     clock = _Clock()
@@ -172,13 +172,7 @@ def _search(database: Descriptors, queries: Descriptors, options: EvalOptions, r
     )
 
 
-def _check(split: Split, options: EvalOptions, thresholds: Sequence[float]) -> None:
+def _check(split: Split) -> None:
     for table, what in ((split.queries, "queries"), (split.database, "database images")):
         if len(table) == 0:
             raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
-    if not options.recall_values or min(options.recall_values) < 1:
-        raise UserError(f"--recall_values {options.recall_values}: expected numbers of predictions, at least 1 each")
-    if min(thresholds) < 0:
-        raise UserError(f"--threshold {min(thresholds)}: a distance cannot be negative. Expected metres")
-    if options.infer_batch_size < 1:
-        raise UserError(f"--infer_batch_size {options.infer_batch_size}: expected at least 1 image")

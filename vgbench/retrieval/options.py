@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vgbench.errors import UserError
 from vgbench.options import option
 
 
@@ -28,3 +29,14 @@ class EvalOptions:
         False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
     )
     test_method: str = option("hard_resize", "how a query becomes the images that are described: hard_resize")
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use, before a run folder is made."""
+        if not self.recall_values or min(self.recall_values) < 1:
+            raise UserError(
+                f"--recall_values {list(self.recall_values)}: expected numbers of predictions, at least 1 each"
+            )
+        if self.threshold is not None and (not self.threshold or min(self.threshold) < 0):
+            raise UserError(f"--threshold {list(self.threshold)}: expected distances in metres, not negative")
+        if self.infer_batch_size < 1:
+            raise UserError(f"--infer_batch_size {self.infer_batch_size}: expected at least 1 image")

@@ -1,6 +1,6 @@
 """Losses, miners, optimisers, the training loop and its checkpoints."""
 
-from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, load_checkpoint, save_checkpoint
+from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
 from vgbench.training.loop import EpochRecalls, TrainResult, train
 from vgbench.training.mode import TrainingMode
 from vgbench.training.optim import build_optimizer
@@ -17,7 +17,6 @@ __all__ = [
     "Watch",
     "build_optimizer",
     "is_resumable",
-    "load_checkpoint",
     "save_checkpoint",
     "train",
 ]

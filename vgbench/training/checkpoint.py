@@ -16,7 +16,6 @@ import torch
 
 from vgbench import __version__
 from vgbench.errors import UserError
-from vgbench.models.weights import read_checkpoint
 
 LOG = logging.getLogger(__name__)
 
@@ -70,16 +69,6 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise UserError(f"{path}: cannot be written ({error}). Expected a folder with space left") from error
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of ours, one of the Deep VG benchmark or a bare state dict onto the CPU.
-
-    Raises:
-        UserError: there is no such file, or it is no checkpoint.
-    """
-    with torch.serialization.safe_globals(_numpy_globals()):
-        return read_checkpoint(path)
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
@@ -160,16 +149,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return str(value) if isinstance(value, Path) else value
-
-
-def _numpy_globals() -> list[Any]:
-    """What the released Deep VG checkpoints need beside tensors: their recalls are a NumPy array."""
-    array = np.empty(0)
-    rebuild = array.__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool")]
-    scalar = np.float64(0).__reduce__()[0]
-    names = [(item, f"numpy.core.multiarray.{item.__name__}") for item in (rebuild, scalar)]  # type: ignore[union-attr]
-    return [rebuild, scalar, *names, np.ndarray, np.dtype, *dtypes]
 
 
 def _sync_folder(folder: Path) -> None:

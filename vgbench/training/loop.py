@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict
+from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, load_checkpoint
+from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
 from vgbench.training.mode import BatchT, Round, TrainingMode
 from vgbench.training.optim import build_optimizer
 from vgbench.training.options import TrainOptions
@@ -273,7 +274,7 @@ class _Loop(Generic[BatchT]):
 
     def resume(self, path: Path) -> None:
         """Go on where the checkpoint was written; from one with weights only, start a run with these weights."""
-        content = load_checkpoint(path)
+        content = read_checkpoint(path)
         _load_weights(self.network, content, path)
         if not is_resumable(content):
             LOG.info("%s holds weights only: a new run starts from them", path)
