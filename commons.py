@@ -193,14 +193,14 @@ def database_for_clusters(root: Path, test_split: Split) -> ImageTable:
         return test_split.database
 
 
-def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int) -> None:
+def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
     """Put the clusters of a NetVLAD layer, where the network has one, on local features of images of `table`."""
     if netvlad_of(network) is None:
         return
     LOG.info("NetVLAD: k-means over local features of %d images", min(CLUSTERING_IMAGES, len(table)))
     rows = numpy_stream(seed, "clusters").permutation(len(table))[:CLUSTERING_IMAGES].astype(np.int64)
     loader = image_loader(table, rows, size=options.resize, batch_size=16, num_workers=options.num_workers)
-    initialise_netvlad(network, (images for images, _ in loader), seed)
+    initialise_netvlad(network, (images for images, _ in loader), seed, runtime)
 
 
 def test(

@@ -51,7 +51,7 @@ def main() -> None:
     if resume is None:
         LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
         table = commons.database_for_clusters(dataset_root(settings.data), split)
-        commons.initialise_clusters(network, table, settings.data, settings.run.seed)
+        commons.initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
     commons.test(network, split, settings, options, runtime, folder, descriptors=descriptors_folder(settings, folder))
 
 

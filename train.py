@@ -47,7 +47,7 @@ def main() -> None:
     LOG.info("machine: %s", commons.describe_machine(runtime))
     LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
     if settings.run.resume is None:
-        commons.initialise_clusters(network, train_split.database, settings.data, settings.run.seed)
+        commons.initialise_clusters(network, train_split.database, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)

@@ -25,6 +25,17 @@ def for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tens
     float32 [B,D], equal to the network's within the rounding of the runtime's precision. It holds copies of the
     weights: make another one when they have changed. The network itself is left as it is.
     """
+    return _fast(network, runtime, Network.forward)
+
+
+def features_for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+    """Return the same for `Network.local_features`: a function to maps [B,C,h,w] or tokens [B,N,C], float32."""
+    return _fast(network, runtime, Network.local_features)
+
+
+def _fast(
+    network: Network, runtime: Runtime, compute: Callable[[Network, Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
     on_cpu = runtime.device.type == "cpu"
     fused = copy.copy(network)
     fused._modules = dict(network._modules)
@@ -34,15 +45,16 @@ def for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tens
     runtime.place(fused.eval())
     if runtime.amp_dtype is not None and _half_safe(fused.backbone):
         fused.backbone.to(dtype=runtime.amp_dtype)
-    forward: Callable[[Tensor], Tensor] = _Describe(fused, runtime)
+    forward: Callable[[Tensor], Tensor] = _Chunked(fused, runtime, compute)
     return torch.compile(forward) if runtime.compile else forward
 
 
-class _Describe(nn.Module):
-    def __init__(self, network: Network, runtime: Runtime) -> None:
+class _Chunked(nn.Module):
+    def __init__(self, network: Network, runtime: Runtime, compute: Callable[[Network, Tensor], Tensor]) -> None:
         super().__init__()
         self.network = network
         self.runtime = runtime
+        self.compute = compute
         first = next(network.backbone.parameters(), None)
         self.dtype = torch.float32 if first is None else first.dtype
         self.chunk = CPU_CHUNK if runtime.device.type == "cpu" else 0
@@ -50,15 +62,14 @@ class _Describe(nn.Module):
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         if self.chunk and len(images) > self.chunk:
-            return torch.cat([self._describe(part) for part in torch.split(images, self.chunk)])
-        return self._describe(images)
+            return torch.cat([self._computed(part) for part in torch.split(images, self.chunk)])
+        return self._computed(images)
 
-    def _describe(self, images: Tensor) -> Tensor:
+    def _computed(self, images: Tensor) -> Tensor:
         pixels = images if images.is_floating_point() else self.network.normalise(images)
         pixels = pixels.to(dtype=self.dtype, memory_format=self.runtime.memory_format)
         with self.runtime.autocast():
-            descriptors: Tensor = self.network(pixels)
-        return descriptors
+            return self.compute(self.network, pixels).float()
 
 
 def _half_safe(backbone: nn.Module) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 MAX_ITERATIONS = 100
@@ -15,6 +14,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     Args:
         generator: a CPU generator; the result depends on it and on the points alone.
     """
+    from sklearn.cluster import KMeans  # slow to import, and only NetVLAD needs it
+
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     # k-means++ seeding: with random starts, NetVLAD's untrained recalls were about 2 points lower.
     fit = KMeans(clusters, init="k-means++", n_init=1, max_iter=MAX_ITERATIONS, random_state=seed)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.aggregation.netvlad import NetVLAD
+from vgbench.models.inference import features_for_inference
 from vgbench.models.kmeans import kmeans
 from vgbench.models.layers import l2_normalise
 from vgbench.models.network import Network
 from vgbench.randomness import torch_stream
+from vgbench.runtime import Runtime
 
 IMAGES = 500
 FEATURES_PER_IMAGE = 100
@@ -24,13 +26,16 @@ def netvlad_of(network: Network) -> NetVLAD | None:
 
 
 @torch.inference_mode()
-def initialise_netvlad(network: Network, image_batches: Iterable[Tensor], seed: int) -> None:
+def initialise_netvlad(
+    network: Network, image_batches: Iterable[Tensor], seed: int, runtime: Runtime | None = None
+) -> None:
     """Set a network's NetVLAD clusters by k-means over local features of images, in place.
 
     Args:
         network: one whose aggregation is NetVLAD, on its device.
         image_batches: uint8 [B,3,H,W]; 500 images are used if there are as many, 100 local features of each.
         seed: the run's seed.
+        runtime: how local features are computed; in float32 where the network is, if not given.
 
     Raises:
         UserError: the network has no NetVLAD layer, or the images give fewer features than there are clusters.
@@ -39,12 +44,9 @@ def initialise_netvlad(network: Network, image_batches: Iterable[Tensor], seed: 
     if layer is None:
         raise UserError(f"--aggregation {network.config['aggregation']}: has no NetVLAD clusters to initialise")
     generator = torch_stream(seed, "netvlad")
-    was_training = network.training
-    network.eval()
-    try:
-        samples = _sample_features(network, layer, image_batches, generator)
-    finally:
-        network.train(was_training)
+    runtime = runtime or Runtime(device=layer.centroids.device)
+    local_features = features_for_inference(network, runtime)
+    samples = _sample_features(local_features, layer, image_batches, generator)
     clusters = len(layer.centroids)
     if len(samples) < clusters:
         raise UserError(
@@ -55,14 +57,17 @@ def initialise_netvlad(network: Network, image_batches: Iterable[Tensor], seed: 
 
 
 def _sample_features(
-    network: Network, layer: NetVLAD, image_batches: Iterable[Tensor], generator: torch.Generator
+    local_features: Callable[[Tensor], Tensor],
+    layer: NetVLAD,
+    image_batches: Iterable[Tensor],
+    generator: torch.Generator,
 ) -> Tensor:
     """Return L2-normalised local features [S,C] of the first IMAGES images, the same number at random from each."""
     device = layer.centroids.device
     samples: list[Tensor] = []
     images = 0
     for batch in image_batches:
-        features = network.local_features(batch[: IMAGES - images].to(device))
+        features = local_features(batch[: IMAGES - images].to(device))
         tokens = features if layer.tokens else features.flatten(2).transpose(1, 2)  # [B,P,C]
         scores = torch.rand(tokens.shape[:2], generator=generator)
         chosen = scores.topk(min(FEATURES_PER_IMAGE, tokens.shape[1]), dim=1).indices.to(device)
