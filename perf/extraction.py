@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from perf.measure import Pair, in_turn, pair_of
+from perf.measure import Pair, Partner, in_turn, pair_of
 from perf.scene import write_images
 from vgbench.data import ImageTable
 from vgbench.models import Network, build_network, initialise_netvlad
@@ -28,17 +29,24 @@ def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, 
         rows = np.arange(len(table), dtype=np.int64)
         if netvlad_of(network) is not None:
             initialise_netvlad(network, [torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)], seed=0)
-        plain = build_network(**network.config).eval().to(runtime.device)
-        plain.load_state_dict(network.state_dict())
         runtime.place(network)
 
         def ours() -> Tensor:
             return describe_rows(network, table, rows, size=size, batch_size=16, num_workers=0, runtime=runtime)
 
-        times = in_turn(ours, lambda: plain_descriptors(plain, table, size, runtime.device), rounds)
+        with Partner(plain_extractor, backbone, aggregation, table, size, runtime.device.type) as reference:
+            times = in_turn(ours, reference, rounds)
     return pair_of(
         f"extract, {backbone} + {aggregation}, {size[0]}x{size[1]}, {images} JPEG files", "images/s", *times, images
     )
+
+
+def plain_extractor(
+    backbone: str, aggregation: str, table: ImageTable, size: tuple[int, int], device: str
+) -> Callable[[], Tensor]:
+    """Return the extraction of a straightforward script with the same network."""
+    network = build_network(backbone, aggregation, pretrain="none").eval().to(device)
+    return lambda: plain_descriptors(network, table, size, torch.device(device))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 
@@ -41,6 +43,39 @@ def seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
+
+
+class Partner:
+    """A reference that runs in a process of its own, which nothing but its own code has set up.
+
+    Args:
+        prepare: an importable function of `arguments` that returns the action to time.
+    """
+
+    def __init__(self, prepare: Callable[..., Callable[[], object]], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, prepare, arguments), daemon=True)
+        self._process.start()
+
+    def __call__(self) -> None:
+        """Run the action once."""
+        self._pipe.send(True)
+        self._pipe.recv()
+
+    def __enter__(self) -> Partner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Connection, prepare: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> None:
+    action = prepare(*arguments)
+    while pipe.recv():
+        action()
+        pipe.send(True)
 
 
 def in_turn(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perf.measure import Pair, in_turn, pair_of
+from perf.measure import Pair, Partner, in_turn, pair_of
 from vgbench.data import TripletBatch
 from vgbench.models import Network, build_network
 from vgbench.runtime import Runtime
@@ -14,6 +16,7 @@ from vgbench.training.losses.triplet import TripletLoss
 from vgbench.training.step import Stepper, set_training
 
 TRIPLETS, NEGATIVES = 4, 10
+IMAGES = TRIPLETS * (2 + NEGATIVES)
 
 
 class _Triplets:
@@ -34,25 +37,35 @@ class _Triplets:
 
 def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, int], rounds: int) -> Pair:
     """Compare `training.Stepper` with float images, eager float32 and a loop over the negatives in the loss."""
-    images = TRIPLETS * (2 + NEGATIVES)
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (images, 3, *size), dtype=np.uint8))
-    roles = torch.arange(images).view(TRIPLETS, 2 + NEGATIVES)
-    batch = TripletBatch(pixels, torch.zeros(images, dtype=torch.bool), roles[:, 0], roles[:, 1], roles[:, 2:])
-    networks = [build_network(backbone, aggregation, pretrain="none") for _ in range(2)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    runtime.place(networks[0])
-    networks[1].to(runtime.device)
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-5) for network in networks]
-    for network in networks:
-        set_training(network, freeze_bn=True)
-    stepper, mode, generator = Stepper(networks[0], runtime), _Triplets(), torch.Generator()
+    roles = torch.arange(IMAGES).view(TRIPLETS, 2 + NEGATIVES)
+    nothing = torch.zeros(IMAGES, dtype=torch.bool)
+    batch = TripletBatch(_pixels(size), nothing, roles[:, 0], roles[:, 1], roles[:, 2:])
+    network = build_network(backbone, aggregation, pretrain="none")
+    runtime.place(network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
+    set_training(network, freeze_bn=True)
+    stepper, mode, generator = Stepper(network, runtime), _Triplets(), torch.Generator()
 
     def ours() -> float:
-        return float(stepper.step(mode, batch, [optimizers[0]], generator))  # type: ignore[arg-type]
+        return stepper.step(mode, batch, [optimizer], generator).item()  # type: ignore[arg-type]
 
-    times = in_turn(ours, lambda: plain_step(networks[1], optimizers[1], pixels.to(runtime.device)), rounds)
-    what = f"train step, {backbone} + {aggregation}, {size[0]}x{size[1]}, {TRIPLETS} triplets of {images // TRIPLETS}"
-    return pair_of(what, "images/s", *times, images)
+    with Partner(plain_trainer, backbone, aggregation, size, runtime.device.type) as reference:
+        times = in_turn(ours, reference, rounds)
+    what = f"train step, {backbone} + {aggregation}, {size[0]}x{size[1]}, {TRIPLETS} triplets of {2 + NEGATIVES}"
+    return pair_of(what, "images/s", *times, IMAGES)
+
+
+def plain_trainer(backbone: str, aggregation: str, size: tuple[int, int], device: str) -> Callable[[], float]:
+    """Return a step of a straightforward script with the same network."""
+    network = build_network(backbone, aggregation, pretrain="none").to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
+    set_training(network, freeze_bn=True)
+    pixels = _pixels(size)
+    return lambda: plain_step(network, optimizer, pixels.to(device))
+
+
+def _pixels(size: tuple[int, int]) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (IMAGES, 3, *size), dtype=np.uint8))
 
 
 def plain_step(network: Network, optimizer: torch.optim.Optimizer, pixels: Tensor) -> float:
@@ -67,4 +80,4 @@ def plain_step(network: Network, optimizer: torch.optim.Optimizer, pixels: Tenso
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return float(loss)
+    return loss.item()

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vgbench.models import Network
 from vgbench.runtime import Runtime
+from vgbench.training.depthwise import fast_depthwise_gradients
 from vgbench.training.mode import BatchT, TrainingMode
 
 
@@ -57,7 +58,7 @@ class Stepper:
 
     def _forward(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
-        with self.runtime.autocast():
+        with self.runtime.autocast(), fast_depthwise_gradients(self.runtime):
             descriptors: Tensor = self._call(self.runtime.to_device(images))
         return descriptors.float()
 
