@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 
@@ -98,15 +99,19 @@ def pair_of(
 
 
 def in_own_process(module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Run `python -m module '<json>'`; return the JSON of its last line and its peak memory, MB, as `peak_mb`."""
+    """Run `python -m module '<json>'`; return the JSON of its last line."""
     command = [sys.executable, "-m", module, json.dumps(dict(arguments))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        # The process's own accounting, as the system keeps it for a child that has ended.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{module} stopped with status {process.returncode}")
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result | {"peak_mb": usage.ru_maxrss / 1024}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"{module} stopped with status {ended.returncode}")
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
+
+
+def peak_mb() -> float:
+    """Return the peak resident memory of this process so far, MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent held when it started this process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
