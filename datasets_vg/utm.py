@@ -80,8 +80,10 @@ def from_latitude_longitude(latitude: float, longitude: float, zone: int | None 
     for j, a in enumerate(_ALPHA, 1):
         xi += a * math.sin(2 * j * xi_) * math.cosh(2 * j * eta_)
         eta += a * math.cos(2 * j * xi_) * math.sinh(2 * j * eta_)
-    north = SCALE * _RADIUS * xi + (FALSE_NORTHING_SOUTH if latitude < 0 else 0.0)
-    return Utm(FALSE_EASTING + SCALE * _RADIUS * eta, north, zone, letter_of(latitude))
+    letter = letter_of(latitude)
+    # By the letter, not by the sign: a latitude a rounding below 0 is in band N.
+    north = SCALE * _RADIUS * xi + (0.0 if letter >= "N" else FALSE_NORTHING_SOUTH)
+    return Utm(FALSE_EASTING + SCALE * _RADIUS * eta, north, zone, letter)
 
 
 def to_latitude_longitude(

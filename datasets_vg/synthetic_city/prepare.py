@@ -83,7 +83,7 @@ def prepare(datasets_folder: Path, options: CityOptions, jobs: int | None = None
             for folder in _SPLIT_FOLDERS:
                 (partial / "images" / split / folder).mkdir(parents=True, exist_ok=True)
         (partial / _DONE).write_text(json.dumps(wanted) + "\n", "utf-8")
-        _write_all(partial / "images", options, jobs or len(os.sched_getaffinity(0)))
+        _write_all(partial / "images", options, jobs or _cores())
         for leftover in (partial / "images").rglob(".*.tmp"):
             leftover.unlink()
         partial.rename(target)
@@ -93,6 +93,10 @@ def prepare(datasets_folder: Path, options: CityOptions, jobs: int | None = None
             "with room for the images; name another with --datasets_folder"
         ) from error
     return target
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_complete(target: Path, wanted: dict[str, object]) -> None:
