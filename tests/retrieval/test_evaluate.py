@@ -162,5 +162,7 @@ def test_hard_resize_agrees_with_the_reference_within_two_queries(tmp_path: Path
         network, split, EvalOptions(recall_values=tuple(wanted["recall_values"])), size=tuple(wanted["resize"]),
         num_workers=2, runtime=Runtime(), folder=tmp_path,
     )  # fmt: skip
-    differences = np.array(list(found.recalls[25.0].values())) - wanted["recalls"]["hard_resize"]
+    recalls, expected = list(found.recalls[25.0].values()), wanted["recalls"]["hard_resize"]
+    print(f"\n{dataset} R@{wanted['recall_values']}: {np.round(recalls, 1)}, reference {np.round(expected, 1)}")
+    differences = np.array(recalls) - expected
     assert np.abs(differences * len(split.queries) / 100).max() < 2.01
