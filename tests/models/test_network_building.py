@@ -56,6 +56,9 @@ STRIDES = {
     "vgg16": (512, 16),
     "efficientnet_lite0": (1280, 32),
     "efficientnet_lite0_s16": (112, 16),
+    **{f"efficientnet_lite{variant}": (1280, 32) for variant in (1, 2)},
+    "efficientnet_lite1_s16": (112, 16),
+    "efficientnet_lite2_s16": (120, 16),
 }
 
 

@@ -27,5 +27,9 @@ BACKBONES = Registry(
         "cct384": "vgbench.models.backbones.cct:CCT384",
         "efficientnet_lite0": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite0",
         "efficientnet_lite0_s16": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite0_s16",
+        "efficientnet_lite1": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite1",
+        "efficientnet_lite1_s16": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite1_s16",
+        "efficientnet_lite2": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite2",
+        "efficientnet_lite2_s16": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite2_s16",
     },
 )

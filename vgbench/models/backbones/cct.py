@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain, published_weights
+from vgbench.models.backbones.stages import check_number
 
 WEIGHTS = "http://ix.cs.uoregon.edu/~alih/compact-transformers/checkpoints/finetuned/cct_14_7x2_384_imagenet.pth"
 IMAGE_SIZE, STRIDE = 384, 16
@@ -117,9 +118,9 @@ class CCT384(nn.Module):
             UserError: there are no such layers, or the weights cannot be had.
         """
         check_pretrain("cct384", pretrain)
-        _check_layer("--trunc_te", trunc_te, 1, BLOCKS)
+        check_number("--trunc_te", trunc_te, 1, BLOCKS, "cct384", "layer")
         kept = trunc_te or BLOCKS
-        _check_layer("--freeze_te", freeze_te, -1, kept - 1)
+        check_number("--freeze_te", freeze_te, -1, kept - 1, "cct384", "layer")
         super().__init__()
         self.tokenizer = Tokenizer()
         self.classifier = Encoder(kept)
@@ -150,8 +151,3 @@ def _stem(inputs: int, outputs: int) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, 7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(conv.weight)
     return nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
-
-
-def _check_layer(option: str, value: int | None, lowest: int, highest: int) -> None:
-    if value is not None and not lowest <= value <= highest:
-        raise UserError(f"{option} {value}: cct384 has no such layer. Expected a number from {lowest} to {highest}")
