@@ -35,7 +35,8 @@ class Progress:
         steps: optimiser steps since the start.
         epoch_loss, epoch_steps: sum of the losses of this epoch's steps, and their number.
         best_r5: best R@5 on val so far, percent; -1 before the first validation.
-        best_epoch: the epoch of `best_r5`; -1 before the first validation.
+        best_r1: R@1 of that epoch, which decides between equal R@5.
+        best_epoch: that epoch; -1 before the first validation.
         not_improved_num: epochs since then.
         seconds: time spent training, mining and validating.
     """
@@ -46,6 +47,7 @@ class Progress:
     epoch_loss: float = 0.0
     epoch_steps: int = 0
     best_r5: float = -1.0
+    best_r1: float = -1.0
     best_epoch: int = -1
     not_improved_num: int = 0
     seconds: float = 0.0

@@ -44,6 +44,10 @@ class EpochRecalls:
             raise UserError(f"--recall_values {' '.join(map(str, self.recalls))}: early stopping watches R@5. Add 5")
         return self.recalls[5]
 
+    @property
+    def r1(self) -> float:
+        return self.recalls.get(1, 0.0)
+
 
 Validate = Callable[[Network, int], EpochRecalls]
 
@@ -188,9 +192,11 @@ class _Loop(Generic[BatchT]):
         with self._clock() as clock:
             seed_everything(self.seed, "validation", progress.epoch)
             found = self.validate(self.network, progress.epoch)
-        improved = found.r5 > progress.best_r5
+        # On a small val split many epochs share one R@5; then R@1 decides.
+        improved = (found.r5, found.r1) > (progress.best_r5, progress.best_r1)
         if improved:
-            progress.best_r5, progress.best_epoch, progress.not_improved_num = found.r5, progress.epoch, 0
+            progress.best_r5, progress.best_r1 = found.r5, found.r1
+            progress.best_epoch, progress.not_improved_num = progress.epoch, 0
         else:
             progress.not_improved_num += 1
         self.recalls = found.recalls

@@ -20,7 +20,7 @@ class TrainOptions:
     criterion: str = option("triplet", "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class")
     margin: float = option(0.1, "margin of the triplet loss, in descriptor distance")
     epochs_num: int = option(1000, "epochs to train at most")
-    patience: int = option(3, "epochs without a better val R@5 after which training stops")
+    patience: int = option(3, "epochs without a better val R@5 (or R@1 at the same R@5) after which training stops")
     lr: float = option(1e-5, "learning rate")
     optim: str = option("adam", "optimiser", choices=("adam", "sgd"))
     weight_decay: float | None = option(None, "weight decay; unset: 0 for adam, 0.001 for sgd")
