@@ -25,7 +25,7 @@ def recalls_of(*r5):
 def test_r1_decides_between_equal_r5(tmp_path):
     found = [{1: 40.0, 5: 90.0}, {1: 50.0, 5: 90.0}, {1: 60.0, 5: 80.0}, {1: 50.0, 5: 90.0}, {1: 99.0, 5: 89.0}]
     options = dataclasses.replace(OPTIONS, epochs_num=9, patience=3)
-    result = run_tiny(tmp_path, validate=lambda network, epoch: EpochRecalls(found[epoch]), options=options)
+    result, _ = run_tiny(tmp_path, validate=lambda network, epoch: EpochRecalls(found[epoch]), options=options)
     assert (result.best_epoch, result.best_r5, result.epochs) == (1, 90.0, 5)
 
 
