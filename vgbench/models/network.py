@@ -146,10 +146,16 @@ def _match(
         kind = getattr(trunk, "kind", "map")
     elif needs is not None:
         takes = (f"{needs} of a sequence",)
-    if kind not in takes:
+    # A backbone that has a choice gives what the aggregation likes best.
+    kinds = getattr(trunk, "kinds", (kind,))
+    chosen = next((form for form in takes if form in kinds), None)
+    if chosen is None:
         raise UserError(
-            f"--aggregation {aggregation}: takes {' or '.join(takes)}, but --backbone {backbone} gives {kind}. "
+            f"--aggregation {aggregation}: takes {' or '.join(takes)}, but --backbone {backbone} gives "
+            f"{' or '.join(kinds)}. "
             "Expected two that fit together; see python3 train.py --help"
         )
-    if "tokens" in names and kind == "tokens":
+    if len(kinds) > 1:
+        trunk.kind = chosen  # type: ignore[assignment]
+    if "tokens" in names and chosen == "tokens":
         options["tokens"] = True

@@ -4,7 +4,8 @@ A backbone is an `nn.Module` with `out_channels: int`, `kind: str` (`"map"`: [B,
 `"map+token"`: a pair of [B,C,H,W] and [B,C]; `"vector"`: [B,C]) and, if it was not trained with ImageNet's usual ones,
 `mean` and `std` of its input channels. It takes normalised images, float [B,3,H,W]. A sequence whose first token is a
 class token says `class_token = True`; one that can pool itself has `pool_sequence = False`, and its kind is "vector"
-once that is set.
+once that is set. One that can give its features in several forms names them in `kinds`, and gives them as `kind`, which
+`build_network` sets to the first form that the aggregation `takes`, says.
 """
 
 from vgbench.registry import Registry
@@ -31,5 +32,40 @@ BACKBONES = Registry(
         "efficientnet_lite1_s16": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite1_s16",
         "efficientnet_lite2": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite2",
         "efficientnet_lite2_s16": "vgbench.models.backbones.efficientnet_lite:efficientnet_lite2_s16",
+        "efficientnet_b0": "vgbench.models.backbones.efficientnet:efficientnet_b0",
+        "efficientnet_b1": "vgbench.models.backbones.efficientnet:efficientnet_b1",
+        "efficientnet_b2": "vgbench.models.backbones.efficientnet:efficientnet_b2",
+        "efficientnet_b3": "vgbench.models.backbones.efficientnet:efficientnet_b3",
+        "efficientnet_b4": "vgbench.models.backbones.efficientnet:efficientnet_b4",
+        "efficientnet_b5": "vgbench.models.backbones.efficientnet:efficientnet_b5",
+        "efficientnet_b6": "vgbench.models.backbones.efficientnet:efficientnet_b6",
+        "efficientnet_b7": "vgbench.models.backbones.efficientnet:efficientnet_b7",
+        "efficientnet_v2_s": "vgbench.models.backbones.efficientnet:efficientnet_v2_s",
+        "efficientnet_v2_m": "vgbench.models.backbones.efficientnet:efficientnet_v2_m",
+        "efficientnet_v2_l": "vgbench.models.backbones.efficientnet:efficientnet_v2_l",
+        "convnext_tiny": "vgbench.models.backbones.convnext:convnext_tiny",
+        "convnext_small": "vgbench.models.backbones.convnext:convnext_small",
+        "convnext_base": "vgbench.models.backbones.convnext:convnext_base",
+        "swin_v2_t": "vgbench.models.backbones.swin:swin_v2_t",
+        "swin_v2_s": "vgbench.models.backbones.swin:swin_v2_s",
+        "swin_v2_b": "vgbench.models.backbones.swin:swin_v2_b",
+        "mobilenet_v3_small": "vgbench.models.backbones.mobilenet:mobilenet_v3_small",
+        "mobilenet_v3_large": "vgbench.models.backbones.mobilenet:mobilenet_v3_large",
+        "regnet_x_400mf": "vgbench.models.backbones.regnet:regnet_x_400mf",
+        "regnet_x_800mf": "vgbench.models.backbones.regnet:regnet_x_800mf",
+        "regnet_x_1_6gf": "vgbench.models.backbones.regnet:regnet_x_1_6gf",
+        "regnet_x_3_2gf": "vgbench.models.backbones.regnet:regnet_x_3_2gf",
+        "regnet_x_8gf": "vgbench.models.backbones.regnet:regnet_x_8gf",
+        "regnet_x_16gf": "vgbench.models.backbones.regnet:regnet_x_16gf",
+        "regnet_x_32gf": "vgbench.models.backbones.regnet:regnet_x_32gf",
+        "regnet_y_400mf": "vgbench.models.backbones.regnet:regnet_y_400mf",
+        "regnet_y_800mf": "vgbench.models.backbones.regnet:regnet_y_800mf",
+        "regnet_y_1_6gf": "vgbench.models.backbones.regnet:regnet_y_1_6gf",
+        "regnet_y_3_2gf": "vgbench.models.backbones.regnet:regnet_y_3_2gf",
+        "regnet_y_8gf": "vgbench.models.backbones.regnet:regnet_y_8gf",
+        "regnet_y_16gf": "vgbench.models.backbones.regnet:regnet_y_16gf",
+        "regnet_y_32gf": "vgbench.models.backbones.regnet:regnet_y_32gf",
+        "vit_b_16": "vgbench.models.backbones.vit:ViT",
+        "maxvit_t": "vgbench.models.backbones.maxvit:MaxViT",
     },
 )

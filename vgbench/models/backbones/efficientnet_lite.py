@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain
-from vgbench.models.backbones.stages import check_number
+from vgbench.models.backbones.stages import check_number, frozen_stages
 from vgbench.models.layers import SameConv2d
 
 # (blocks, kernel, stride of the first, expansion, output channels), as in EfficientNet-B0.
@@ -82,7 +82,7 @@ class EfficientNetLite(nn.Module):
             pretrain: "imagenet" or "none".
             cut: stop after so many of the seven stages (None: go on to the head's 1280 channels).
             freeze: do not train the first stages, so many of them, and the stem with the first (None: 3, which is all
-                that comes before stride 16; 0: train everything).
+                that comes before stride 16, but not the last that is kept; 0: train everything).
 
         Raises:
             UserError: no such stages, another `pretrain`, or the package with the weights is missing.
@@ -110,7 +110,7 @@ class EfficientNetLite(nn.Module):
         if pretrain == "imagenet":
             weights = packaged_weights(variant)
             self.load_state_dict({key: weights[key] for key in self.state_dict()})
-        frozen = FROZEN_STAGES if freeze is None else freeze
+        frozen = frozen_stages(freeze, FROZEN_STAGES, len(stages))
         if frozen:
             for part in (self._conv_stem, self._bn0, self._blocks[: sum(count for count, *_ in stages[:frozen])]):
                 part.requires_grad_(False)

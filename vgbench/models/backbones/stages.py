@@ -23,7 +23,9 @@ class StageTrunk(nn.Module):
         freeze: int | None,
         pixels: tuple[float, float] | None = None,
     ) -> None:
-        """Keep the first `cut` stages (None: all) and do not train the first `freeze` (None: `default_freeze`).
+        """Keep the first `cut` stages (None: all) and do not train the first `freeze`.
+
+        `freeze` None is `default_freeze`, but the last stage that is kept is then trained; 0 trains everything.
 
         Args:
             backbone: its name, for messages.
@@ -35,11 +37,10 @@ class StageTrunk(nn.Module):
         """
         check_number("--cut", cut, 1, len(stages), backbone, "stage")
         kept = stages[:cut]
-        # A network cut before the default has nothing but frozen stages, unless told otherwise.
         check_number("--freeze", freeze, 0, len(kept), backbone, "stage")
         super().__init__()
         self.stages = nn.Sequential(*[nn.Sequential(*layers) for layers in kept])
-        self.stages[: default_freeze if freeze is None else freeze].requires_grad_(False)
+        self.stages[: frozen_stages(freeze, default_freeze, len(kept))].requires_grad_(False)
         self.out_channels = width(self.stages)
         if pixels is not None:
             self.mean, self.std = (pixels[0],) * 3, (pixels[1],) * 3
@@ -47,6 +48,11 @@ class StageTrunk(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(images)
         return features
+
+
+def frozen_stages(freeze: int | None, default: int, kept: int) -> int:
+    """Return how many stages are not trained: by default not the last one of those that are kept."""
+    return min(default, kept - 1) if freeze is None else freeze
 
 
 def width(module: nn.Module) -> int:
