@@ -67,5 +67,13 @@ BACKBONES = Registry(
         "regnet_y_32gf": "vgbench.models.backbones.regnet:regnet_y_32gf",
         "vit_b_16": "vgbench.models.backbones.vit:ViT",
         "maxvit_t": "vgbench.models.backbones.maxvit:MaxViT",
+        "dinov2_vits14": "vgbench.models.backbones.dinov2:dinov2_vits14",
+        "dinov2_vits14_reg": "vgbench.models.backbones.dinov2:dinov2_vits14_reg",
+        "dinov2_vitb14": "vgbench.models.backbones.dinov2:dinov2_vitb14",
+        "dinov2_vitb14_reg": "vgbench.models.backbones.dinov2:dinov2_vitb14_reg",
+        "dinov2_vitl14": "vgbench.models.backbones.dinov2:dinov2_vitl14",
+        "dinov2_vitl14_reg": "vgbench.models.backbones.dinov2:dinov2_vitl14_reg",
+        "dinov2_vitg14": "vgbench.models.backbones.dinov2:dinov2_vitg14",
+        "dinov2_vitg14_reg": "vgbench.models.backbones.dinov2:dinov2_vitg14_reg",
     },
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.weights import load_state_dict
 
 T = TypeVar("T")
 
@@ -47,6 +48,15 @@ def published_weights(backbone: str, url: str) -> dict[str, Tensor]:
     return weights
 
 
+def load_published(module: nn.Module, backbone: str, url: str) -> None:
+    """Load a published state dict into `module`, every key; raises UserError if it cannot be had or is another's."""
+    weights = published_weights(backbone, url)
+    try:
+        load_state_dict(module, weights)
+    except UserError as error:
+        raise UserError(f"{backbone}, {url.rsplit('/', 1)[1]}: {error}") from error
+
+
 def fetch(backbone: str, url: str, load: Callable[[], T]) -> T:
     """Call `load`, which may download `url`; raises UserError with the remedy if it fails."""
     try:
@@ -54,7 +64,7 @@ def fetch(backbone: str, url: str, load: Callable[[], T]) -> T:
     except (URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(
-            f"--pretrain imagenet: the ImageNet weights of {backbone} cannot be downloaded ({reason}). Expected "
-            f"{url} to be reachable; download it elsewhere and put it into {torch.hub.get_dir()}/checkpoints, "
+            f"--pretrain imagenet: the weights of {backbone} cannot be downloaded ({reason}). "
+            f"Expected {url} to be reachable; download it elsewhere and put it into {torch.hub.get_dir()}/checkpoints, "
             "or use --backbone efficientnet_lite0, whose weights are installed, or --pretrain none"
         ) from error
