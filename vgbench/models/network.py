@@ -13,6 +13,7 @@ from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.aggregation.build import build_aggregation
 from vgbench.models.arguments import call_checked, check_known, own_options
 from vgbench.models.backbones import BACKBONES
+from vgbench.models.backbones.non_local import NonLocalTrunk
 from vgbench.models.weights import load_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -72,6 +73,9 @@ def build_network(
     *,
     l2: str = "before_pool",
     fc_output_dim: int | None = None,
+    non_local: bool = False,
+    num_non_local: int | None = None,
+    channel_bottleneck: int | None = None,
     **options: Any,
 ) -> Network:
     """Return a network by names; every option is either the backbone's or the aggregation's, as they declare them.
@@ -82,6 +86,9 @@ def build_network(
         pretrain: the backbone's first weights: "imagenet" or "none" (freshly drawn).
         l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
         fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
+        non_local: put non-local blocks after the backbone (Wang et al., 2018).
+        num_non_local: how many of them (None: 1).
+        channel_bottleneck: the channels inside of them (None: half the map's).
         options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
             images in pixels, sets the map size of an aggregation whose weights depend on it.
 
@@ -95,7 +102,11 @@ def build_network(
     for_backbone = {name: given[name] for name in given if name in backbone_names}
     for_aggregation = {name: given[name] for name in given if name in aggregation_names}
     check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
+    blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
     trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
+    if non_local:
+        trunk = NonLocalTrunk(backbone, trunk, **blocks)
+        blocks["non_local"] = True
     _match(backbone, trunk, aggregation, make_aggregation, aggregation_names, for_aggregation)
     if given.get("resize") is not None and {"in_h", "in_w"} <= set(aggregation_names):
         height, width = _map_size(trunk, given["resize"])
@@ -107,8 +118,9 @@ def build_network(
         fc_output_dim=fc_output_dim,
         **for_aggregation,
     )
-    config = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
-    return Network(trunk, head, {**config, "fc_output_dim": fc_output_dim, **for_backbone, **for_aggregation})
+    config: dict[str, Any] = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
+    config |= {"fc_output_dim": fc_output_dim, **blocks, **for_backbone, **for_aggregation}
+    return Network(trunk, head, config)
 
 
 def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | None = None) -> Network:
@@ -122,6 +134,16 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
     if state_dict is not None:
         load_state_dict(network, state_dict)
     return network
+
+
+def _non_local_options(non_local: bool, num_non_local: int | None, channel_bottleneck: int | None) -> dict[str, Any]:
+    """Return those that are given; raises UserError if there are no blocks that they could be of."""
+    values = {"num_non_local": num_non_local, "channel_bottleneck": channel_bottleneck}
+    given = {name: value for name, value in values.items() if value is not None}
+    if given and not non_local:
+        name, value = next(iter(given.items()))
+        raise UserError(f"--{name} {value}: there are no non-local blocks. Expected it beside --non_local; add that")
+    return given
 
 
 @torch.no_grad()

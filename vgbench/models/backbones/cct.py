@@ -77,8 +77,7 @@ class Encoder(nn.Module):
         nn.init.trunc_normal_(self.positional_emb, std=0.2)
         self.attention_pool = nn.Linear(DIM, 1)
         # A cut network keeps the chances of the whole one.
-        chances = torch.linspace(0, STOCHASTIC_DEPTH, BLOCKS).tolist()
-        self.blocks = nn.ModuleList([Block(chances[index]) for index in range(blocks)])
+        self.blocks = nn.ModuleList([Block(STOCHASTIC_DEPTH * index / (BLOCKS - 1)) for index in range(blocks)])
         self.norm = nn.LayerNorm(DIM)
         for module in self.modules():
             if isinstance(module, nn.Linear):
