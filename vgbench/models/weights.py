@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.foreign import own_keys, read_inert
 
 CONTAINERS = ("model_state_dict", "state_dict")
+# What training objects of other projects hold beside the network.
+SURPLUS = ("loss_fn.", "loss.", "criterion.", "miner.")
 
 
 def extract_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -46,8 +49,9 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     Raises:
         UserError: keys are missing, left over or of another shape; `module` is then unchanged.
     """
-    tensors = extract_state_dict(state_dict)
     own = module.state_dict()
+    tensors = own_keys(extract_state_dict(state_dict), own)
+    tensors = {key: value for key, value in tensors.items() if key in own or not key.startswith(SURPLUS)}
     missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
     unknown = [key for key in tensors if key not in own]
     shapes = [
@@ -68,7 +72,8 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint (`torch.save` of a dict) onto the CPU, refusing anything that could run code.
 
-    It is one of ours, one of the Deep VG benchmark, or a bare state dict.
+    It is one of ours, one of the Deep VG benchmark, a bare state dict, or one of PyTorch Lightning, whose objects
+    beside the tensors are not loaded.
 
     Raises:
         UserError: no such file, not a checkpoint, or damaged.
@@ -80,10 +85,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: holds more than tensors and plain values, or is no checkpoint. Expected a dict of tensors; "
-            "save its state_dict() alone and use that file"
-        ) from error
+        checkpoint = _read_foreign(path, error)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise UserError(
             f"{path}: damaged, or no checkpoint ({error}). Expected what torch.save writes; fetch it again"
@@ -91,6 +93,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}. Expected a dict of tensors or a checkpoint dict")
     return checkpoint
+
+
+def _read_foreign(path: Path, error: pickle.UnpicklingError) -> Any:
+    """Read a file whose pickle names classes that are not loaded, if it holds a state dict at all."""
+    try:
+        checkpoint = read_inert(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError):
+        checkpoint = None
+    if isinstance(checkpoint, dict) and any(isinstance(checkpoint.get(name), dict) for name in CONTAINERS):
+        return checkpoint
+    raise UserError(
+        f"{path}: holds more than tensors and plain values, or is no checkpoint. Expected a dict of tensors; "
+        "save its state_dict() alone and use that file"
+    ) from error
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
