@@ -8,9 +8,26 @@ once that is set. One that can give its features in several forms names them in 
 `build_network` sets to the first form that the aggregation `takes`, says.
 """
 
+from functools import partial
+from typing import Any
+
 from vgbench.registry import Registry
 
-BACKBONES = Registry(
+TIMM = "timm:"
+
+
+class Backbones(Registry):
+    """The table, and beside it every network of timm as `timm:<name>`."""
+
+    def resolve(self, name: str) -> Any:
+        if name.startswith(TIMM):
+            return partial(
+                super().resolve("vgbench.models.backbones.timm_model:timm_backbone"), name, name[len(TIMM) :]
+            )
+        return super().resolve(name)
+
+
+BACKBONES = Backbones(
     "backbone",
     {
         "alexnet": "vgbench.models.backbones.plain:alexnet",
@@ -75,5 +92,8 @@ BACKBONES = Registry(
         "dinov2_vitl14_reg": "vgbench.models.backbones.dinov2:dinov2_vitl14_reg",
         "dinov2_vitg14": "vgbench.models.backbones.dinov2:dinov2_vitg14",
         "dinov2_vitg14_reg": "vgbench.models.backbones.dinov2:dinov2_vitg14_reg",
+        "dinov3_vits16": "vgbench.models.backbones.dinov3:dinov3_vits16",
+        "dinov3_vitb16": "vgbench.models.backbones.dinov3:dinov3_vitb16",
+        "dinov3_vitl16": "vgbench.models.backbones.dinov3:dinov3_vitl16",
     },
 )
