@@ -22,6 +22,14 @@ class NetworkOptions:
     freeze_te: int | None = option(
         None, "train nothing of a transformer but the layers after this one, from 0 (-1: all)"
     )
+    cut: int | None = option(None, "keep so many of the backbone's stages; None: all")
+    freeze: int | None = option(None, "keep so many of the backbone's first stages untrained; None: its own number")
+    unfreeze_blocks: int | None = option(
+        None, "train so many last layers of DINOv2, DINOv3 or a timm transformer and no others; None: 4 of DINO's"
+    )
+    non_local: bool = option(False, "put non-local blocks after the backbone")
+    num_non_local: int | None = option(None, "non-local blocks in a row; None: 1")
+    channel_bottleneck: int | None = option(None, "channels inside of non-local blocks; None: half the map's")
     pretrain: str = option("imagenet", "the backbone's first weights", choices=("imagenet", "none"))
 
 

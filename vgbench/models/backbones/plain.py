@@ -7,6 +7,7 @@ from functools import partial
 from torch import nn
 
 from vgbench.models.backbones.pretrained import torchvision_model
+from vgbench.models.backbones.stages import check_number
 
 
 class PlainTrunk(nn.Sequential):
@@ -14,16 +15,18 @@ class PlainTrunk(nn.Sequential):
 
     kind = "map"
 
-    def __init__(self, architecture: str, frozen: int, pretrain: str) -> None:
-        """`frozen`: how many of the layers are not trained; counted from the end if negative."""
+    def __init__(self, architecture: str, frozen: int, pretrain: str, *, freeze: int | None = None) -> None:
+        """`freeze`: do not train so many of the first convolutions (None: `frozen`). UserError: there are fewer."""
         features = torchvision_model(architecture, pretrain).get_submodule("features")
         layers = list(features.children())[:-2]
+        convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        check_number("--freeze", freeze, 0, len(convolutions), architecture, "convolution")
         super().__init__(*layers)
-        self.out_channels: int = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-1].out_channels
-        for layer in layers[:frozen]:
+        self.out_channels: int = convolutions[-1].out_channels
+        for layer in convolutions[: frozen if freeze is None else freeze]:
             layer.requires_grad_(False)
 
 
 # AlexNet trains from its third convolution, VGG-16 its last three.
-alexnet = partial(PlainTrunk, "alexnet", 5)
-vgg16 = partial(PlainTrunk, "vgg16", -5)
+alexnet = partial(PlainTrunk, "alexnet", 2)
+vgg16 = partial(PlainTrunk, "vgg16", 10)

@@ -7,9 +7,11 @@ from functools import partial
 from torch import nn
 
 from vgbench.models.backbones.pretrained import torchvision_model
+from vgbench.models.backbones.stages import check_number
 
 # torchvision's children in order: conv1, bn1, relu, maxpool, layer1 (conv2_x) ... layer4 (conv5_x), avgpool, fc.
-FIRST_TRAINED = 6  # layer3, which is conv4_x
+STEM = 4
+FROZEN_STAGES = 2  # conv2_x and conv3_x, which come before stride 16
 
 
 class ResNetTrunk(nn.Sequential):
@@ -17,13 +19,19 @@ class ResNetTrunk(nn.Sequential):
 
     kind = "map"
 
-    def __init__(self, architecture: str, last_stage: int, pretrain: str) -> None:
-        """Cut `architecture` after `last_stage` (4 or 5); everything before conv4_x is frozen."""
+    def __init__(self, architecture: str, last_stage: int, pretrain: str, *, freeze: int | None = None) -> None:
+        """Cut `architecture` after `last_stage` (4 or 5).
+
+        `freeze`: do not train so many of the stages from conv2_x on, and conv1 with the first (None: 2, which is
+        everything before conv4_x; 0: train everything). Raises UserError if there are not so many.
+        """
+        check_number("--freeze", freeze, 0, last_stage - 1, f"{architecture}conv{last_stage}", "stage")
         stages = list(torchvision_model(architecture, pretrain).children())[: last_stage + 3]
         super().__init__(*stages)
         last_block = list(stages[-1].children())[-1]
         self.out_channels: int = [m for m in last_block.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
-        for stage in stages[:FIRST_TRAINED]:
+        frozen = FROZEN_STAGES if freeze is None else freeze
+        for stage in stages[: STEM + frozen if frozen else 0]:
             stage.requires_grad_(False)
 
 
