@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from commons import run_door
-from parser import EvalSettings, TrainSettings, read_command_line
+from parser import EvalSettings, TrainSettings, read_command_line, resolve
 from vgbench.report.campaign import Campaign
 from vgbench.report.matrix import read_matrix
 
@@ -21,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 
 def check_options(door: str, config: Path) -> None:
     """Refuse what a door would refuse, before hours of other runs; raises UserError."""
-    read_command_line(TrainSettings if door == "train" else EvalSettings, "", ["--config", str(config)])
+    settings_type = TrainSettings if door == "train" else EvalSettings
+    resolve(settings_type, read_command_line(settings_type, "", ["--config", str(config)]), {})
 
 
 def main() -> None:

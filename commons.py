@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import vgbench
-from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_split
+from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder, read_split
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 from vgbench.models import Network, initialise_netvlad
@@ -37,6 +37,9 @@ from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
 
 LOG = logging.getLogger("vgbench")
+
+# What says where this one run is; a configuration that is used again must not write over it.
+THIS_RUN = ("run_dir", "resume")
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,16 @@ def log_to_console() -> None:
     LOG.propagate = False
 
 
-def open_run_folder(options: RunOptions) -> Path:
-    """Make the run's folder and log into it (info.log, debug.log); a run that goes on keeps its folder.
+def open_run_folder(options: RunOptions, default: Path | None = None) -> Path:
+    """Make the run's folder and log into it (info.log, debug.log).
+
+    Args:
+        default: the folder where --run_dir names none; a new one below logs/ if not given.
 
     Raises:
         UserError: the folder cannot be made.
     """
-    folder = options.run_dir or _folder_to_continue(options.resume)
+    folder = options.run_dir or default
     if folder is None:
         folder = _fresh_folder(Path("logs") / options.save_dir)
     try:
@@ -102,7 +108,7 @@ def open_run_folder(options: RunOptions) -> Path:
     return folder
 
 
-def _folder_to_continue(resume: Path | None) -> Path | None:
+def folder_to_continue(resume: Path | None) -> Path | None:
     """A run's own last_model.pth goes on in the run's folder; any other checkpoint starts a new run."""
     if resume is not None and resume.name == "last_model.pth" and (resume.parent / "config.yaml").is_file():
         return resume.parent
@@ -119,8 +125,9 @@ def _fresh_folder(parent: Path) -> Path:
 
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write every resolved option to config.yaml, which `--config` reads back."""
-    write_whole(folder / "config.yaml", yaml.safe_dump(dict(values), sort_keys=False))
+    """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
+    kept = {name: value for name, value in values.items() if name not in THIS_RUN}
+    write_whole(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -138,10 +145,11 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
 def code_version() -> str:
     """The version, with the commit when the code runs from a git checkout."""
     here = Path(__file__).resolve().parent
-    described = subprocess.run(
-        ["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    commit = described.stdout.strip()
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # there is no git on this machine
+        commit = ""
     return f"{vgbench.__version__}+{commit}" if commit else vgbench.__version__
 
 
@@ -184,13 +192,13 @@ def read_checked_split(options: DataOptions, root: Path, name: str, queries_fold
     return dataclasses.replace(split, database=database, queries=queries)
 
 
-def database_for_clusters(root: Path, test_split: Split) -> ImageTable:
+def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -> ImageTable:
     """The images that NetVLAD's clusters are computed on: train's, and the test database's where there is no train."""
-    try:
-        return read_split(root, "train").database
-    except UserError:
+    folder = root / "images" / "train" / "database"
+    if not folder.is_dir():
         LOG.warning("%s has no train split: NetVLAD's clusters come from the test database", root)
         return test_split.database
+    return check_images(read_folder(folder), options.on_bad_image, options.num_workers)
 
 
 def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def main() -> None:
     given = parser.read_command_line(parser.EvalSettings, __doc__ or "")
     resume: Path | None = given.get("resume")
     checkpoint = read_checkpoint(resume) if resume else {}
-    stored = checkpoint.get("options", {}) if "network_config" in checkpoint else {}
+    stored = checkpoint.get("options", {}) if isinstance(checkpoint.get("network_config"), Mapping) else {}
     settings = parser.resolve(parser.EvalSettings, given, {name: stored[name] for name in TAKEN_OVER if name in stored})
     runtime = resolve_runtime(settings.runtime)
     split = commons.read_checked_split(
@@ -50,7 +51,7 @@ def main() -> None:
     LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
     if resume is None:
         LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
-        table = commons.database_for_clusters(dataset_root(settings.data), split)
+        table = commons.database_for_clusters(dataset_root(settings.data), split, settings.data)
         commons.initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
     commons.test(network, split, settings, options, runtime, folder, descriptors=descriptors_folder(settings, folder))
 
@@ -65,7 +66,7 @@ def network_of(
     """The checkpoint's network with its weights; by the flags where a checkpoint of others does not say what it is."""
     if resume is None:
         return network_from_options(options)
-    if "network_config" in checkpoint:
+    if isinstance(checkpoint.get("network_config"), Mapping):
         config = checkpoint["network_config"]
         for name in network_option_names():
             if name in given and name in config and given[name] != config[name]:
@@ -85,9 +86,10 @@ def network_of(
 
 
 def descriptors_folder(settings: parser.EvalSettings, folder: Path) -> Path:
-    """A checkpoint's descriptors are kept beside it, so that the next evaluation of it finds them."""
+    """A checkpoint's descriptors are kept beside it, where one can write, so that its next evaluation finds them."""
     resume = settings.run.resume
-    return (resume.parent if resume else folder) / "descriptors"
+    beside = resume is not None and os.access(resume.parent, os.W_OK)
+    return (resume.parent if resume is not None and beside else folder) / "descriptors"
 
 
 if __name__ == "__main__":

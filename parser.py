@@ -170,18 +170,25 @@ def _read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         raise UserError(f"--config {path}: cannot be read as YAML ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"--config {path}: expected `option: value` lines, found {type(content).__name__}")
-    arguments: list[str] = []
-    for key, value in content.items():
-        if value is None:
-            continue
-        flag = f"--{key}"
-        if isinstance(value, bool):
-            arguments.append(flag if value else f"--no-{key}")
-        elif isinstance(value, list):
-            arguments += [flag, *map(str, value)]
-        else:
-            arguments.append(f"{flag}={value}")
     try:
+        wanted = {key: value for key, value in content.items() if value is not None}
+        arguments = [word for key, value in wanted.items() for word in _as_flags(str(key), value, parser)]
         return vars(parser.parse_args(arguments))
     except UserError as error:
         raise UserError(f"--config {path}: {error}") from error
+
+
+def _as_flags(key: str, value: Any, parser: argparse.ArgumentParser) -> list[str]:
+    flag = f"--{key}"
+    action = parser._option_string_actions.get(flag)
+    if key in ("config", "help"):
+        raise UserError(f"{key}: cannot stand in a file of options")
+    if isinstance(value, bool) and isinstance(action, argparse.BooleanOptionalAction):
+        return [flag if value else f"--no-{key}"]
+    if isinstance(value, bool):  # YAML reads a bare on or off so
+        return [f"{flag}={'on' if value else 'off'}"]
+    if isinstance(value, dict) or (isinstance(value, list) and action is not None and action.nargs is None):
+        raise UserError(f"{key}: expected one value, found {value}")
+    if isinstance(value, list):
+        return [flag, *map(str, value)]
+    return [f"{flag}={value}"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ def main() -> None:
         for name, queries in (("train", "queries"), ("val", "queries"), ("test", test_queries))
     )
     commons.seed(settings.run.seed)
-    network = network_from_options(settings.network)
+    network = build_network(settings)
     mode = build_mode(settings, train_split, runtime)
     runtime.place(network)
 
-    folder = commons.open_run_folder(settings.run)
+    folder = commons.open_run_folder(settings.run, commons.folder_to_continue(settings.run.resume))
     commons.write_config(folder, parser.flat(settings))
     LOG.info("run folder: %s", folder)
     LOG.info("machine: %s", commons.describe_machine(runtime))
@@ -63,6 +64,15 @@ def stored_options(resume: Path | None) -> dict[str, Any]:
     if not is_resumable(content):
         return {}
     return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir")}
+
+
+def build_network(settings: parser.TrainSettings) -> Network:
+    """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
+    if settings.run.resume is None:
+        return network_from_options(settings.network)
+    network = network_from_options(dataclasses.replace(settings.network, pretrain="none"))
+    network.config["pretrain"] = settings.network.pretrain
+    return network
 
 
 def build_mode(settings: parser.TrainSettings, split: Split, runtime: Runtime) -> TripletMode:
@@ -88,10 +98,12 @@ def run_training(
     options = dataclasses.replace(settings.evaluation, recall_values=values, threshold=None)
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
+        described = folder / "descriptors" / "val"
         found = evaluate(
             network, val, options, size=settings.data.resize, num_workers=settings.data.num_workers,
-            runtime=runtime, folder=folder / "descriptors", thresholds=(near,),
+            runtime=runtime, folder=described, thresholds=(near,),
         )  # fmt: skip
+        shutil.rmtree(described)  # of weights that the next step changes
         return EpochRecalls(next(iter(found.recalls.values())))
 
     checkpoints = Checkpoints(folder, network.config, parser.flat(settings))

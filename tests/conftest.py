@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from doors import TRAINING, of, run_door
 from tiny_city import write_dataset
 
 
@@ -31,3 +33,29 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def _torch_threads() -> None:
     """Tiny networks gain nothing from threads, and lose much where the cores are shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run a door in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *arguments: str) -> tuple[int, str, str]:
+        status = run_door(script, *arguments)
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first_run(pristine_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first") / "run"
+    assert run_door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={folder}") == 0
+    return folder
+
+
+@pytest.fixture
+def trained(first_run: Path, tmp_path: Path) -> Path:
+    """A finished run, a copy that the test may go on with."""
+    return Path(shutil.copytree(first_run, tmp_path / "run"))

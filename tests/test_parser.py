@@ -120,3 +120,18 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         parser.read_command_line(parser.TrainSettings, "test", ["--help"])
     shown = capsys.readouterr().out
     assert all(f"--{name}" in shown for name in parser.flat(parse()))
+
+
+def test_yaml_may_say_on_and_off_without_quotes(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("amp: off\ncompile: on\nfreeze_bn: on\n")
+    settings = parse("--config", str(config))
+    assert (settings.runtime.amp, settings.runtime.compile, settings.training.freeze_bn) == ("off", "on", True)
+
+
+@pytest.mark.parametrize("text", ["help: true", "config: other.yaml", "save_dir: [a, b]", "resize: {h: 1}"])
+def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match=rf"c\.yaml: {text.split(':')[0]}: "):
+        parse("--config", str(config))

@@ -42,7 +42,7 @@ class Registry:
             )
         try:
             return getattr(importlib.import_module(module_name), attribute)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise UserError(f"{self.kind} {name!r}: cannot import {module_name} ({error})") from error
         except AttributeError as error:
             raise UserError(f"{self.kind} {name!r}: module {module_name} has no {attribute}") from error

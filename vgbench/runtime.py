@@ -82,6 +82,8 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
     if options.device == "cuda" and not has_cuda:
         raise UserError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
     device = torch.device("cuda" if has_cuda and options.device != "cpu" else "cpu")
+    if device.type == "cpu" and options.amp == "fp16":
+        raise UserError("--amp fp16: a CPU has no fp16 convolutions; use --amp auto, bf16 or off")
     if device.type == "cpu":
         _keep_freed_memory()
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}

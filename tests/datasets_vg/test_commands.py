@@ -37,7 +37,7 @@ def test_verify_names_every_fault(damaged, capsys):
     assert first.name in printed
     assert second.name in printed
     assert "1 queries have no database image within 25 m" in printed
-    assert printed.endswith("3 faults\n")
+    assert printed.endswith("2 faults\n")
 
 
 def test_stats_counts_images_and_positives(city, capsys):

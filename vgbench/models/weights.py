@@ -30,7 +30,9 @@ def extract_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         if isinstance(checkpoint.get(container), Mapping):
             inner = checkpoint[container]
             break
-    tensors = {_plain_key(key): value for key, value in inner.items() if isinstance(value, Tensor)}
+    tensors = {
+        _plain_key(key): value for key, value in inner.items() if isinstance(value, Tensor) and isinstance(key, str)
+    }
     if len(tensors) != len(inner):
         raise UserError(
             "checkpoint: holds no state dict. Expected a dict of tensors, or a dict with model_state_dict; "

@@ -16,7 +16,7 @@ from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network
-from vgbench.retrieval.extract import extract, weights_hash
+from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.metrics import recall_table
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
@@ -80,12 +80,14 @@ def evaluate(
     Args:
         size: height and width in pixels.
         folder: where descriptor files go, and where matching ones of an earlier run are reused from.
-        thresholds: metres, used where `options.threshold` is unset.
+        thresholds: metres, used where `options.threshold` is unset; the first is the one that counts, and comes first
+            in the results where `options.threshold` has it too.
 
     Raises:
         UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written.
     """
-    thresholds = tuple(float(t) for t in options.threshold or thresholds)
+    wanted = tuple(float(t) for t in options.threshold or thresholds)
+    thresholds = tuple(sorted(wanted, key=lambda t: t != thresholds[0]))
     _check(split)
     method: QueryMethod = QUERY_METHODS.resolve(options.test_method)()
     resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
@@ -140,6 +142,10 @@ class _Extraction:
 
     def run(self, table: ImageTable, part: str, size: tuple[int, int] | None) -> Descriptors:
         name = f"{self._split.root.name}_{self._split.name}_{part}"
+        dtype = self._options.descriptors_dtype
+        fingerprint = extraction_fingerprint(
+            self._network, table, size=size, runtime=self._runtime, dtype=dtype, weights=self._weights
+        )
         with tqdm(total=len(table), desc=name, unit="img", disable=None, leave=False) as bar:
 
             def count(images: int) -> None:
@@ -149,15 +155,16 @@ class _Extraction:
             return extract(
                 self._network,
                 table,
-                self._folder / f"{name}.h5",
+                # Named by what is in it: other sizes and weights stand beside it, each found again.
+                self._folder / f"{name}-{fingerprint[:12]}.h5",
                 size=size,
                 batch_size=self._options.infer_batch_size,
                 num_workers=self._num_workers,
                 runtime=self._runtime,
-                dtype=self._options.descriptors_dtype,
+                dtype=dtype,
                 progress=count,
                 skipped=bar.update,
-                weights=self._weights,
+                fingerprint=fingerprint,
             )
 
 

@@ -19,7 +19,7 @@ from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
-from vgbench.retrieval.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint
+from vgbench.retrieval.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def extract(
     dtype: str = "float32",
     progress: Progress | None = None,
     skipped: Progress | None = None,
-    weights: str | None = None,
+    fingerprint: str | None = None,
 ) -> Descriptors:
     """Describe every image of a table into the file at `path`, or reuse what is there.
 
@@ -115,7 +115,7 @@ def extract(
         dtype: "float32" or "float16", as stored.
         progress: called with the number of images of each batch that was described.
         skipped: called once with the number of images that an earlier run had described.
-        weights: `weights_hash(network)` where the caller has it already.
+        fingerprint: `extraction_fingerprint` of all this, where the caller has it already.
 
     Raises:
         UserError: an empty table, an image that cannot be read, a descriptor that is not finite, or a file that cannot
@@ -123,12 +123,34 @@ def extract(
     """
     if len(table) == 0:
         raise UserError(f"{table.root}: no images to describe. Expected at least one (.jpg, .jpeg, .png)")
-    fingerprint = extraction_fingerprint(network, table, size=size, runtime=runtime, dtype=dtype, weights=weights)
-    if stored_fingerprint(path) == fingerprint:
-        log.info("%s: same weights, images and preprocessing; reused", path)
-        if skipped is not None:
-            skipped(len(table))
-        return Descriptors(path)
+    fingerprint = fingerprint or extraction_fingerprint(network, table, size=size, runtime=runtime, dtype=dtype)
+    with writing_alone(path):
+        if stored_fingerprint(path) == fingerprint:
+            log.info("%s: same weights, images and preprocessing; reused", path)
+            if skipped is not None:
+                skipped(len(table))
+            return Descriptors(path)
+        _describe_into(
+            path, network, table, fingerprint, size=size, batch_size=batch_size, num_workers=num_workers,
+            runtime=runtime, dtype=dtype, progress=progress, skipped=skipped,
+        )  # fmt: skip
+    return Descriptors(path)
+
+
+def _describe_into(
+    path: Path,
+    network: Network,
+    table: ImageTable,
+    fingerprint: str,
+    *,
+    size: tuple[int, int] | None,
+    batch_size: int,
+    num_workers: int,
+    runtime: Runtime,
+    dtype: str,
+    progress: Progress | None,
+    skipped: Progress | None,
+) -> None:
     dim = descriptors_dim(network)
     with DescriptorWriter(path, len(table), dim, dtype, fingerprint, resume_multiple=batch_size) as writer:
         if writer.rows_done:
@@ -146,7 +168,6 @@ def extract(
             progress=progress,
         )
         _write_all(writer, batches, table, dim)
-    return Descriptors(path)
 
 
 def _write_all(writer: DescriptorWriter, batches: Iterator[tuple[Tensor, Tensor]], table: ImageTable, dim: int) -> None:

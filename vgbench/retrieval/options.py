@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from vgbench.errors import UserError
 from vgbench.options import option
+from vgbench.retrieval.query_methods import QUERY_METHODS
+from vgbench.retrieval.search import resolve_backend
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class EvalOptions:
     threshold: tuple[float, ...] | None = option(
         None,
         "distances in metres within which a prediction is right, several for several tables; "
-        "unset, --val_positive_dist_threshold",
+        "unset, --val_positive_dist_threshold, which else comes first; the first is what maps and galleries show",
     )
     search_backend: str = option(
         "torch", "what finds the nearest descriptors; both are exact", choices=("torch", "faiss")
@@ -36,7 +38,9 @@ class EvalOptions:
             raise UserError(
                 f"--recall_values {list(self.recall_values)}: expected numbers of predictions, at least 1 each"
             )
-        if self.threshold is not None and (not self.threshold or min(self.threshold) < 0):
+        if self.threshold is not None and (not self.threshold or not all(t >= 0 for t in self.threshold)):
             raise UserError(f"--threshold {list(self.threshold)}: expected distances in metres, not negative")
         if self.infer_batch_size < 1:
             raise UserError(f"--infer_batch_size {self.infer_batch_size}: expected at least 1 image")
+        QUERY_METHODS.resolve(self.test_method)
+        resolve_backend(self.search_backend)

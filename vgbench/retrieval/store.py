@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -21,6 +22,13 @@ import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there, two runs must not describe the same images at the same time
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 DATASET = "descriptors"
 BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
@@ -230,7 +238,7 @@ class DescriptorWriter:
         need = self._shape[0] * self._shape[1] * DTYPES[self._dtype].itemsize
         return UserError(
             f"{self.partial}: cannot be written ({error}). Expected a writable folder with {need / 1e9:.2f} GB free "
-            "that no other run writes to; free some space, or choose another --save_dir"
+            "that no other run writes to; free some space, or take away what stands there"
         )
 
     def __enter__(self) -> DescriptorWriter:
@@ -257,6 +265,33 @@ class DescriptorWriter:
         _sync(self.partial)
         self.partial.replace(self.path)
         self.progress.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_alone(path: Path) -> Iterator[None]:
+    """Let only one process at a time write the file at `path`; another one waits, and then finds it there.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: cannot be written ({error.strerror}). Expected a folder for descriptors; take away what "
+            "stands there, or copy the checkpoint elsewhere"
+        ) from error
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: another run is writing it; waiting for that", path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        lock.unlink(missing_ok=True)
 
 
 def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> h5py.File:

@@ -192,8 +192,9 @@ class _Loop(Generic[BatchT]):
         with self._clock() as clock:
             seed_everything(self.seed, "validation", progress.epoch)
             found = self.validate(self.network, progress.epoch)
-        # On a small val split many epochs share one R@5; then R@1 decides.
-        improved = (found.r5, found.r1) > (progress.best_r5, progress.best_r1)
+        # On a small val split many epochs share one R@5; then R@1 decides. An epoch whose own best checkpoint was
+        # resumed is validated again, and is still the best.
+        improved = progress.best_epoch == progress.epoch or (found.r5, found.r1) > (progress.best_r5, progress.best_r1)
         if improved:
             progress.best_r5, progress.best_r1 = found.r5, found.r1
             progress.best_epoch, progress.not_improved_num = progress.epoch, 0
@@ -286,7 +287,7 @@ class _Loop(Generic[BatchT]):
             LOG.info("%s holds weights only: a new run starts from them", path)
             return
         try:
-            self.optimizer.load_state_dict(content["optimizer_state_dict"])
+            _load_optimizer(self.optimizer, content["optimizer_state_dict"])
             self.progress = Progress(**content["progress"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -303,6 +304,10 @@ class _Loop(Generic[BatchT]):
             )
         _warn_of_changes(content.get("options", {}), self.checkpoints.options)
         self.checkpoints.adopt(path)
+        if self.progress.best_epoch >= 0 and not self.checkpoints.best.is_file():
+            LOG.warning("%s lies without its best_model.pth: the best epoch is looked for anew", path)
+            self.progress.best_r5 = self.progress.best_r1 = -1.0
+            self.progress.best_epoch, self.progress.not_improved_num = -1, 0
         LOG.info("resumed %s at epoch %d, round %d", path, self.progress.epoch, self.progress.round)
 
     @contextlib.contextmanager
@@ -320,6 +325,20 @@ class _Clock:
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._started
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take back an optimiser's state, but go on with this run's rates: they may have been changed on purpose.
+
+    Raises:
+        ValueError, KeyError: it is the state of another optimiser.
+    """
+    rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    if any(own.keys() != old.keys() for own, old in zip(optimizer.param_groups, state["param_groups"], strict=True)):
+        raise ValueError("it is of another kind")
+    optimizer.load_state_dict(dict(state))
+    for group, (lr, weight_decay) in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"], group["weight_decay"] = lr, weight_decay
 
 
 def _load_weights(network: nn.Module, content: Mapping[str, Any], path: Path) -> None:

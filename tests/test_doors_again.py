@@ -1,0 +1,160 @@
+"""Runs that go on, or that another run stands beside: what a second call keeps, changes and says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from doors import TRAINING, complaint, of
+
+
+def resumed(door: Any, dataset: Path, checkpoint: Path, *extra: str) -> tuple[int, str, str]:
+    return door("train.py", *of(dataset), f"--resume={checkpoint}", *extra)
+
+
+def test_evaluating_the_last_checkpoint_leaves_the_training_run_alone(
+    door: Any, trained: Path, pristine_dataset: Path
+) -> None:
+    files = ("config.yaml", "results.json", "report.html", "predictions.h5")
+    before = {name: (trained / name).read_bytes() for name in files}
+    status, _, err = door("eval.py", f"--resume={trained / 'last_model.pth'}", *of(pristine_dataset), "--num_workers=0")
+    assert status == 0, err
+    assert {name: (trained / name).read_bytes() for name in files} == before
+
+
+def test_a_resumed_run_takes_the_new_rate(door: Any, trained: Path, pristine_dataset: Path) -> None:
+    weights = torch.load(trained / "best_model.pth", weights_only=True)["model_state_dict"]
+    status, out, err = resumed(
+        door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--lr=0", "--weight_decay=0.25"
+    )
+    assert status == 0, err
+    assert "--lr is 0.0, the interrupted run had 1e-05" in out
+    last = torch.load(trained / "last_model.pth", weights_only=True)
+    assert last["progress"]["epoch"] == 3
+    assert [(group["lr"], group["weight_decay"]) for group in last["optimizer_state_dict"]["param_groups"]] == [
+        (0.0, 0.25)
+    ]
+    assert weights.keys() == last["model_state_dict"].keys()
+
+
+def test_another_optimiser_cannot_go_on(door: Any, trained: Path, pristine_dataset: Path) -> None:
+    said = complaint(resumed(door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--optim=sgd"))
+    assert "--optim" in said
+
+
+def test_a_resumed_run_fetches_no_weights(
+    door: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgbench.models.backbones.pretrained.fetch", lambda *a, **k: pytest.fail("fetched"))
+    status, _, err = resumed(
+        door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--pretrain=imagenet"
+    )
+    assert status == 0, err
+    config = torch.load(trained / "last_model.pth", weights_only=True)["network_config"]
+    assert config["pretrain"] == "imagenet"
+
+
+def test_a_last_checkpoint_without_its_best_one_finds_a_new_best(
+    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(trained / "last_model.pth", alone)
+    run = tmp_path / "goes_on"
+    status, out, err = resumed(
+        door, pristine_dataset, alone / "last_model.pth", f"--run_dir={run}", "--epochs_num=3", "--lr=0"
+    )
+    assert status == 0, err
+    assert "without its best_model.pth" in out
+    assert (run / "best_model.pth").is_file()
+    assert (run / "results.json").is_file()
+
+
+def test_resuming_the_best_checkpoint_does_not_count_its_epoch_twice(
+    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "from_best"
+    status, _, err = resumed(
+        door, pristine_dataset, trained / "best_model.pth", f"--run_dir={run}", "--patience=1", "--epochs_num=4"
+    )
+    assert status == 0, err
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [row["epoch"] for row in rows if "recalls" in row]
+    assert len(set(epochs)) == len(epochs) >= 2
+
+
+def test_a_runs_own_config_starts_another_run(door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
+    assert not {"run_dir", "resume"} & yaml.safe_load((trained / "config.yaml").read_text()).keys()
+    run = tmp_path / "once_more"
+    status, _, err = door(
+        "train.py", f"--config={trained / 'config.yaml'}", f"--run_dir={run}", "--epochs_num=1", *of(pristine_dataset)
+    )
+    assert status == 0, err
+    assert (run / "best_model.pth").is_file()
+
+
+def test_two_sizes_are_both_kept(door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
+    def images_per_second(size: int) -> float:
+        run = tmp_path / f"at_{size}"
+        status, _, err = door(
+            "eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0",
+            "--resize", str(size), str(size), f"--run_dir={run}", "--infer_batch_size=8",
+        )  # fmt: skip
+        assert status == 0, err
+        return float(json.loads((run / "results.json").read_text())["images_per_second"])
+
+    assert images_per_second(96) > 0
+    assert images_per_second(64) == 0  # training's own last test described these
+    assert images_per_second(96) == 0
+
+
+def test_no_git_is_no_reason_to_lose_a_run(
+    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = tmp_path / "no_git"
+    status, _, err = door(
+        "eval.py",
+        f"--resume={trained / 'best_model.pth'}",
+        *of(pristine_dataset),
+        "--num_workers=0",
+        f"--run_dir={run}",
+    )
+    assert status == 0, err
+    assert (run / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--test_method=seven_crops"], "seven_crops"),
+        (["--threshold", "nan"], "--threshold"),
+        (["--device=cpu", "--amp=fp16"], "--amp"),
+        (["--criterion=:x"], "':x'"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_run_starts(
+    arguments: list[str], word: str, door: Any, pristine_dataset: Path, tmp_path: Path
+) -> None:
+    said = complaint(door("train.py", *of(pristine_dataset), *TRAINING, *arguments))
+    assert word in said
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"network_config": 3, "options": []}])
+def test_odd_checkpoints(content: dict[Any, Any], door: Any, pristine_dataset: Path, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    assert "odd.pth" in complaint(door("eval.py", "--resume=odd.pth", *of(pristine_dataset)))
+
+
+def test_a_bad_train_split_does_not_become_other_clusters(door: Any, tiny_dataset: Path) -> None:
+    image = next((tiny_dataset / "images/train/database").rglob("*.jpg"))
+    image.rename(image.with_name("no_coordinates.jpg"))
+    network = ["--backbone=efficientnet_lite0_s16", "--aggregation=netvlad", "--netvlad_clusters=4"]
+    said = complaint(door("eval.py", *of(tiny_dataset), "--resize", "64", "64", "--num_workers=0", *network))
+    assert "no_coordinates.jpg" in said
