@@ -40,4 +40,8 @@ def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in options:
             raise UserError(f"{what}: its option {name!r} is missing. Expected {', '.join(known)}")
+    try:
+        inspect.signature(method).bind(*positional, **options)
+    except TypeError as error:
+        raise UserError(f"{what}: {error}. Expected ({len(positional)} value(s), then options by keyword)") from error
     return method(*positional, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections import Counter
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +121,7 @@ def _fold_batch_norms(module: fx.GraphModule) -> None:
             continue
         source = node.args[0]
         conv = once.get(str(source.target)) if source.op == "call_module" else None
-        if isinstance(conv, nn.Conv2d) and len(source.users) == 1:
+        if _is_plain(conv) and len(source.users) == 1:
             module.set_submodule(str(source.target), fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(source)
             module.graph.erase_node(node)
@@ -131,7 +131,7 @@ def _fold_pointwise(module: fx.GraphModule) -> None:
     once = _modules_used_once(module)
     for node in list(module.graph.nodes):
         conv = once.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        if not _is_plain(conv) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             continue
         chain, inputs, kind = [node], [node.args[0]], NOTHING
         addition = _only_user(node)
@@ -151,6 +151,11 @@ def _fold_pointwise(module: fx.GraphModule) -> None:
         chain[-1].replace_all_uses_with(fused)
         for replaced in reversed(chain):
             module.graph.erase_node(replaced)
+
+
+def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether a module computes what its class says: a subclass of somebody else's may pad or scale in its own way."""
+    return type(module) in (nn.Conv2d, SameConv2d)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -104,6 +104,8 @@ def build_network(
     check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
     blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
     trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
+    if not hasattr(trunk, "out_channels"):
+        raise UserError(f"backbone {backbone}: says no out_channels. Expected a module that declares what it gives")
     if non_local:
         trunk = NonLocalTrunk(backbone, trunk, **blocks)
         blocks["non_local"] = True

@@ -37,14 +37,9 @@ class TimmMap(nn.Module):
         self.model = model
         self.out_channels = channels
         self.channels_last = channels_last
-        # The fast form of a backbone takes every convolution for a plain one, which some of timm's are not.
-        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-        self.traceable = all(type(module) is nn.Conv2d for module in convolutions)
 
     def forward(self, images: Tensor) -> Tensor:
         """Raise UserError if the network does not take images of this size."""
-        if not self.traceable and _is_symbolic(images):
-            raise TypeError("has convolutions of its own kind")
         features = _features(self.facts, self.model, images)
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
