@@ -27,6 +27,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import IMAGES as CLUSTERING_IMAGES
 from vgbench.models.aggregation.netvlad_init import netvlad_of
+from vgbench.models.releases import release_of
 from vgbench.options import option
 from vgbench.randomness import numpy_stream, seed_everything
 from vgbench.report.history import read_history
@@ -177,7 +178,7 @@ def describe_network(network: Network, size: tuple[int, int]) -> str:
         network(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))
     network.train(was_training)
     return (
-        f"{network.config['backbone']} + {network.config['aggregation']}, {parameters / 1e6:.2f} M parameters "
+        f"{network.name}, {parameters / 1e6:.2f} M parameters "
         f"({trained / 1e6:.2f} M trained), {counter.get_total_flops() / 1e9:.2f} GFLOPs an image of "
         f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
     )
@@ -201,9 +202,15 @@ def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -
     return check_images(read_folder(folder), options.on_bad_image, options.num_workers)
 
 
+def method_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The image size that a released network wants, as defaults; nothing where none was asked for."""
+    method = given.get("method")
+    return {} if method is None else {"resize": release_of(method).size}
+
+
 def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
     """Put the clusters of a NetVLAD layer, where the network has one, on local features of images of `table`."""
-    if netvlad_of(network) is None:
+    if netvlad_of(network) is None or "method" in network.config:
         return
     LOG.info("NetVLAD: k-means over local features of %d images", min(CLUSTERING_IMAGES, len(table)))
     rows = numpy_stream(seed, "clusters").permutation(len(table))[:CLUSTERING_IMAGES].astype(np.int64)

@@ -34,7 +34,8 @@ def main() -> None:
     resume: Path | None = given.get("resume")
     checkpoint = read_checkpoint(resume) if resume else {}
     stored = checkpoint.get("options", {}) if isinstance(checkpoint.get("network_config"), Mapping) else {}
-    settings = parser.resolve(parser.EvalSettings, given, {name: stored[name] for name in TAKEN_OVER if name in stored})
+    taken_over = {name: stored[name] for name in TAKEN_OVER if name in stored}
+    settings = parser.resolve(parser.EvalSettings, given, taken_over | commons.method_defaults(given))
     runtime = resolve_runtime(settings.runtime)
     split = commons.read_checked_split(
         settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder

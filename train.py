@@ -30,7 +30,7 @@ def main() -> None:
     commons.log_to_console()
     given = parser.read_command_line(parser.TrainSettings, __doc__ or "")
     stored = stored_options(given.get("resume"))
-    settings = parser.resolve(parser.TrainSettings, given, stored)
+    settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given))
     runtime = resolve_runtime(settings.runtime)
     root, test_queries = dataset_root(settings.data), settings.data.queries_folder
     train_split, val, test = (

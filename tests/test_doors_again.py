@@ -158,3 +158,25 @@ def test_a_bad_train_split_does_not_become_other_clusters(door: Any, tiny_datase
     network = ["--backbone=efficientnet_lite0_s16", "--aggregation=netvlad", "--netvlad_clusters=4"]
     said = complaint(door("eval.py", *of(tiny_dataset), "--resize", "64", "64", "--num_workers=0", *network))
     assert "no_coordinates.jpg" in said
+
+
+def test_a_released_network_by_name_at_its_own_size(
+    door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vgbench.models import build_network
+
+    source = build_network("resnet18conv5", "cosplace", "none", out_dim=32)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(source.state_dict(), tmp_path / "hub" / "checkpoints" / "ResNet18_32_cosplace.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    run = tmp_path / "released"
+    status, out, err = door(
+        "eval.py", "--method=cosplace-resnet18-32", *of(pristine_dataset), "--num_workers=0", f"--run_dir={run}"
+    )
+    assert status == 0, err
+    assert "cosplace-resnet18-32, 11.1" in out and "480x640" in out
+    results = json.loads((run / "results.json").read_text())
+    assert results["options"]["resize"] == [480, 640]
+    said = complaint(door("eval.py", "--method=cosplace", "--backbone=vgg16", *of(pristine_dataset)))
+    assert "--backbone" in said
+    assert "Did you mean mixvpr?" in complaint(door("eval.py", "--method=mixvrp", *of(pristine_dataset)))

@@ -27,6 +27,8 @@ _OWNERS = ("module.", "_orig_mod.", "model.", "network.", "net.")
 _PARTS = {"aggregator.": "aggregation.", "pool.": "aggregation.", "encoder.": "backbone.", "desc.": "backbone."}
 # How a backbone is called inside its own wrapper.
 _WRAPPERS = ("model.", "net.", "dino.", "backbone.", "vit.")
+# CosPlace's and EigenPlaces' heads are layers in a row.
+_COSPLACE = {"aggregation.1.p": "aggregation.gem.p", "aggregation.3.": "aggregation.fc."}
 # torchvision's ResNet by name, this project's (and the Deep VG benchmark's) by place.
 _RESNET = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
@@ -72,6 +74,9 @@ def _spellings(key: str) -> list[str]:
     if key.startswith("backbone."):
         inner = key.removeprefix("backbone.")
         found += ["backbone." + inner.removeprefix(wrapper) for wrapper in _WRAPPERS if inner.startswith(wrapper)]
+    found += [
+        name.replace(theirs, ours, 1) for name in found for theirs, ours in _COSPLACE.items() if name.startswith(theirs)
+    ]
     return [spelling for name in found for spelling in (name, _resnet_key(name))]
 
 

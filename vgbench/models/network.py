@@ -48,6 +48,11 @@ class Network(nn.Module):
             values = torch.tensor(getattr(backbone, name, default), dtype=torch.float32)
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        return str(self.config.get("method") or f"{self.config['backbone']} + {self.config['aggregation']}")
+
     def normalise(self, images: Tensor) -> Tensor:
         """Turn pixels uint8 [B,3,H,W] (RGB) into the backbone's float32 input of the same shape."""
         return (images.float() / 255).sub_(self.mean).div_(self.std)
@@ -131,7 +136,12 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
     Raises:
         UserError: `config` is not one of this version's, or `state_dict` is of another network.
     """
-    network = build_network(**{**config, "pretrain": "none"})
+    if "method" in config:
+        from vgbench.models.releases import load_release  # the table is made of networks
+
+        network = load_release(config["method"], trained=False)
+    else:
+        network = build_network(**{**config, "pretrain": "none"})
     network.config = dict(config)
     if state_dict is not None:
         load_state_dict(network, state_dict)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
 from vgbench.models.network import Network, build_network
+from vgbench.models.releases import load_release
 from vgbench.options import option
 
 
@@ -31,6 +33,10 @@ class NetworkOptions:
     num_non_local: int | None = option(None, "non-local blocks in a row; None: 1")
     channel_bottleneck: int | None = option(None, "channels inside of non-local blocks; None: half the map's")
     pretrain: str = option("imagenet", "the backbone's first weights", choices=("imagenet", "none"))
+    method: str | None = option(
+        None, "a whole network as its authors released it, instead of --backbone and --aggregation: salad, boq, "
+        "megaloc, mixvpr, cosplace, eigenplaces, netvlad, ...; at its own --resize", metavar="NAME",
+    )  # fmt: skip
 
 
 def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
@@ -39,4 +45,11 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
     Args:
         resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
     """
-    return build_network(**asdict(options), resize=resize)
+    values = asdict(options)
+    method = values.pop("method")
+    if method is None:
+        return build_network(**values, resize=resize)
+    changed = [name for name, value in values.items() if name != "pretrain" and value != getattr(NetworkOptions, name)]
+    if changed:
+        raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
+    return load_release(method, trained=options.pretrain != "none")

@@ -1,0 +1,204 @@
+"""Released networks by name: their sizes, their files under the authors' keys, and what is said without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import torch.nn.functional as F
+
+from vgbench.errors import UserError
+from vgbench.models import NetworkOptions, build_network, for_inference, network_from_options, rebuild_network
+from vgbench.models.foreign import own_keys
+from vgbench.models.matlab import load_netvlad
+from vgbench.models.released import OwnRelease
+from vgbench.models.releases import RELEASES, load_release, release_of
+from vgbench.runtime import Runtime
+
+DIMENSIONS = {
+    "netvlad": 4096, "cosplace": 2048, "cosplace-resnet18-64": 64, "eigenplaces": 2048, "eigenplaces-vgg16-512": 512,
+    "convap": 4096, "convap-512": 512, "mixvpr": 4096, "mixvpr-128": 128, "salad": 8448, "boq": 12288,
+    "boq-resnet50": 16384, "megaloc": 8448,
+}  # fmt: skip
+RESNET = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "_get_torch_home", lambda: str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub"
+
+
+def cosplace_key(key: str) -> str:
+    return key.replace("aggregation.gem.p", "aggregation.1.p").replace("aggregation.fc", "aggregation.3")
+
+
+def gsv_key(key: str) -> str:
+    parts = key.replace("aggregation", "aggregator").split(".")
+    return ".".join([parts[0], "model", RESNET[parts[1]], *parts[2:]]) if parts[0] == "backbone" else ".".join(parts)
+
+
+def openvpr_key(key: str) -> str:
+    return key.replace("backbone.", "backbone.net.").replace("aggregation", "aggregator")
+
+
+def dino_key(wrapper: str):
+    return lambda key: key.replace("backbone.", f"backbone.{wrapper}.").replace("aggregation", "aggregator")
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_their_parts_fit_and_give_the_published_dimensions(name: str) -> None:
+    with torch.device("meta"):
+        network = release_of(name).build(name, trained=False)
+    assert network.descriptors_dim == DIMENSIONS[name]
+
+
+@pytest.mark.parametrize(("name", "authors_key"), [("cosplace-resnet18-32", cosplace_key), ("mixvpr-128", gsv_key)])
+def test_a_file_with_the_authors_keys_fills_the_network(name: str, authors_key, hub: Path) -> None:
+    release = release_of(name)
+    assert isinstance(release, OwnRelease)
+    torch.manual_seed(3)
+    source = build_network(**release.parts, pretrain="none", resize=release.size).eval()
+    weights = {authors_key(key): value for key, value in source.state_dict().items()}
+    torch.save(weights, hub / "checkpoints" / release.file)
+    network = load_release(name).eval()
+    images = torch.randint(0, 256, (1, 3, *release.size), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), source(images))
+    assert network.config == {"method": name}
+    again = rebuild_network(network.config, network.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "authors_key"),
+    [
+        ("salad", dino_key("model")), ("boq", dino_key("dino")), ("megaloc", dino_key("model")),
+        ("boq-resnet50", openvpr_key), ("convap", gsv_key), ("eigenplaces", cosplace_key),
+    ],
+)  # fmt: skip
+def test_the_authors_keys_lead_to_every_key(name: str, authors_key) -> None:
+    with torch.device("meta"):
+        keys = release_of(name).build(name, trained=False).state_dict().keys()
+    theirs = {authors_key(key): torch.zeros(()) for key in keys}
+    assert len(theirs) == len(keys)
+    assert own_keys(theirs, keys).keys() == set(keys)
+
+
+def matlab_struct(**fields: object) -> np.ndarray:
+    record = np.empty((1, 1), dtype=[(name, object) for name in fields])
+    for name, value in fields.items():
+        record[name][0, 0] = value
+    return record
+
+
+def test_netvlads_matlab_file_computes_what_matlab_computes(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    clusters, out = 4, 8
+    network = build_network("vgg16", "netvlad", "none", netvlad_clusters=clusters, fc_output_dim=out).eval()
+    layers = np.empty((1, 34), dtype=object)
+    pairs = {}
+    for index, layer in enumerate(network.backbone.children()):
+        if isinstance(layer, torch.nn.Conv2d):
+            kernel = generator.standard_normal((3, 3, layer.in_channels, layer.out_channels))
+            pairs[index] = (
+                kernel / np.sqrt(4.5 * layer.in_channels),
+                0.1 * generator.standard_normal(layer.out_channels),
+            )
+    scores, centres = generator.standard_normal((512, clusters)), generator.standard_normal((512, clusters))
+    pairs[30] = (10 * scores, centres)
+    matrix, bias = generator.standard_normal((1, 1, 512 * clusters, out)), generator.standard_normal(out)
+    pairs[33] = (matrix, bias)
+    for index in range(34):
+        weights = np.empty((1, 2), dtype=object)
+        weights[0, 0], weights[0, 1] = pairs.get(index, (np.zeros(0), np.zeros(0)))
+        layers[0, index] = matlab_struct(weights=weights)
+    colour = np.tile(np.array([120.0, 110.0, 100.0]), (2, 2, 1))
+    net = matlab_struct(layers=layers, meta=matlab_struct(normalization=matlab_struct(averageImage=colour)))
+    scipy.io.savemat(tmp_path / "net.mat", {"net": net})
+    load_netvlad(network, tmp_path / "net.mat")
+
+    images = torch.randint(0, 256, (2, 3, 64, 80), dtype=torch.uint8)
+    x = images.double() - torch.tensor([120.0, 110.0, 100.0], dtype=torch.float64).view(1, 3, 1, 1)
+    for index, layer in enumerate(network.backbone.children()):
+        if isinstance(layer, torch.nn.Conv2d):
+            x = F.conv2d(
+                x, torch.as_tensor(pairs[index][0]).permute(3, 2, 0, 1), torch.as_tensor(pairs[index][1]), padding=1
+            )
+        else:
+            x = F.relu(x) if isinstance(layer, torch.nn.ReLU) else F.max_pool2d(x, 2)
+    x = F.normalize(x.flatten(2), dim=1)  # [B,D,P]
+    assignment = torch.softmax(torch.einsum("dk,bdp->bkp", torch.as_tensor(10 * scores), x), dim=1)
+    residuals = torch.einsum("bkp,bdp->bdk", assignment, x) + assignment.sum(2)[:, None] * torch.as_tensor(centres)
+    described = F.normalize(F.normalize(residuals, dim=1).flatten(1), dim=1)  # clusters within channels
+    expected = F.normalize(described @ torch.as_tensor(matrix[0, 0]) + torch.as_tensor(bias), dim=1)
+    with torch.inference_mode():
+        found = network(images)
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_file_that_is_not_netvlads(tmp_path: Path) -> None:
+    (tmp_path / "net.mat").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"net\.mat"):
+        load_netvlad(build_network("vgg16", "netvlad", "none", fc_output_dim=8), tmp_path / "net.mat")
+
+
+HUBCONF = """
+import torch
+def trained_model():
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.normalize(x.mean((2, 3)).repeat(1, 3584), dim=1)
+    return Mean()
+"""
+
+
+def test_the_authors_own_code_runs_as_it_is(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = hub / "Lu-Feng_CricaVPR_main"
+    folder.mkdir()
+    (folder / "hubconf.py").write_text(HUBCONF)
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *a, **k: str(folder))
+    network = load_release("cricavpr")
+    assert network.descriptors_dim == 10752
+    images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
+    found = for_inference(network, Runtime())(images)
+    assert found.shape == (3, 10752)
+    torch.testing.assert_close(found, network(images))
+
+
+def test_what_cannot_be_had_says_which_file_to_put_where(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    monkeypatch.setattr(torch.hub, "load", unreachable)
+    for name, place in (
+        ("salad", hub / "checkpoints" / "dino_salad.ckpt"),
+        ("mixvpr", hub / "checkpoints" / "resnet50_MixVPR_4096_channels(1024)_rows(4).ckpt"),
+        ("sfrs", hub / "yxgeee_OpenIBL_main"),
+    ):
+        monkeypatch.setattr(
+            "vgbench.models.released.build_network", lambda **k: build_network("resnet18conv4", "gem", "none")
+        )
+        with pytest.raises(UserError) as told:
+            load_release(name)
+        assert str(place) in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+def test_names_are_checked() -> None:
+    with pytest.raises(UserError, match="Did you mean salad"):
+        release_of("salat")
+    with pytest.raises(UserError, match="--backbone"):
+        network_from_options(NetworkOptions(method="salad", backbone="vgg16"))
+
+
+def test_every_release_has_a_paper_and_a_size() -> None:
+    for name, release in RELEASES.items():
+        assert release.paper, name
+        assert min(release.size) >= 224, name

@@ -1,0 +1,135 @@
+"""The table of released networks, by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from vgbench.errors import UserError
+from vgbench.models.matlab import load_netvlad
+from vgbench.models.network import Network
+from vgbench.models.released import HubRelease, OwnRelease, Release
+
+_STREET = (480, 640)  # photographs of street sets as they are
+_LITE, _DEEP = (32, 64, 128, 256, 512), (32, 64, 128, 256, 512, 1024, 2048)
+_TRUNKS = {"ResNet18": "resnet18conv5", "ResNet50": "resnet50conv5", "ResNet101": "resnet101conv5",
+           "ResNet152": "resnet152conv5", "VGG16": "vgg16"}  # fmt: skip
+_COSPLACE_DIMS = {"VGG16": (64, 128, 256, 512), "ResNet18": _LITE, "ResNet50": _DEEP, "ResNet101": _DEEP,
+                  "ResNet152": _DEEP}  # fmt: skip
+_EIGEN_DIMS = {"VGG16": (512,), "ResNet18": (256, 512), "ResNet50": (128, 256, 512, 2048),
+               "ResNet101": (128, 256, 512, 2048)}  # fmt: skip
+_VGG_MEAN, _BYTE = (123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)
+_DINOV2 = {"backbone": "dinov2_vitb14"}
+_GITHUB = "https://github.com/{}/releases/download/{}/{}"
+# (dimensions, channels, rows, the file's id on Google Drive)
+_MIXVPR = ((128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz"), (512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj"),
+           (4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L"))  # fmt: skip
+_CONVAP_FOLDER = "https://drive.google.com/drive/folders/1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL"
+_ANYLOC_DOMAINS = ("urban", "indoor", "aerial", "structured", "unstructured", "global")
+
+
+def _own(paper: str, size: tuple[int, int], repository: str, version: str, file: str, **parts: Any) -> OwnRelease:
+    return OwnRelease(paper, size, parts, _GITHUB.format(repository, version, file), file)
+
+
+def _cosplace_like(paper: str, repository: str, word: str, dims: dict[str, tuple[int, ...]]) -> dict[str, Release]:
+    return {
+        f"{word}-{trunk.lower()}-{dim}": _own(
+            paper, _STREET, repository, "v1.0", f"{trunk}_{dim}_{word}.pth",
+            backbone=_TRUNKS[trunk], aggregation="cosplace", out_dim=dim,
+        )
+        for trunk, sizes in dims.items() for dim in sizes
+    }  # fmt: skip
+
+
+def _mixvpr(dim: int, channels: int, rows: int, drive: str) -> OwnRelease:
+    parts = {"backbone": "resnet50conv4", "aggregation": "mixvpr", "out_channels": channels, "out_rows": rows}
+    file = f"resnet50_MixVPR_{dim}_channels({channels})_rows({rows}).ckpt"
+    url = f"https://drive.google.com/file/d/{drive}/view"
+    return OwnRelease("Ali-bey et al., 2023; GSV-Cities", (320, 320), parts, url, file, direct=False)
+
+
+def _convap(dim: int) -> OwnRelease:
+    parts = {"backbone": "resnet50conv5", "aggregation": "convap", "out_channels": dim // 4}
+    file = f"resnet50_ConvAP_{dim // 4}_2x2.ckpt"
+    return OwnRelease("Ali-bey et al., 2022; GSV-Cities", (320, 320), parts, _CONVAP_FOLDER, file, direct=False)
+
+
+def _netvlad(city: str) -> OwnRelease:
+    parts = {"backbone": "vgg16", "aggregation": "netvlad", "netvlad_clusters": 64, "fc_output_dim": 4096}
+    file = f"{city}_struct.mat"
+    url = f"https://cvg-data.inf.ethz.ch/hloc/netvlad/{file}"
+    paper = f"Arandjelovic et al., 2016; {city}"
+    return OwnRelease(paper, _STREET, parts, url, file, read=load_netvlad, normalisation=(_VGG_MEAN, _BYTE))
+
+
+def _with_defaults() -> dict[str, Release]:
+    cosplace = _cosplace_like("Berton et al., 2022; SF-XL", "gmberton/CosPlace", "cosplace", _COSPLACE_DIMS)
+    eigen = _cosplace_like("Berton et al., 2023; SF-XL", "gmberton/EigenPlaces", "eigenplaces", _EIGEN_DIMS)
+    mixvpr = {f"mixvpr-{row[0]}": _mixvpr(*row) for row in _MIXVPR}
+    convap = {f"convap-{dim}": _convap(dim) for dim in (512, 2048, 4096, 8192)}
+    boq = "amaralibey/Bag-of-Queries"
+    return {
+        "netvlad": _netvlad("Pitts30K"),
+        "netvlad-tokyotm": _netvlad("TokyoTM"),
+        "sfrs": HubRelease(
+            "Ge et al., 2020; Pitts30k", _STREET, "yxgeee/OpenIBL", "vgg16_netvlad", 4096, {"pretrained": True},
+            mean=(0.48501960784313836, 0.4579568627450961, 0.4076039215686255), std=_BYTE,
+        ),
+        "cosplace": cosplace["cosplace-resnet50-2048"],
+        "eigenplaces": eigen["eigenplaces-resnet50-2048"],
+        "convap": convap["convap-4096"],
+        "mixvpr": mixvpr["mixvpr-4096"],
+        "salad": _own(
+            "Izquierdo and Civera, 2024; GSV-Cities", (322, 322), "serizba/salad", "v1.0.0", "dino_salad.ckpt",
+            **_DINOV2, aggregation="salad",
+        ),
+        "boq": _own(
+            "Ali-bey et al., 2024; GSV-Cities", (322, 322), boq, "v1.0", "dinov2_12288.pth",
+            **_DINOV2, norm_layer=False, aggregation="boq", proj_channels=384, num_queries=64,
+        ),
+        "boq-resnet50": _own(
+            "Ali-bey et al., 2024; GSV-Cities", (384, 384), boq, "v1.0", "resnet50_16384.pth",
+            backbone="resnet50conv4", aggregation="boq", proj_channels=512, num_queries=64,
+        ),
+        "megaloc": _own(
+            "Berton and Masone, 2025; five sets", (322, 322), "gmberton/MegaLoc", "v1.0", "megaloc.torch",
+            **_DINOV2, aggregation="megaloc",
+        ),
+        "cricavpr": HubRelease("Lu et al., 2024; GSV-Cities", (224, 224), "Lu-Feng/CricaVPR", "trained_model", 10752),
+        **{
+            f"anyloc-{domain}": HubRelease(
+                "Keetha et al., 2023; untrained", (322, 322), "AnyLoc/DINO", "get_vlad_model", 49152,
+                {"backbone": "DINOv2", "domain": domain, "device": "cpu"},
+            )
+            for domain in _ANYLOC_DOMAINS
+        },
+        **cosplace, **eigen, **convap, **mixvpr,
+    }  # fmt: skip
+
+
+RELEASES: dict[str, Release] = _with_defaults()
+RELEASES["anyloc"] = RELEASES["anyloc-urban"]
+
+
+def load_release(name: str, trained: bool = True) -> Network:
+    """Return a released network by its name.
+
+    Args:
+        trained: with the released weights; without, when a checkpoint brings others.
+
+    Raises:
+        UserError: no such name, or code or weights that cannot be had; the message says which file to put where.
+    """
+    network = release_of(name).build(name, trained)
+    network.config = {"method": name}
+    return network
+
+
+def release_of(name: str) -> Release:
+    """Return the row of a name; raises UserError if there is none."""
+    if name not in RELEASES:
+        close = difflib.get_close_matches(name, RELEASES, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UserError(f"--method {name}: not known.{hint} Known: {', '.join(RELEASES)}")
+    return RELEASES[name]
