@@ -50,7 +50,7 @@ def main() -> None:
     LOG.info("run folder: %s", folder)
     LOG.info("machine: %s", commons.describe_machine(runtime))
     LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
-    if resume is None:
+    if resume is None and settings.network.method is None:
         LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
         table = commons.database_for_clusters(dataset_root(settings.data), split, settings.data)
         commons.initialise_clusters(network, table, settings.data, settings.run.seed, runtime)

@@ -1,0 +1,56 @@
+"""This project's networks through torch.hub, for other people's code.
+
+torch.hub.load("<owner>/<repository>", "trained", checkpoint="best_model.pth")
+torch.hub.load("<owner>/<repository>", "network", backbone="efficientnet_lite0", aggregation="gem")
+torch.hub.load("<owner>/<repository>", "released", name="salad")
+
+Each returns a module in eval mode: images uint8 or normalised float [B,3,H,W] to descriptors float32 [B,D].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgbench.errors import UserError
+from vgbench.models import Network, build_network, rebuild_network
+from vgbench.models.releases import load_release
+from vgbench.models.weights import read_checkpoint
+
+dependencies = ["torch", "torchvision", "numpy"]
+
+
+def trained(checkpoint: str) -> Network:
+    """Return the network of a checkpoint that train.py wrote, with its weights.
+
+    Args:
+        checkpoint: a file, or the URL of one.
+
+    Raises:
+        UserError: it is no such file, or one that does not say which network it is of.
+    """
+    path = _downloaded(checkpoint) if "://" in checkpoint else Path(checkpoint)
+    content = read_checkpoint(path)
+    if not isinstance(content.get("network_config"), dict):
+        raise UserError(f"{checkpoint}: does not say which network it is of. Expected a checkpoint of train.py")
+    return rebuild_network(content["network_config"], content).eval()
+
+
+def network(backbone: str, aggregation: str, pretrain: str = "imagenet", **options: Any) -> Network:
+    """Return an untrained network by the names of its parts; arguments as `vgbench.models.build_network`."""
+    return build_network(backbone, aggregation, pretrain, **options).eval()
+
+
+def released(name: str) -> Network:
+    """Return a network that its authors released, by its name; raises UserError with the known names."""
+    return load_release(name).eval()
+
+
+def _downloaded(url: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+    return path
