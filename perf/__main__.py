@@ -14,12 +14,13 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import extraction, mining, search, training_step
+from perf import extraction, mining, netvlad, search, training_step
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 
 NETWORKS = (("efficientnet_lite0", "gem"), ("efficientnet_lite0_s16", "netvlad"), ("resnet18conv4", "netvlad"))
 SIZE = (320, 320)
+PARTS = ("extraction", "training", "netvlad", "mining", "search")
 
 
 def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair]]]:
@@ -33,6 +34,7 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
             lambda b=b, a=a: training_step.measure(runtime, b, a, SIZE, rounds=rounds)  # type: ignore[misc]
             for b, a in NETWORKS
         ],
+        "netvlad": [lambda: netvlad.measure(rounds, runtime.device.type)],
         "mining": [lambda: mining.measure(1000, 10_000, 1000, 1280, runtime.device, rounds)],
         "search": [lambda: search.measure(200_000, 1000, 512, rounds)],
     }
@@ -40,7 +42,7 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("extraction", "training", "mining", "search"), help="these parts")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each pair (default: 5)")
     arguments = parser.parse_args()
     runtime = resolve_runtime(RuntimeOptions())
