@@ -30,7 +30,7 @@ _WRAPPERS = ("model.", "net.", "dino.", "backbone.", "vit.")
 # CosPlace's and EigenPlaces' heads are layers in a row.
 _COSPLACE = {"aggregation.1.p": "aggregation.gem.p", "aggregation.3.": "aggregation.fc."}
 # torchvision's ResNet by name, this project's (and the Deep VG benchmark's) by place.
-_RESNET = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+RESNET_PLACES = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 
 def read_inert(path: Path) -> Any:
@@ -82,8 +82,8 @@ def _spellings(key: str) -> list[str]:
 
 def _resnet_key(key: str) -> str:
     parts = key.split(".")
-    if len(parts) > 2 and parts[0] == "backbone" and parts[1] in _RESNET:
-        parts[1] = _RESNET[parts[1]]
+    if len(parts) > 2 and parts[0] == "backbone" and parts[1] in RESNET_PLACES:
+        parts[1] = RESNET_PLACES[parts[1]]
     return ".".join(parts)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
 from vgbench.models.network import Network, build_network
-from vgbench.models.releases import load_release
+from vgbench.models.releases import OFF_THE_SHELF, load_release
 from vgbench.options import option
 
 
@@ -32,7 +32,18 @@ class NetworkOptions:
     non_local: bool = option(False, "put non-local blocks after the backbone")
     num_non_local: int | None = option(None, "non-local blocks in a row; None: 1")
     channel_bottleneck: int | None = option(None, "channels inside of non-local blocks; None: half the map's")
-    pretrain: str = option("imagenet", "the backbone's first weights", choices=("imagenet", "none"))
+    pretrain: str = option(
+        "imagenet",
+        "the backbone's first weights; places (Places 365) and gldv2 (Google Landmarks v2) for ResNet-18, 50, 101 and "
+        "VGG-16",
+        choices=("imagenet", "places", "gldv2", "none"),
+    )
+    off_the_shelf: str = option(
+        "imagenet",
+        "a network trained for image retrieval, as it is, for --backbone resnet50conv5 or resnet101conv5; "
+        "imagenet: none",
+        choices=("imagenet", *OFF_THE_SHELF),
+    )
     method: str | None = option(
         None, "a whole network as its authors released it, instead of --backbone and --aggregation: salad, boq, "
         "megaloc, mixvpr, cosplace, eigenplaces, netvlad, ...; at its own --resize", metavar="NAME",
@@ -46,7 +57,11 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
         resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
     """
     values = asdict(options)
-    method = values.pop("method")
+    method, shelf = values.pop("method"), values.pop("off_the_shelf")
+    if shelf != "imagenet":
+        if method is not None:
+            raise UserError(f"--off_the_shelf {shelf}: stands beside --method {method}. Expected one of them")
+        return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
     if method is None:
         return build_network(**values, resize=resize)
     changed = [name for name, value in values.items() if name != "pretrain" and value != getattr(NetworkOptions, name)]

@@ -9,6 +9,7 @@ from vgbench.errors import UserError
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.network import Network
 from vgbench.models.released import HubRelease, OwnRelease, Release
+from vgbench.models.retrieval_weights import load_retrieval
 
 _STREET = (480, 640)  # photographs of street sets as they are
 _LITE, _DEEP = (32, 64, 128, 256, 512), (32, 64, 128, 256, 512, 1024, 2048)
@@ -25,6 +26,19 @@ _GITHUB = "https://github.com/{}/releases/download/{}/{}"
 _MIXVPR = ((128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz"), (512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj"),
            (4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L"))  # fmt: skip
 _CONVAP_FOLDER = "https://drive.google.com/drive/folders/1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL"
+OFF_THE_SHELF = ("radenovic_sfm", "radenovic_gldv1", "naver")
+_RETRIEVAL = {"aggregation": "gem", "fc_output_dim": 2048}
+_RADENOVIC = {
+    "resnet50conv5": {
+        "radenovic_sfm": "rSfM120k-tl-resnet50-gem-w-97bf910.pth",
+        "radenovic_gldv1": "gl18-tl-resnet50-gem-w-83fdc30.pth",
+    },
+    "resnet101conv5": {
+        "radenovic_sfm": "rSfM120k-tl-resnet101-gem-w-a155e54.pth",
+        "radenovic_gldv1": "gl18-tl-resnet101-gem-w-a4d43db.pth",
+    },
+}
+_NAVER = {"resnet50conv5": "1oPtE_go9tnsiDLkWjN4NMpKjh-_md1G5", "resnet101conv5": "1UWJGDuHtzaQdFhSMojoYVQjmCXhIwVvy"}
 _ANYLOC_DOMAINS = ("urban", "indoor", "aerial", "structured", "unstructured", "global")
 
 
@@ -61,6 +75,24 @@ def _netvlad(city: str) -> OwnRelease:
     url = f"https://cvg-data.inf.ethz.ch/hloc/netvlad/{file}"
     paper = f"Arandjelovic et al., 2016; {city}"
     return OwnRelease(paper, _STREET, parts, url, file, read=load_netvlad, normalisation=(_VGG_MEAN, _BYTE))
+
+
+def _off_the_shelf() -> dict[str, Release]:
+    found: dict[str, Release] = {}
+    for trunk, files in _RADENOVIC.items():
+        for shelf, file in files.items():
+            folder = "retrieval-SfM-120k" if shelf == "radenovic_sfm" else "gl18"
+            url = f"http://cmp.felk.cvut.cz/cnnimageretrieval/data/networks/{folder}/{file}"
+            parts = {**_RETRIEVAL, "backbone": trunk, "l2": "after_pool"}
+            paper = f"Radenovic et al., 2018; {'SfM-120k' if shelf == 'radenovic_sfm' else 'Google Landmarks v1'}"
+            found[f"{shelf}-{trunk}"] = OwnRelease(paper, _STREET, parts, url, file, read=load_retrieval)
+    for trunk, drive in _NAVER.items():
+        url, parts = f"https://drive.google.com/file/d/{drive}/view", {**_RETRIEVAL, "backbone": trunk, "l2": "none"}
+        found[f"naver-{trunk}"] = OwnRelease(
+            "Revaud et al., 2019; Landmarks-clean", _STREET, parts, url, f"naver_{trunk}.pt", direct=False,
+            read=load_retrieval,
+        )  # fmt: skip
+    return found
 
 
 def _with_defaults() -> dict[str, Release]:
@@ -104,7 +136,7 @@ def _with_defaults() -> dict[str, Release]:
             )
             for domain in _ANYLOC_DOMAINS
         },
-        **cosplace, **eigen, **convap, **mixvpr,
+        **cosplace, **eigen, **convap, **mixvpr, **_off_the_shelf(),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.backbones.landmarks import CLASSES, landmarks_model
 from vgbench.models.weights import load_state_dict
 
 T = TypeVar("T")
@@ -24,12 +25,16 @@ def check_pretrain(backbone: str, pretrain: str, known: tuple[str, ...] = ("imag
 def torchvision_model(architecture: str, pretrain: str) -> nn.Module:
     """Return a torchvision classifier: with its first ImageNet weights ("imagenet"), or freshly drawn ("none").
 
+    Some have weights of Places 365 ("places") and of Google Landmarks v2 ("gldv2") as well.
+
     Raises:
         UserError: `pretrain` is another word, or the weights are neither in torch's cache nor can be downloaded.
     """
     # Importing it takes seconds, which the trunks that do not come from it need not wait for.
     from torchvision.models import get_model, get_model_weights
 
+    if pretrain in CLASSES:
+        return landmarks_model(architecture, pretrain)
     check_pretrain(architecture, pretrain)
     if pretrain == "none":
         fresh: nn.Module = get_model(architecture, weights=None)
