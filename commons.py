@@ -174,7 +174,7 @@ def describe_network(network: Network, size: tuple[int, int]) -> str:
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))
     network.train(was_training)
     return (

@@ -41,7 +41,7 @@ def main() -> None:
         settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder
     )
     commons.seed(settings.run.seed)
-    network = network_of(checkpoint, resume, settings.network, given)
+    network = network_of(checkpoint, resume, settings, given)
     runtime.place(network)
 
     folder = commons.open_run_folder(settings.run)
@@ -62,11 +62,12 @@ def network_option_names() -> list[str]:
 
 
 def network_of(
-    checkpoint: Mapping[str, Any], resume: Path | None, options: NetworkOptions, given: Mapping[str, Any]
+    checkpoint: Mapping[str, Any], resume: Path | None, settings: parser.EvalSettings, given: Mapping[str, Any]
 ) -> Network:
     """The checkpoint's network with its weights; by the flags where a checkpoint of others does not say what it is."""
+    options, size = settings.network, settings.data.resize
     if resume is None:
-        return network_from_options(options)
+        return network_from_options(options, size)
     if isinstance(checkpoint.get("network_config"), Mapping):
         config = checkpoint["network_config"]
         for name in network_option_names():
@@ -76,7 +77,7 @@ def network_of(
                     f"Expected no network options beside --resume; leave --{name} out"
                 )
         return rebuild_network(config, checkpoint)
-    network = network_from_options(dataclasses.replace(options, pretrain="none"))
+    network = network_from_options(dataclasses.replace(options, pretrain="none"), size)
     try:
         load_state_dict(network, checkpoint)
     except UserError as error:

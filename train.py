@@ -69,8 +69,9 @@ def stored_options(resume: Path | None) -> dict[str, Any]:
 def build_network(settings: parser.TrainSettings) -> Network:
     """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
     if settings.run.resume is None:
-        return network_from_options(settings.network)
-    network = network_from_options(dataclasses.replace(settings.network, pretrain="none"))
+        return network_from_options(settings.network, settings.data.resize)
+    fresh = dataclasses.replace(settings.network, pretrain="none")
+    network = network_from_options(fresh, settings.data.resize)
     network.config["pretrain"] = settings.network.pretrain
     return network
 

@@ -12,6 +12,8 @@ import torch
 import yaml
 from doors import TRAINING, complaint, of
 
+from vgbench.models.backbones import dinov2
+
 
 def resumed(door: Any, dataset: Path, checkpoint: Path, *extra: str) -> tuple[int, str, str]:
     return door("train.py", *of(dataset), f"--resume={checkpoint}", *extra)
@@ -180,3 +182,23 @@ def test_a_released_network_by_name_at_its_own_size(
     said = complaint(door("eval.py", "--method=cosplace", "--backbone=vgg16", *of(pristine_dataset)))
     assert "--backbone" in said
     assert "Did you mean mixvpr?" in complaint(door("eval.py", "--method=mixvrp", *of(pristine_dataset)))
+
+
+@pytest.mark.parametrize(
+    "aggregation",
+    ["mac", "spoc", "rmac", "rrm", "crn", "convap", "convgem", "cosplace", "mixvpr", "boq", "cls", "salad"],
+)
+def test_every_aggregation_is_tested_by_the_door(
+    aggregation: str, door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgbench.models.backbones.dinov2.SIZES", {"vits": dinov2.Size(64, 4, 2)})
+    trunk = "dinov2_vits14" if aggregation in ("cls", "salad") else "resnet18conv4"
+    size = ["--resize", "126", "126"] if trunk.startswith("dino") else ["--resize", "64", "96"]
+    run = tmp_path / "run"
+    status, out, err = door(
+        "eval.py", *of(pristine_dataset), *size, "--num_workers=0", f"--backbone={trunk}", "--pretrain=none",
+        f"--aggregation={aggregation}", "--netvlad_clusters=4", f"--run_dir={run}",
+    )  # fmt: skip
+    assert status == 0, err
+    assert f"{trunk} + {aggregation}" in out
+    assert json.loads((run / "results.json").read_text())["queries"] == 16

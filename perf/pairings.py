@@ -1,0 +1,115 @@
+"""Every backbone with every aggregation that fits it: parameters, GFLOPs, dimensions, images a second, peak memory.
+
+python3 -m perf.pairings                                             # all of them: hours on a laptop
+python3 -m perf.pairings --backbones resnet18conv4 dinov2_vits14     # some of them
+python3 -m perf.pairings --output docs/pairings.md                   # started again, it goes on where it stopped
+
+Each pairing runs in a process of its own, forward and backward, at the image size of its method. A pairing that does
+not fit is left out; one that fails is a row that says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from perf.measure import in_own_process, peak_mb
+from vgbench.errors import UserError
+from vgbench.models import build_network, for_inference
+from vgbench.models.aggregation import AGGREGATIONS
+from vgbench.models.backbones import BACKBONES
+from vgbench.runtime import RuntimeOptions, resolve_runtime
+
+IMAGES = 4
+# Beginnings of names, for those that do not take 320x320.
+SIZES = {"cct384": 384, "vit": 224, "maxvit": 224, "dinov2": 322}
+COLUMNS = {"backbone": "backbone", "aggregation": "aggregation", "size": "image", "parameters": "parameters, M",
+           "gflops": "GFLOPs", "dim": "dimensions", "images_per_s": "images/s", "mb": "peak memory, MB",
+           "failed": "failed"}  # fmt: skip
+
+
+def measure(backbone: str, aggregation: str) -> dict[str, Any]:
+    """Return one row, or {} where the two do not fit together."""
+    size = next((side for start, side in SIZES.items() if backbone.startswith(start)), 320)
+    runtime = resolve_runtime(RuntimeOptions())
+    try:
+        network = build_network(backbone, aggregation, "none", resize=(size, size))
+    except UserError:
+        return {}
+    runtime.place(network)
+    images = torch.randint(0, 256, (IMAGES, 3, size, size), dtype=torch.uint8, device=runtime.device)
+    network.requires_grad_(True).train()
+    with runtime.autocast():
+        described = network(images)
+    described.square().sum().backward()
+    network.zero_grad(set_to_none=True)
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images[:1])
+    return {
+        "size": f"{size}x{size}",
+        "parameters": round(sum(p.numel() for p in network.parameters()) / 1e6, 2),
+        "gflops": round(counter.get_total_flops() / 1e9, 2),
+        "dim": network.descriptors_dim,
+        "images_per_s": round(_images_per_second(for_inference(network, runtime), images), 1),
+        "mb": round(peak_mb()),
+    }
+
+
+def _images_per_second(describe: Any, images: torch.Tensor) -> float:
+    describe(images)
+    start, rounds = time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - start < 0.5:
+        describe(images)
+        rounds += 1
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return rounds * len(images) / (time.perf_counter() - start)
+
+
+def collect(backbones: list[str], aggregations: list[str], store: Path) -> list[dict[str, Any]]:
+    """Measure what `store`, a line of JSON a pairing, does not have yet; return the rows that were asked for."""
+    known = [json.loads(line) for line in store.read_text().splitlines()] if store.is_file() else []
+    rows = {(row["backbone"], row["aggregation"]): row for row in known}
+    wanted = [(backbone, aggregation) for backbone in backbones for aggregation in aggregations]
+    for pair in tqdm([pair for pair in wanted if pair not in rows], desc="pairings", unit="pairing"):
+        names = dict(zip(("backbone", "aggregation"), pair, strict=True))
+        try:
+            found = in_own_process("perf.pairings", names)
+        except RuntimeError as error:
+            found = {"failed": str(error)}
+        rows[pair] = names | found
+        with store.open("a") as file:
+            file.write(json.dumps(rows[pair]) + "\n")
+    return [rows[pair] for pair in wanted if len(rows[pair]) > 2]
+
+
+def main() -> None:
+    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
+        print(json.dumps(measure(**json.loads(sys.argv[1]))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), metavar="NAME", help="default: all")
+    parser.add_argument("--aggregations", nargs="+", default=list(AGGREGATIONS), metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--output", type=Path, default=Path("logs/pairings.md"), metavar="FILE.md", help="default: logs/pairings.md"
+    )
+    arguments = parser.parse_args()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    rows = collect(arguments.backbones, arguments.aggregations, arguments.output.with_suffix(".jsonl"))
+    table = tabulate([[row.get(key, "") for key in COLUMNS] for row in rows], list(COLUMNS.values()), tablefmt="github")
+    arguments.output.write_text(table + "\n")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
