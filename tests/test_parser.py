@@ -16,7 +16,7 @@ REFERENCE_OPTIONS = Path(__file__).resolve().parents[1] / ".." / "shared" / "ref
 
 # Options of the reference whose parts are not built yet; this list may only shrink.
 NOT_YET = {
-    "lr_crn_layer", "lr_crn_net", "pca_dim", "majority_weight",
+    "pca_dim", "majority_weight",
     "pca_dataset_folder",
 }  # fmt: skip
 
@@ -112,6 +112,8 @@ def test_every_option_of_the_reference_exists_with_its_default() -> None:
         expected = False if default == "flag" else yaml.safe_load(default.replace("None", "null"))
         if name == "device":
             expected = "auto"
+        elif isinstance(expected, str) and name.startswith("lr"):
+            expected = float(expected)  # to YAML 5e-3 is a word
         assert settings[name] == pytest.approx(expected) if isinstance(expected, float) else settings[name] == expected
 
 

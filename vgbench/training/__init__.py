@@ -3,7 +3,7 @@
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
 from vgbench.training.loop import EpochRecalls, TrainResult, train
 from vgbench.training.mode import TrainingMode
-from vgbench.training.optim import build_optimizer
+from vgbench.training.optim import build_optimizer, build_own_optimizer, load_optimizer
 from vgbench.training.options import TrainOptions
 from vgbench.training.watch import Watch
 
@@ -16,7 +16,9 @@ __all__ = [
     "TrainingMode",
     "Watch",
     "build_optimizer",
+    "build_own_optimizer",
     "is_resumable",
+    "load_optimizer",
     "save_checkpoint",
     "train",
 ]

@@ -33,12 +33,13 @@ class Progress:
         epoch: the epoch that runs, from 0.
         round: its next round; equal to the rounds per epoch when only its validation is left.
         steps: optimiser steps since the start.
-        epoch_loss, epoch_steps: sum of the losses of this epoch's steps, and their number.
+        epoch_loss, epoch_steps: sum of the losses of this epoch's batches, and their number.
         best_r5: best R@5 on val so far, percent; -1 before the first validation.
         best_r1: R@1 of that epoch, which decides between equal R@5.
         best_epoch: that epoch; -1 before the first validation.
         not_improved_num: epochs since then.
         seconds: time spent training, mining and validating.
+        plateaus: how often the plateau schedule has lowered the learning rates, were it the schedule.
     """
 
     epoch: int = 0
@@ -51,6 +52,7 @@ class Progress:
     best_epoch: int = -1
     not_improved_num: int = 0
     seconds: float = 0.0
+    plateaus: int = 0
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -110,8 +112,12 @@ class Checkpoints:
         optimizer: Mapping[str, Any],
         scaler: Mapping[str, Any],
         mode: Mapping[str, Any],
+        ema: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a checkpoint: the keys of the Deep VG benchmark's, and what a bit-exact resume needs beside them."""
+        """Write a checkpoint: the keys of the Deep VG benchmark's, and what a bit-exact resume needs beside them.
+
+        `network` is what others load; where weights are averaged, `ema` has both the averaged and the trained ones.
+        """
         save_checkpoint(
             path,
             {
@@ -126,6 +132,7 @@ class Checkpoints:
                 "progress": asdict(progress),
                 "mode_state": mode,
                 "scaler": scaler,
+                **({} if ema is None else {"ema": ema}),
                 "version": __version__,
             },
         )

@@ -7,23 +7,26 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from vgbench.errors import UserError
-from vgbench.models import Network, load_state_dict
-from vgbench.models.weights import read_checkpoint
+from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
+from vgbench.training.checkpoint import Checkpoints, Progress
+from vgbench.training.ema import Ema
 from vgbench.training.mode import BatchT, Round, TrainingMode
-from vgbench.training.optim import build_optimizer
+from vgbench.training.optim import build_optimizer, describe_optimizer
 from vgbench.training.options import TrainOptions
-from vgbench.training.step import Stepper, set_training
+from vgbench.training.resume import Resumed, read_resumed
+from vgbench.training.schedule import Schedule
+from vgbench.training.step import Stepper, forget_gradients, set_training
 from vgbench.training.watch import Watch
 
 LOG = logging.getLogger(__name__)
@@ -93,9 +96,9 @@ def train(
     last_model.pth it ends, on a CPU, with bit for bit the weights of an uninterrupted run.
 
     Args:
-        network: trained in place; at the end it has the last weights, not the best.
+        network: trained in place; at the end it has the last weights, not the best and not their average.
         mode: dataset, sampler and loss.
-        validate: (network, epoch) -> recalls on val.
+        validate: (network, epoch) -> recalls on val; the network has the averaged weights where there are such.
         options: how long and how fast.
         runtime: where.
         checkpoints: the run folder's checkpoints.
@@ -130,7 +133,9 @@ class _Loop(Generic[BatchT]):
         self.mode, self.validate, self.options = mode, validate, options
         self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed
         self.optimizer = build_optimizer(network, options)
-        self.stepper = Stepper(network, runtime)
+        self.schedule = Schedule(options, options.epochs_num)
+        self.stepper = Stepper(network, runtime, options.clip_grad_norm)
+        self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}
 
@@ -139,13 +144,14 @@ class _Loop(Generic[BatchT]):
     def run(self, watch: Watch) -> TrainResult:
         progress = self.progress
         LOG.info("%s", self.mode.describe())
+        LOG.info("%s", describe_optimizer(self.optimizer, self.options))
         if progress == Progress():
             self._save(self.checkpoints.last)
         while not self._is_over():
-            while progress.round < self.mode.rounds_per_epoch:
+            while progress.round < self.rounds_per_epoch:
                 self._round(watch)
             self._validation(watch)
-        stopped_early = progress.epoch < self.options.epochs_num
+        stopped_early = progress.epoch < self.epochs_num
         if stopped_early:
             LOG.info("R@5 did not improve for %d epochs: training stops", progress.not_improved_num)
         return TrainResult(
@@ -160,9 +166,17 @@ class _Loop(Generic[BatchT]):
 
     def _is_over(self) -> bool:
         progress = self.progress
-        return progress.epoch >= self.options.epochs_num or (
+        return progress.epoch >= self.epochs_num or (
             progress.round == 0 and progress.not_improved_num >= self.options.patience
         )
+
+    @property
+    def epochs_num(self) -> int:
+        return 1 if self.options.dry_run else self.options.epochs_num
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        return 1 if self.options.dry_run else self.mode.rounds_per_epoch
 
     def _round(self, watch: Watch) -> None:
         progress, index = self.progress, self.progress.round
@@ -175,15 +189,15 @@ class _Loop(Generic[BatchT]):
         self._check_weights(index)
         progress.epoch_loss += sum(losses)
         progress.epoch_steps += len(losses)
-        progress.steps += len(losses)
         progress.round += 1
         loss = sum(losses) / len(losses)
         LOG.info(
-            "epoch %d, round %d of %d: loss %.4f, mining %.1f s, %d steps in %.1f s",
-            progress.epoch, progress.round, self.mode.rounds_per_epoch, loss, mining.seconds, len(losses),
+            "epoch %d, round %d of %d: loss %.4f, mining %.1f s, %d batches in %.1f s",
+            progress.epoch, progress.round, self.rounds_per_epoch, loss, mining.seconds, len(losses),
             training.seconds,
         )  # fmt: skip
         values = {"loss": loss, "seconds_mining": mining.seconds, "seconds_training": training.seconds}
+        values |= {f"lr_{group['part']}": group["lr"] for group in self.optimizer.param_groups}
         watch.round(progress, index, values)
         self._save(self.checkpoints.last)
 
@@ -191,7 +205,7 @@ class _Loop(Generic[BatchT]):
         progress = self.progress
         with self._clock() as clock:
             seed_everything(self.seed, "validation", progress.epoch)
-            found = self.validate(self.network, progress.epoch)
+            found = self.validate(self.ema.network if self.ema else self.network, progress.epoch)
         # On a small val split many epochs share one R@5; then R@1 decides. An epoch whose own best checkpoint was
         # resumed is validated again, and is still the best.
         improved = progress.best_epoch == progress.epoch or (found.r5, found.r1) > (progress.best_r5, progress.best_r1)
@@ -200,6 +214,8 @@ class _Loop(Generic[BatchT]):
             progress.best_epoch, progress.not_improved_num = progress.epoch, 0
         else:
             progress.not_improved_num += 1
+            if self.options.schedule == "plateau":
+                progress.plateaus += progress.not_improved_num % self.options.patience_of_plateau == 0
         self.recalls = found.recalls
         loss = progress.epoch_loss / max(progress.epoch_steps, 1)
         LOG.info(
@@ -219,17 +235,23 @@ class _Loop(Generic[BatchT]):
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def _steps(self, batches: Round[BatchT], index: int) -> list[float]:
-        """Train on a round's batches; returns the loss of each step."""
-        epoch = self.progress.epoch
+        """Train on a round's batches; returns the loss of each."""
+        epoch, together = self.progress.epoch, self.options.accumulate_steps
         set_training(self.network, self.options.freeze_bn)
         optimizers = [self.optimizer, *self.mode.optimizers(epoch)]
+        forget_gradients(optimizers)
+        total = min(len(batches), together) if self.options.dry_run else len(batches)
         losses: list[float] = []
         waiting: list[Tensor] = []
-        title = f"epoch {epoch}, round {index + 1}/{self.mode.rounds_per_epoch}"
-        with tqdm(total=len(batches), desc=title, unit="step", leave=False, disable=None) as bar:
-            for step, batch in enumerate(batches):
-                generator = torch_stream(self.seed, "step", epoch, index, step)
-                waiting.append(self.stepper.step(self.mode, batch, optimizers, generator))
+        title = f"epoch {epoch}, round {index + 1}/{self.rounds_per_epoch}"
+        with tqdm(total=total, desc=title, unit="batch", leave=False, disable=None) as bar:
+            for number, batch in enumerate(islice(batches, total)):
+                first = number - number % together  # of those that share a step; the round's last may be fewer
+                last = min(first + together, total) - 1
+                generator = torch_stream(self.seed, "step", epoch, index, number)
+                waiting.append(self.stepper.backward(self.mode, batch, generator, 1 / (last - first + 1)))
+                if number == last:
+                    self._update(optimizers, epoch + (index + first / total) / self.rounds_per_epoch)
                 if len(waiting) == _STEPS_BETWEEN_CHECKS:
                     self._read(waiting, losses, index)
                     bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
@@ -241,6 +263,14 @@ class _Loop(Generic[BatchT]):
                 "lower --train_batch_size or raise --cache_refresh_rate"
             )
         return losses
+
+    def _update(self, optimizers: list[torch.optim.Optimizer], position: float) -> None:
+        """Take one optimiser step, at the rates of a position in the run, in epochs."""
+        self.schedule.apply(optimizers, position, self.progress.plateaus)
+        self.stepper.update(optimizers)
+        if self.ema:
+            self.ema.update()
+        self.progress.steps += 1
 
     def _read(self, waiting: list[Tensor], losses: list[float], index: int) -> None:
         """Move losses from the device to `losses`; raises UserError at the first that is not finite."""
@@ -269,11 +299,16 @@ class _Loop(Generic[BatchT]):
     # -- saving and resuming -----------------------------------------------------------------------------------------
 
     def _save(self, path: Path) -> None:
+        """Write a checkpoint; the best one's weights are those that were validated."""
+        trained, averaged = self.network.state_dict(), self.ema.state_dict() if self.ema else None
+        shown = averaged["averaged"] if averaged and path == self.checkpoints.best else trained
         self.checkpoints.save(
             path,
             self.progress,
             self.recalls,
-            network=self.network.state_dict(),
+            network=shown,
+            # Tensors that are in a file twice take their room once.
+            ema=averaged and {**averaged, "trained": trained},
             optimizer=self.optimizer.state_dict(),
             scaler=self.stepper.state_dict(),
             mode=self.mode.state_dict(),
@@ -281,34 +316,11 @@ class _Loop(Generic[BatchT]):
 
     def resume(self, path: Path) -> None:
         """Go on where the checkpoint was written; from one with weights only, start a run with these weights."""
-        content = read_checkpoint(path)
-        _load_weights(self.network, content, path)
-        if not is_resumable(content):
-            LOG.info("%s holds weights only: a new run starts from them", path)
-            return
-        try:
-            _load_optimizer(self.optimizer, content["optimizer_state_dict"])
-            self.progress = Progress(**content["progress"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: its optimiser does not fit this run ({error}). Expected the interrupted run's --optim and "
-                "network"
-            ) from error
-        self.stepper.load_state_dict(content["scaler"])
-        self.mode.load_state_dict(content["mode_state"])
-        self.recalls = content["recalls"]
-        if self.progress.round > self.mode.rounds_per_epoch:
-            raise UserError(
-                f"{path}: stands after round {self.progress.round} of an epoch. Expected at most "
-                f"{self.mode.rounds_per_epoch}; keep --queries_per_epoch and --cache_refresh_rate of that run"
+        found = read_resumed(path, self.network, self.ema)
+        if isinstance(found, Resumed):
+            self.progress, self.recalls = found.restore(
+                self.optimizer, self.stepper, self.mode, self.checkpoints, self.rounds_per_epoch
             )
-        _warn_of_changes(content.get("options", {}), self.checkpoints.options)
-        self.checkpoints.adopt(path)
-        if self.progress.best_epoch >= 0 and not self.checkpoints.best.is_file():
-            LOG.warning("%s lies without its best_model.pth: the best epoch is looked for anew", path)
-            self.progress.best_r5 = self.progress.best_r1 = -1.0
-            self.progress.best_epoch, self.progress.not_improved_num = -1, 0
-        LOG.info("resumed %s at epoch %d, round %d", path, self.progress.epoch, self.progress.round)
 
     @contextlib.contextmanager
     def _clock(self) -> Iterator[_Clock]:
@@ -325,32 +337,3 @@ class _Clock:
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._started
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take back an optimiser's state, but go on with this run's rates: they may have been changed on purpose.
-
-    Raises:
-        ValueError, KeyError: it is the state of another optimiser.
-    """
-    rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
-    if any(own.keys() != old.keys() for own, old in zip(optimizer.param_groups, state["param_groups"], strict=True)):
-        raise ValueError("it is of another kind")
-    optimizer.load_state_dict(dict(state))
-    for group, (lr, weight_decay) in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"], group["weight_decay"] = lr, weight_decay
-
-
-def _load_weights(network: nn.Module, content: Mapping[str, Any], path: Path) -> None:
-    try:
-        load_state_dict(network, content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Say which options differ from the interrupted run's: it will then not end as that run would have."""
-    free = {"resume", "run_dir", "save_dir", "num_workers", "epochs_num", "patience", "datasets_folder"}
-    for name in sorted(before.keys() & now.keys() - free):
-        if before[name] != now[name]:
-            LOG.warning("--%s is %s, the interrupted run had %s", name, now[name], before[name])

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from vgbench.errors import UserError
 from vgbench.options import option
+from vgbench.training.optim_options import OptimOptions, ScheduleOptions
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(ScheduleOptions, OptimOptions):
     """Options of training with triplets (names and defaults of the Deep Visual Geo-localization Benchmark).
 
     Raises:
@@ -21,17 +22,19 @@ class TrainOptions:
     margin: float = option(0.1, "margin of the triplet loss, in descriptor distance")
     epochs_num: int = option(1000, "epochs to train at most")
     patience: int = option(3, "epochs without a better val R@5 (or R@1 at the same R@5) after which training stops")
-    lr: float = option(1e-5, "learning rate")
-    optim: str = option("adam", "optimiser", choices=("adam", "sgd"))
-    weight_decay: float | None = option(None, "weight decay; unset: 0 for adam, 0.001 for sgd")
     cache_refresh_rate: int = option(1000, "queries mined at a time, after which their negatives are refreshed")
     queries_per_epoch: int = option(5000, "queries in an epoch, a multiple of cache_refresh_rate or not")
     negs_num_per_query: int = option(10, "negatives of a query in the loss")
     neg_samples_num: int = option(1000, "database images among which a query's hardest negatives are looked for")
     mining: str = option("partial", "miner: partial, full, random, msls_weighted, or your own as package.module:Class")
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
+    dry_run: bool = option(
+        False, "one step of everything on a few images (mine, train, validate, test), to find wrong settings early"
+    )
 
     def __post_init__(self) -> None:
+        OptimOptions.__post_init__(self)
+        ScheduleOptions.__post_init__(self)
         for name in (
             "train_batch_size",
             "epochs_num",
@@ -43,13 +46,22 @@ class TrainOptions:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 1")
-        for name in ("lr", "margin"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} {getattr(self, name)}: out of range. Expected a finite number of at least 0")
-        if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
-            raise UserError(f"--weight_decay {self.weight_decay}: out of range. Expected at least 0")
-        if self.optim not in ("adam", "sgd"):
-            raise UserError(f"--optim {self.optim}: not known. Expected adam or sgd")
+        if not 0 <= self.margin < float("inf"):
+            raise UserError(f"--margin {self.margin}: out of range. Expected a finite number of at least 0")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        length = self.schedule_epochs or self.epochs_num
+        if self.schedule in ("cosine", "onecycle") and self.warmup_epochs >= length:
+            raise UserError(
+                f"--warmup_epochs {self.warmup_epochs:g}: leaves nothing of the {length} epochs of --schedule "
+                f"{self.schedule}. Expected fewer than --schedule_epochs or --epochs_num"
+            )
+        if self.schedule == "plateau" and self.patience_of_plateau >= self.patience:
+            raise UserError(
+                f"--plateau_patience {self.patience_of_plateau}: training stops at --patience {self.patience} before "
+                "rates drop. Expected less than --patience; raise that"
+            )
 
     @property
     def rounds_per_epoch(self) -> int:
@@ -58,4 +70,5 @@ class TrainOptions:
 
     def queries_in_round(self, index: int) -> int:
         """How many queries round `index` of an epoch mines; the last round takes what is left."""
-        return min(self.cache_refresh_rate, self.queries_per_epoch - index * self.cache_refresh_rate)
+        size = min(self.cache_refresh_rate, self.queries_per_epoch - index * self.cache_refresh_rate)
+        return min(size, self.train_batch_size * self.accumulate_steps) if self.dry_run else size

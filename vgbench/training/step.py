@@ -13,38 +13,42 @@ from vgbench.models import Network
 from vgbench.runtime import Runtime
 from vgbench.training.depthwise import fast_depthwise_gradients
 from vgbench.training.mode import BatchT, TrainingMode
+from vgbench.training.optim import with_gradient
 
 
 class Stepper:
-    """Takes steps with one network.
+    """Takes steps with one network: `backward` once or more, then `update`.
 
     Args:
         network: on the runtime's device.
         runtime: precision, memory format, compilation.
+        clip_grad_norm: largest L2 norm of the gradients of one optimiser; None: any.
     """
 
-    def __init__(self, network: Network, runtime: Runtime) -> None:
+    def __init__(self, network: Network, runtime: Runtime, clip_grad_norm: float | None = None) -> None:
         self.runtime = runtime
+        self.clip_grad_norm = clip_grad_norm
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
         # The number of distinct images changes from batch to batch.
         self._call = torch.compile(network, dynamic=True) if runtime.compile else network
 
-    def step(
-        self,
-        mode: TrainingMode[BatchT],
-        batch: BatchT,
-        optimizers: Sequence[torch.optim.Optimizer],
-        generator: torch.Generator,
+    def backward(
+        self, mode: TrainingMode[BatchT], batch: BatchT, generator: torch.Generator, share: float = 1.0
     ) -> Tensor:
-        """Take one step; returns its loss, still on the device."""
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        """Add the gradients of `share` times a batch's loss; returns the loss itself, still on the device."""
         loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Change the weights by the gradients that were added, and forget the gradients."""
         for optimizer in optimizers:
+            if self.clip_grad_norm is not None:
+                self.scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(with_gradient(optimizer), self.clip_grad_norm)
             self.scaler.step(optimizer)
         self.scaler.update()
-        return loss.detach()
+        forget_gradients(optimizers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the gradient scaler's state, {} where the precision needs none."""
@@ -61,6 +65,12 @@ class Stepper:
         with self.runtime.autocast(), fast_depthwise_gradients(self.runtime):
             descriptors: Tensor = self._call(self.runtime.to_device(images))
         return descriptors.float()
+
+
+def forget_gradients(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Drop the gradients of everything that the optimisers train."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
 
 
 def set_training(network: nn.Module, freeze_bn: bool) -> None:

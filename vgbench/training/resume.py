@@ -1,0 +1,104 @@
+"""What a checkpoint gives back to a run that goes on from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vgbench.errors import UserError
+from vgbench.models import load_state_dict
+from vgbench.models.weights import read_checkpoint
+from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
+from vgbench.training.ema import Ema
+from vgbench.training.mode import TrainingMode
+from vgbench.training.optim import load_optimizer
+from vgbench.training.step import Stepper
+
+LOG = logging.getLogger(__name__)
+
+# Options that may change without a run ending otherwise than it would have.
+_FREE = {"resume", "run_dir", "save_dir", "num_workers", "epochs_num", "patience", "datasets_folder"}
+# Schedules that stretch over the whole run.
+_WHOLE_RUN = ("cosine", "onecycle")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An interrupted run's checkpoint, whose weights are loaded already."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    def restore(
+        self,
+        optimizer: torch.optim.Optimizer,
+        stepper: Stepper,
+        mode: TrainingMode[Any],
+        checkpoints: Checkpoints,
+        rounds_per_epoch: int,
+    ) -> tuple[Progress, Mapping[int, float]]:
+        """Put everything beside the weights back; returns the progress and the last recalls.
+
+        Raises:
+            UserError: it is of another run.
+        """
+        path, content = self.path, self.content
+        try:
+            load_optimizer(optimizer, content["optimizer_state_dict"])
+            progress = Progress(**content["progress"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: its optimiser does not fit this run ({error}). Expected the interrupted run's --optim and "
+                "network"
+            ) from error
+        stepper.load_state_dict(content["scaler"])
+        mode.load_state_dict(content["mode_state"])
+        if progress.round > rounds_per_epoch:
+            raise UserError(
+                f"{path}: stands after round {progress.round} of an epoch. Expected at most "
+                f"{rounds_per_epoch}; keep --queries_per_epoch and --cache_refresh_rate of that run"
+            )
+        _warn_of_changes(content.get("options", {}), checkpoints.options)
+        checkpoints.adopt(path)
+        if progress.best_epoch >= 0 and not checkpoints.best.is_file():
+            LOG.warning("%s lies without its best_model.pth: the best epoch is looked for anew", path)
+            progress.best_r5 = progress.best_r1 = -1.0
+            progress.best_epoch, progress.not_improved_num = -1, 0
+        LOG.info("resumed %s at epoch %d, round %d", path, progress.epoch, progress.round)
+        return progress, content["recalls"]
+
+
+def read_resumed(path: Path, network: nn.Module, ema: Ema | None) -> Resumed | None:
+    """Load a checkpoint's weights, trained and averaged; returns what else it holds, None where it is weights only.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network.
+    """
+    content = read_checkpoint(path)
+    stored = content.get("ema") if is_resumable(content) else None
+    try:
+        load_state_dict(network, stored["trained"] if stored else content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if ema and stored:
+        ema.load_state_dict(stored)
+    elif ema:
+        ema.restart()
+    if is_resumable(content):
+        return Resumed(path, content)
+    LOG.info("%s holds weights only: a new run starts from them", path)
+    return None
+
+
+def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say which options differ from the interrupted run's: it will then not end as that run would have."""
+    whole = now.get("schedule") in _WHOLE_RUN and now.get("schedule_epochs") is None
+    for name in sorted(before.keys() & now.keys() - (_FREE - {"epochs_num"} if whole else _FREE)):
+        if before[name] != now[name]:
+            LOG.warning("--%s is %s, the interrupted run had %s", name, now[name], before[name])
