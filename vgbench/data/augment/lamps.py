@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 
 from vgbench.data.augment.options import AugmentOptions
 
-_WINDOWS = 0.35  # part of the lights
+_WINDOWS = 0.3  # part of the lights
 _SOFT_EDGE = 0.003  # of a window, in image heights
 _NEAR, _FAR = 0.6, 0.4  # a light's pool falls off as two Gaussians, which has about the tails of a lamp's
 
@@ -66,7 +67,7 @@ def draw_lamps(options: AugmentOptions, count: int, generator: Generator) -> Lam
         reach=_between(0.12, 0.5, u[11]),
         colour=colour * strength[..., None],
         size=torch.where(window[..., None] > 0, rectangle, round_),
-        brightness=torch.where(window > 0, _between(0.5, 4.0, u[12]), _between(4.0, 40.0, u[12])),
+        brightness=torch.where(window > 0, _between(1.0, 8.0, u[12]), _between(4.0, 40.0, u[12])),
         window=window,
     )
 
@@ -78,8 +79,8 @@ def _between(low: float, high: float, uniform: Tensor) -> Tensor:
 def illumination(lamps: Lamps, height: int, width: int, device: torch.device) -> Tensor:
     """Return the light that falls on each pixel from all lights of its image: linear, float32 [B,3,height,width]."""
     lamps = lamps.to(device)
-    near = _spots(lamps.pool, lamps.reach[..., None], _NEAR * lamps.colour, height, width)
-    return near + _spots(lamps.pool, 2.5 * lamps.reach[..., None], _FAR * lamps.colour, height, width)
+    reach = lamps.reach[..., None]
+    return _spots(lamps.pool, (reach, 2.5 * reach), (_NEAR * lamps.colour, _FAR * lamps.colour), height, width)
 
 
 def emission(lamps: Lamps, dark: Tensor) -> Tensor:
@@ -94,11 +95,10 @@ def emission(lamps: Lamps, dark: Tensor) -> Tensor:
     lamps = lamps.to(dark.device)
     colour = lamps.colour * lamps.brightness[..., None]
     bulbs = colour * (1 - lamps.window[..., None])
-    light = _spots(lamps.centre, lamps.size, bulbs, height, width)
-    light = light + _spots(lamps.centre, 4 * lamps.size, 0.05 * bulbs, height, width)
-    light = light + _spots(lamps.centre, 16 * lamps.size, 0.006 * bulbs, height, width)
+    sizes, shares = (lamps.size, 4 * lamps.size, 16 * lamps.size), (bulbs, 0.05 * bulbs, 0.006 * bulbs)
+    light = _spots(lamps.centre, sizes, shares, height, width)
     panes = _panes(lamps.centre, lamps.size, colour * lamps.window[..., None], height, width)
-    return (light + panes * (0.15 + 0.85 * dark)).to(dark.dtype)
+    return light.addcmul_(panes, 0.1 + 0.9 * dark.float() ** 2).to(dark.dtype)
 
 
 def _axes(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -108,10 +108,12 @@ def _axes(centre: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return y - centre[..., 1:], x - centre[..., :1] * (width / height)
 
 
-def _spots(centre: Tensor, size: Tensor, colour: Tensor, height: int, width: int) -> Tensor:
-    """Sum Gaussians of standard deviation `size` [B,K,1 or 2] (x, y): [B,3,H,W]."""
+def _spots(centre: Tensor, sizes: Sequence[Tensor], colours: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """Sum Gaussians about [B,K,2], several a light, of standard deviations [B,K,1 or 2] (x, y): [B,3,H,W]."""
     y, x = _axes(centre, height, width)
-    return _sum(torch.exp(-0.5 * (y / size[..., -1:]) ** 2), torch.exp(-0.5 * (x / size[..., :1]) ** 2), colour)
+    along_y = torch.cat([torch.exp(-0.5 * (y / size[..., -1:]) ** 2) for size in sizes], 1)
+    along_x = torch.cat([torch.exp(-0.5 * (x / size[..., :1]) ** 2) for size in sizes], 1)
+    return _sum(along_y, along_x, torch.cat(list(colours), 1))
 
 
 def _panes(centre: Tensor, size: Tensor, colour: Tensor, height: int, width: int) -> Tensor:

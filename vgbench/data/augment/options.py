@@ -68,7 +68,7 @@ class AugmentOptions:
     night_lights: int = option(10, "lamps and lit windows in a night image, at most")
     night_sky: float = option(0.95, "most light that the sky loses at night, 0 (none) to 1 (all)")
     night_tint: float = option(0.35, "most colour cast of night images and their lamps, in stops of red against blue")
-    night_noise: float = option(0.6, "most sensor noise of night images: standard deviation, of their mean light")
+    night_noise: float = option(0.45, "most sensor noise of night images: standard deviation, of their mean light")
     night_gamma: float = option(0.4, "night images' tone curve is bent by a power of 1 / (1 + v) to 1 + v")
     night_blur: float = option(0.3, "most blur of night images: standard deviation, per cent of the image's height")
     night_gray: float = option(0.3, "part of the night images without colour, as cameras for low light take them")
