@@ -1,7 +1,9 @@
 """An interrupted and resumed run ends as an uninterrupted one, bit for bit."""
 
+import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,25 @@ import torch
 from tiny_training import TinyMode, run_tiny, states_equal, tiny_network, weight_recall
 
 from vgbench.models.weights import read_checkpoint
-from vgbench.training import Checkpoints
+from vgbench.training import Checkpoints, EpochRecalls
 from vgbench.training import checkpoint as checkpoint_module
 
 
 class Killed(BaseException):
     """As abrupt as a signal: nothing catches it."""
+
+
+VARIANTS = {
+    "adamw, accumulated, clipped": {"optim": "adamw", "accumulate_steps": 3, "clip_grad_norm": 0.1},
+    "sgd, nesterov, cosine": {"optim": "sgd", "nesterov": True, "schedule": "cosine", "warmup_epochs": 0.4},
+    "asgd, one-cycle": {"optim": "asgd", "schedule": "onecycle"},
+    "rmsprop, plateau": {"optim": "rmsprop", "momentum": 0.5, "schedule": "plateau", "plateau_patience": 1},
+    "adagrad, exponential": {"optim": "adagrad", "schedule": "exponential", "warmup_epochs": 1.0},
+    "adam, multistep": {"schedule": "multistep", "milestones": (1, 2)},
+    "adam, step": {"schedule": "step", "schedule_step": 1},
+    "averaged": {"ema_decay": 0.7},
+    "averaged, accumulated": {"ema_decay": 0.7, "accumulate_steps": 3, "optim": "sgd", "schedule": "cosine"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +171,76 @@ def test_resuming_elsewhere_ends_the_same(tmp_path, uninterrupted):
             resume=old / "last_model.pth",
         )  # fmt: skip
     assert_same_end(new, network, uninterrupted, result)
+
+
+def falling_recall(network, epoch):
+    """R@5 that gets worse, so that a plateau is found; R@1 shows the weights."""
+    found = weight_recall(network, epoch).recalls
+    return EpochRecalls({1: found[1], 5: 90.0 - 10 * epoch})
+
+
+@pytest.mark.parametrize("at", [(0, 1, 2), (1, 0, 0), (2, 1, 3)])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_optimiser_and_schedule_resumes_to_the_same(tmp_path, name, at):
+    def kill(*place):
+        if place == at:
+            raise Killed
+
+    options = dataclasses.replace(tiny_training.OPTIONS, patience=9, **VARIANTS[name])
+    both = {"options": options, "validate": falling_recall}
+    whole_result, whole = run_tiny(tmp_path / "whole", **both)
+    with pytest.raises(Killed):
+        run_tiny(tmp_path / "killed", mode=TinyMode(kill), **both)
+    result, network = run_tiny(tmp_path / "killed", resume=True, **both)
+    assert_same_end(tmp_path / "killed", network, (tmp_path / "whole", whole_result, whole), result)
+    ends = [read_checkpoint(tmp_path / folder / "last_model.pth") for folder in ("whole", "killed")]
+    rates = [[group["lr"] for group in end["optimizer_state_dict"]["param_groups"]] for end in ends]
+    assert rates[0] == rates[1]
+    if options.schedule != "none":
+        assert rates[0] != [options.lr]
+    if options.ema_decay:
+        one, other = (end["ema"]["averaged"] for end in ends)
+        assert all(torch.equal(one[key], other[key]) for key in one) and ends[0]["ema"]["updates"] == result.steps
+
+
+@pytest.mark.parametrize("variant", [{"ema_decay": 0.7}, {"ema_decay": 0.7, "schedule": "cosine"}])
+def test_resumed_from_the_best_averaged_checkpoint_it_ends_the_same(tmp_path, variant):
+    """best_model.pth has the averaged weights for everybody, and the trained ones for whoever goes on from it."""
+    options = dataclasses.replace(tiny_training.OPTIONS, patience=9, **variant)
+    both = {"options": options, "validate": falling_recall}
+    whole_result, whole = run_tiny(tmp_path / "whole", **both)
+    assert whole_result.best_epoch == 0
+    (tmp_path / "again").mkdir()
+    for name in ("best_model.pth", "last_model.pth"):
+        shutil.copy(tmp_path / "whole" / "best_model.pth", tmp_path / "again" / name)
+    shutil.copy(tmp_path / "whole" / "metrics.jsonl", tmp_path / "again")
+    result, network = run_tiny(tmp_path / "again", resume=True, **both)
+    assert_same_end(tmp_path / "again", network, (tmp_path / "whole", whole_result, whole), result)
+
+
+def test_a_resumed_run_takes_its_own_base_rate_and_the_schedule_goes_on(tmp_path):
+    options = dataclasses.replace(tiny_training.OPTIONS, schedule="step", schedule_step=1, lr=1e-2)
+    run_tiny(tmp_path, options=dataclasses.replace(options, epochs_num=2))
+    run_tiny(tmp_path, options=dataclasses.replace(options, lr=3e-2), resume=True)
+    [group] = read_checkpoint(tmp_path / "last_model.pth")["optimizer_state_dict"]["param_groups"]
+    assert group["initial_lr"] == 3e-2 and group["lr"] == pytest.approx(3e-4)
+
+
+def test_another_length_of_a_schedule_over_the_whole_run_is_told(tmp_path, caplog):
+    def run(name, now, **options):
+        settings = dataclasses.replace(tiny_training.OPTIONS, epochs_num=now, **options)
+        stored = {"lr": 1e-2, "epochs_num": now, "schedule": settings.schedule, "schedule_epochs": None}
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="vgbench"):
+            run_tiny(
+                tmp_path / name, options=settings, resume=now == 2, checkpoints=Checkpoints(tmp_path / name, {}, stored)
+            )
+        return [record.getMessage() for record in caplog.records]
+
+    run("cosine", 3, schedule="cosine")
+    assert any("--epochs_num is 2" in message for message in run("cosine", 2, schedule="cosine"))
+    run("none", 3)
+    assert run("none", 2) == []
 
 
 def stamp(path):
