@@ -28,7 +28,7 @@ class QueryBlock(nn.Module):
         features = self.encoder(features)
         # The queries do not depend on the image, so they meet one another once a batch, not once an image.
         queries = self.norm_q(self.queries + self.self_attn(self.queries, self.queries, self.queries)[0])
-        queries = queries.expand(len(features), -1, -1)
+        queries = queries.expand(features.shape[0], -1, -1)
         answers = self.cross_attn(queries, features, features, need_weights=False)[0]
         return features, self.norm_out(answers)
 
