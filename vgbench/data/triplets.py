@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.protocol import Split
+from vgbench.data.table import ImageTable
+from vgbench.data.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +75,18 @@ class TripletBatch:
 
 class _TripletBatches(Batches[TripletBatch]):
     def __init__(
-        self, split: Split, triplets: Triplets, size: tuple[int, int] | None, batch_size: int, drop_last: bool
+        self,
+        split: Split,
+        triplets: Triplets,
+        size: tuple[int, int] | None,
+        batch_size: int,
+        drop_last: bool,
+        views: Views | None,
+        place: tuple[str | int, ...],
     ) -> None:
         self.split, self.triplets, self.size = split, triplets, size
         self.batch_size, self.drop_last = batch_size, drop_last
+        self.views, self.place = views, place
 
     def __len__(self) -> int:
         total = len(self.triplets)
@@ -87,8 +98,8 @@ class _TripletBatches(Batches[TripletBatch]):
         database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])
         query_rows, query_index = np.unique(query, return_inverse=True)
         database_rows, database_index = np.unique(database, return_inverse=True)
-        paths = [self.split.queries.path(int(row)) for row in query_rows]
-        paths += [self.split.database.path(int(row)) for row in database_rows]
+        paths = self._paths(self.split.queries, query_rows, index)
+        paths += self._paths(self.split.database, database_rows, index)
         shifted = torch.from_numpy(database_index.reshape(-1) + len(query_rows))
         return TripletBatch(
             images=stack_images([decode_image(path, self.size) for path in paths]),
@@ -97,6 +108,11 @@ class _TripletBatches(Batches[TripletBatch]):
             positive=shifted[: len(query)],
             negatives=shifted[len(query) :].reshape(negatives.shape),
         )
+
+    def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
+        if self.views is None:
+            return [table.path(int(row)) for row in rows]
+        return [self.views.path_of(table, int(row), (*self.place, step)) for row in rows]
 
 
 def triplet_loader(
@@ -107,6 +123,8 @@ def triplet_loader(
     batch_size: int,
     num_workers: int,
     drop_last: bool = True,
+    views: Views | None = None,
+    place: tuple[str | int, ...] = (),
 ) -> BatchLoader[TripletBatch]:
     """Yield triplets with their images, in the order given.
 
@@ -117,8 +135,10 @@ def triplet_loader(
         batch_size: triplets a batch.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         drop_last: leave out a last batch of fewer triplets.
+        views: translated versions that stand in for some of the images.
+        place: where in the run these batches are, for `views`; a batch adds its number.
 
     Raises:
         UserError: while iterating, the first image that cannot be read.
     """
-    return BatchLoader(_TripletBatches(split, triplets, size, batch_size, drop_last), num_workers)
+    return BatchLoader(_TripletBatches(split, triplets, size, batch_size, drop_last, views, place), num_workers)

@@ -75,3 +75,8 @@ class TrainingMode(Protocol[BatchT]):
     def describe(self) -> str:
         """Return one line for the log."""
         ...
+
+
+def image_multiple(network: Network) -> int:
+    """Return the pixels that sides of resized training images are a multiple of: the patch, or a stride of 32."""
+    return int(getattr(network.backbone, "multiple", 32))

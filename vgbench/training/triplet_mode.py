@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
 from vgbench.data.augment import AugmentOptions, BatchAugment
+from vgbench.data.views import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.retrieval.extract import describe
@@ -20,7 +21,7 @@ from vgbench.runtime import Runtime
 from vgbench.training.losses import build_loss
 from vgbench.training.mining import Task, build_miner
 from vgbench.training.mining.hardest import Rows
-from vgbench.training.mode import Forward, Round
+from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.options import TrainOptions
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class TripletMode:
         seed: the run's seed.
 
     Raises:
-        UserError: no query has a positive; the miner or the loss is not known.
+        UserError: no query has a positive; the miner or the loss is not known; a folder of the augmentation's has
+            nothing that fits.
     """
 
     def __init__(
@@ -57,6 +59,9 @@ class TripletMode:
         self.runtime, self.infer_batch_size = runtime, infer_batch_size
         self.criterion = build_loss(options)
         self.augment = BatchAugment(augmentation)
+        self.views = build_views(
+            augmentation.translated_folder, augmentation.translated_probability, seed, split.queries, split.database
+        )
         queries, database = split.queries.utm, split.database.utm
         near = float(data.train_positives_dist_threshold)
         # A positive is never also a negative, whichever threshold is larger.
@@ -84,6 +89,7 @@ class TripletMode:
                 "them; a larger --neg_samples_num finds more",
                 mined.left_out, mined.repeated, self.options.negs_num_per_query,
             )  # fmt: skip
+        self.augment.multiple = image_multiple(network)
         batch_size = self.options.train_batch_size
         return triplet_loader(
             self.split,
@@ -93,6 +99,8 @@ class TripletMode:
             num_workers=self.data.num_workers,
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(mined.triplets) >= batch_size,
+            views=self.views,
+            place=(epoch, index),
         )
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:

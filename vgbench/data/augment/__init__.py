@@ -1,6 +1,6 @@
 """Random changes of training images: batched, on the device, with parameters of its own for each image."""
 
-from vgbench.data.augment.batch import FLIP_PROBABILITY, BatchAugment
+from vgbench.data.augment.batch import FLIP_PROBABILITY, BatchAugment, resize_batch
 from vgbench.data.augment.colour import (
     ColourParameters,
     ToneParameters,
@@ -10,6 +10,7 @@ from vgbench.data.augment.colour import (
     jitter_colour,
 )
 from vgbench.data.augment.erasing import draw_boxes, erase
+from vgbench.data.augment.fourier import TargetStyles, band_of, draw_styles, exchange_amplitude, low_frequencies
 from vgbench.data.augment.geometry import (
     CROP_RATIO,
     PERSPECTIVE_PROBABILITY,
@@ -35,8 +36,10 @@ __all__ = [
     "ColourParameters",
     "GeometryParameters",
     "NightParameters",
+    "TargetStyles",
     "ToneParameters",
     "apply_operations",
+    "band_of",
     "change_tone",
     "crop_matrices",
     "draw_boxes",
@@ -46,10 +49,14 @@ __all__ = [
     "draw_geometry",
     "draw_night",
     "draw_operations",
+    "draw_styles",
     "draw_tone",
     "erase",
+    "exchange_amplitude",
     "jitter_colour",
+    "low_frequencies",
     "perspective_matrices",
+    "resize_batch",
     "rotation_matrices",
     "to_night",
     "warp",

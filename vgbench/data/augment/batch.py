@@ -5,30 +5,49 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vgbench.data.augment.colour import change_tone, draw_colour, draw_tone, jitter_colour
 from vgbench.data.augment.erasing import draw_boxes, erase
+from vgbench.data.augment.fourier import TargetStyles, draw_styles, exchange_amplitude
 from vgbench.data.augment.geometry import draw_geometry, warp
 from vgbench.data.augment.night import draw_night, to_night
 from vgbench.data.augment.options import AugmentOptions
 from vgbench.data.augment.rand_augment import apply_operations, draw_operations
+from vgbench.data.decode import resize_images
 from vgbench.data.triplets import TripletBatch
 
 FLIP_PROBABILITY = 0.5
 
 
 class BatchAugment:
-    """Applies AugmentOptions to batches. Parameters are drawn on the CPU, so a seed means the same on every device."""
+    """Applies AugmentOptions to batches. Parameters are drawn on the CPU, so a seed means the same on every device.
 
-    def __init__(self, options: AugmentOptions) -> None:
-        self.options = options
+    Args:
+        options: what to do.
+        multiple: pixels that the sides of resized batches (`multi_resolution`) are a multiple of: a network's stride
+            or patch. May be set later.
+
+    Raises:
+        UserError: `fda_folder` is missing or has no readable image.
+    """
+
+    def __init__(self, options: AugmentOptions, multiple: int = 32) -> None:
+        self.options, self.multiple = options, multiple
+        self.targets: TargetStyles | None = None
+        if options.adapts and options.fda_folder is not None:
+            self.targets = TargetStyles(options.fda_folder, options.fda_beta, options.fda_images)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Vary each image of uint8 [B,3,H,W] on its own, then resize the batch: uint8 [B,3,H',W']; see `vary`."""
+        return self.resize(self.vary(images, generator), generator)
+
+    def vary(self, images: Tensor, generator: Generator) -> Tensor:
         """Vary each image on its own.
 
-        Colour comes first, then perspective, crop and rotation (Berton et al., 2022), then RandAugment, night and
-        erasing.
+        A target's amplitude comes first, then colour, then perspective, crop and rotation (the order of Berton et
+        al., 2022), then RandAugment, night and erasing.
 
         Args:
             images: uint8 [B,3,H,W], on any device.
@@ -45,6 +64,9 @@ class BatchAugment:
         colours = draw_colour(options, count, generator)
         places = draw_geometry(options, count, height, width, generator)
         values = images.float() / 255
+        if self.targets is not None:
+            styles = draw_styles(options.fda_probability, len(self.targets), count, generator)
+            values = exchange_amplitude(values, styles, self.targets.amplitudes((height, width), images.device))
         if options.brightness or options.contrast or options.saturation or options.hue:
             values = jitter_colour(values, colours)
         if options.changes_tone:
@@ -60,12 +82,24 @@ class BatchAugment:
             values = erase(values, draw_boxes(options, count, height, width, generator))
         return _bytes(values)
 
+    def resize(self, images: Tensor, generator: Generator) -> Tensor:
+        """Bring uint8 [B,3,H,W] to one of the sizes of `multi_resolution`, drawn from the generator.
+
+        At 1 the size stays as it is; else height and width are rounded to `multiple`. Bilinear, with a low-pass filter.
+        """
+        scales = self.options.multi_resolution
+        scale = scales[int(torch.randint(len(scales), (), generator=generator))] if len(scales) > 1 else scales[0]
+        if scale == 1:
+            return images
+        height, width = (max(1, round(side * scale / self.multiple)) * self.multiple for side in images.shape[2:])
+        return resize_batch(images, (height, width))
+
     def augment_queries(self, batch: TripletBatch, generator: Generator) -> TripletBatch:
         """Vary the queries of a batch and nothing else, as the field does."""
         if not self.options.changes_queries:
             return batch
         rows = batch.is_query.nonzero().squeeze(1)
-        images = batch.images.index_copy(0, rows, self(batch.images[rows], generator))
+        images = batch.images.index_copy(0, rows, self.vary(batch.images[rows], generator))
         return dataclasses.replace(batch, images=images)
 
     def flip_triplets(self, batch: TripletBatch, generator: Generator) -> TripletBatch:
@@ -88,9 +122,35 @@ class BatchAugment:
             negatives=index[:, 2:].contiguous(),
         )
 
+    def flip_places(self, images: Tensor, places: Tensor, generator: Generator) -> Tensor:
+        """Mirror all images of a place or none, with probability 1/2, if `horizontal_flip` is set.
+
+        Args:
+            images: uint8 [B,3,H,W], on any device.
+            places: int64 [B], which place each image shows.
+            generator: on the CPU.
+
+        Returns:
+            uint8 [B,3,H,W].
+        """
+        if not self.options.horizontal_flip or not len(images):
+            return images
+        known, index = torch.unique(places.cpu(), return_inverse=True)
+        flip = (torch.rand(len(known), generator=generator) < FLIP_PROBABILITY)[index].to(images.device)
+        return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
     def augment_triplets(self, batch: TripletBatch, generator: Generator) -> TripletBatch:
-        """Vary the queries, then mirror triplets."""
-        return self.flip_triplets(self.augment_queries(batch, generator), generator)
+        """Vary the queries, then mirror triplets, then resize the batch."""
+        batch = self.flip_triplets(self.augment_queries(batch, generator), generator)
+        return dataclasses.replace(batch, images=self.resize(batch.images, generator))
+
+
+def resize_batch(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize uint8 [B,3,H,W] to (height, width), bilinearly with a low-pass filter, on any device."""
+    if images.device.type == "cpu":
+        return resize_images(images, size)
+    # Only CPUs have this for uint8.
+    return _bytes(F.interpolate(images.float() / 255, size, mode="bilinear", antialias=True))
 
 
 def _bytes(values: Tensor) -> Tensor:

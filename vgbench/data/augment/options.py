@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from vgbench.errors import UserError
 from vgbench.options import option
@@ -22,6 +23,9 @@ _LIMITS = {
     "rand_perspective": 1.0,
     "random_rotation": 180.0,
     "random_erasing": 1.0,
+    "translated_probability": 1.0,
+    "fda_beta": 0.5,
+    "fda_probability": 1.0,
     "night": 1.0,
     "night_sky": 1.0,
     "night_tint": 2.0,
@@ -58,6 +62,19 @@ class AugmentOptions:
     )
     random_erasing: float = option(0.0, "part of the images in which a rectangle is erased (Zhong et al., 2020), 0..1")
     erasing_area: tuple[float, float] = option((0.02, 0.33), "smallest and largest erased rectangle, of the image's 1")
+    multi_resolution: tuple[float, ...] = option(
+        (1.0,), "each training batch, whole, is resized to one of these multiples of --resize, drawn for each step"
+    )
+    translated_folder: Path | None = option(
+        None, "translated versions of training images: a folder like the train split's, with queries/ and database/"
+    )
+    translated_probability: float = option(0.5, "how often a training image is replaced by its translated version")
+    fda_folder: Path | None = option(
+        None, "Fourier domain adaptation (Yang and Soatto, 2020) to the unlabelled images below this folder"
+    )
+    fda_beta: float = option(0.01, "half the band of exchanged frequencies, of the image's shorter side, 0 to 0.5")
+    fda_probability: float = option(0.5, "part of the images that take a target image's amplitude")
+    fda_images: int = option(1000, "target images at most, evenly spread over the folder")
     night: float = option(0.0, "part of the images that are made to look like taken at night, 0 to 1")
     night_exposure: tuple[float, float] = option(
         (0.1, 0.45), "darkest and brightest mean of night images, of white's 1"
@@ -81,8 +98,12 @@ class AugmentOptions:
                 raise UserError(f"--{name} {value}: out of range. Expected a number from 0{to}")
         if not 0 <= self.random_resized_crop < 1:
             raise UserError(f"--random_resized_crop {self.random_resized_crop}: expected a number from 0, below 1")
-        if self.night_lights < 0:
-            raise UserError(f"--night_lights {self.night_lights}: expected 0 or more")
+        for name, least in (("night_lights", 0), ("fda_images", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected {least} or more")
+        scales = self.multi_resolution
+        if not scales or not all(0 < scale <= 4 for scale in scales):
+            raise UserError(f"--multi_resolution {' '.join(map(str, scales))}: expected numbers above 0, 4 at most")
         operations, magnitude = self.rand_augment
         if operations < 0 or not 0 <= magnitude < RAND_AUGMENT_STEPS:
             raise UserError(
@@ -100,8 +121,15 @@ class AugmentOptions:
         return bool(self.sharpness or self.gamma or self.gain)
 
     @property
+    def adapts(self) -> bool:
+        """Whether images take target images' amplitudes."""
+        return self.fda_folder is not None and self.fda_probability > 0
+
+    @property
     def changes_queries(self) -> bool:
-        """Whether images are varied in any way but mirroring."""
+        """Whether images are varied, each on its own: in any way but mirroring and resizing."""
         plain = ("brightness", "contrast", "saturation", "hue", "rand_perspective", "random_resized_crop")
         switches = (*plain, "random_rotation", "random_erasing", "night")
-        return any(getattr(self, name) for name in switches) or self.changes_tone or self.rand_augment[0] > 0
+        return bool(
+            any(getattr(self, name) for name in switches) or self.changes_tone or self.rand_augment[0] or self.adapts
+        )

@@ -1,0 +1,41 @@
+"""Folders of photographs without coordinates: targets of domain adaptation."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from vgbench.data.protocol import _walk
+from vgbench.data.table import ImageTable, TableBuilder
+from vgbench.data.verify import check_images
+from vgbench.errors import UserError
+
+_WORKERS = 8  # processes that check images, at most the machine's cores
+
+
+def read_unlabelled(folder: Path, option: str, most: int | None = None) -> ImageTable:
+    """Return the readable jpg and png images below a folder, at any depth, sorted; their UTM is NaN.
+
+    Args:
+        folder: any layout, any names; hidden files are left out, links to folders are followed.
+        option: the flag that named the folder, for messages.
+        most: take so many images, evenly spread over the sorted names; None: all.
+
+    Raises:
+        UserError: no such folder, no image in it, or none that is readable.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{option} {folder}: no such folder. Expected a folder of jpg or png images, in any layout")
+    builder = TableBuilder()
+    for relative in _walk(os.fsencode(folder), b"", frozenset()):
+        builder.add(os.fsdecode(relative), math.nan, math.nan)
+    if not len(builder):
+        raise UserError(f"{option} {folder}: no images in it. Expected jpg or png files, in any layout")
+    table = builder.build(folder)
+    if most is not None and len(table) > most:
+        table = table.select(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
+    return check_images(table, "skip", _WORKERS)
