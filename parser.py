@@ -26,6 +26,7 @@ from vgbench.errors import UserError
 from vgbench.models.options import NetworkOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.runtime import RuntimeOptions
+from vgbench.training.domain import DomainOptions
 from vgbench.training.options import TrainOptions
 
 
@@ -46,6 +47,7 @@ class TrainSettings(EvalSettings):
 
     training: TrainOptions
     augmentation: AugmentOptions
+    domain: DomainOptions
 
 
 SettingsT = TypeVar("SettingsT", bound=EvalSettings)

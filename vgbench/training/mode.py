@@ -79,4 +79,4 @@ class TrainingMode(Protocol[BatchT]):
 
 def image_multiple(network: Network) -> int:
     """Return the pixels that sides of resized training images are a multiple of: the patch, or a stride of 32."""
-    return int(getattr(network.backbone, "multiple", 32))
+    return int(getattr(getattr(network, "backbone", None), "multiple", 32))
