@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import vgbench
 from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder, read_split
+from vgbench.data.few import few_images
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 from vgbench.models import Network, initialise_netvlad
@@ -184,9 +185,16 @@ def describe_network(network: Network, size: tuple[int, int]) -> str:
     )
 
 
-def read_checked_split(options: DataOptions, root: Path, name: str, queries_folder: str = "queries") -> Split:
-    """Read a split and check that all its images can be decoded, before anything costs time."""
+def read_checked_split(
+    options: DataOptions, root: Path, name: str, queries_folder: str = "queries", *, few: bool = False
+) -> Split:
+    """Read a split, or a few of its images, and check that they can be decoded, before anything costs time."""
     split = read_split(root, name, queries_folder)
+    if few:
+        train = name == "train"
+        split = few_images(
+            split, options.train_positives_dist_threshold if train else options.val_positive_dist_threshold
+        )
     database, queries = (
         check_images(table, options.on_bad_image, options.num_workers) for table in (split.database, split.queries)
     )

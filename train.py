@@ -16,11 +16,14 @@ from typing import Any
 import commons
 import parser
 from vgbench.data import Split, dataset_root
+from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, network_from_options
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import evaluate
 from vgbench.runtime import Runtime, resolve_runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
+from vgbench.training.domain_mode import with_domain
+from vgbench.training.mode import TrainingMode
 from vgbench.training.triplet_mode import TripletMode
 
 LOG = logging.getLogger("vgbench")
@@ -31,15 +34,20 @@ def main() -> None:
     given = parser.read_command_line(parser.TrainSettings, __doc__ or "")
     stored = stored_options(given.get("resume"))
     settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given))
+    if stored and settings.training.dry_run:
+        raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     runtime = resolve_runtime(settings.runtime)
     root, test_queries = dataset_root(settings.data), settings.data.queries_folder
     train_split, val, test = (
-        commons.read_checked_split(settings.data, root, name, queries)
+        commons.read_checked_split(settings.data, root, name, queries, few=settings.training.dry_run)
         for name, queries in (("train", "queries"), ("val", "queries"), ("test", test_queries))
     )
     commons.seed(settings.run.seed)
     network = build_network(settings)
-    mode = build_mode(settings, train_split, runtime)
+    mode = with_domain(
+        build_mode(settings, train_split, runtime),
+        settings.domain, network.descriptors_dim, settings.data, runtime, seed=settings.run.seed,
+    )  # fmt: skip
     runtime.place(network)
 
     folder = commons.open_run_folder(settings.run, commons.folder_to_continue(settings.run.resume))
@@ -54,6 +62,8 @@ def main() -> None:
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     load_state_dict(network, read_checkpoint(result.best))
     commons.test(network, test, settings, parser.flat(settings), runtime, folder)
+    if settings.training.dry_run:
+        LOG.info("dry run: every step works; recalls of %d queries after one step say nothing", len(test.queries))
 
 
 def stored_options(resume: Path | None) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def stored_options(resume: Path | None) -> dict[str, Any]:
     content = read_checkpoint(resume)
     if not is_resumable(content):
         return {}
-    return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir")}
+    return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir", "dry_run")}
 
 
 def build_network(settings: parser.TrainSettings) -> Network:
@@ -90,7 +100,12 @@ def build_mode(settings: parser.TrainSettings, split: Split, runtime: Runtime) -
 
 
 def run_training(
-    settings: parser.TrainSettings, network: Network, mode: TripletMode, val: Split, runtime: Runtime, folder: Path
+    settings: parser.TrainSettings,
+    network: Network,
+    mode: TrainingMode[Any],
+    val: Split,
+    runtime: Runtime,
+    folder: Path,
 ) -> TrainResult:
     """The epoch loop, with val tested after each epoch."""
     near = settings.data.val_positive_dist_threshold

@@ -28,6 +28,35 @@ def test_train_leaves_a_whole_run_behind(trained: Path) -> None:
     assert yaml.safe_load((trained / "config.yaml").read_text())["netvlad_clusters"] == 4
 
 
+def test_dry_run_takes_one_step_of_everything(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+    for place in range(100, 150):  # more than a dry run looks at
+        write_image(tiny_dataset / "images" / "val" / "database", place, 0, 0.0)
+    run = tmp_path / "run"
+    arguments = [*of(tiny_dataset), *SMALL, "--pretrain=none", "--aggregation=gem", f"--run_dir={run}"]
+    status, out, err = door("train.py", "--dry_run", "--schedule=cosine", "--warmup_epochs=2", *arguments)
+    assert status == 0, err
+    assert "dry run: every step works" in out
+    written = {path.name for path in run.iterdir()}
+    assert written >= {"config.yaml", "last_model.pth", "best_model.pth", "metrics.jsonl", "results.json"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows] == [1, 1] and set(rows[1]["recalls"]) >= {"1", "5"}
+    # The whole run's configuration is in the folder, with its own numbers.
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["cache_refresh_rate"], config["epochs_num"], config["warmup_epochs"]) == (1000, 1000, 2.0)
+
+
+def test_a_dry_run_leaves_an_interrupted_run_alone(door: Any, trained: Path) -> None:
+    before = (trained / "last_model.pth").read_bytes()
+    said = complaint(door("train.py", "--dry_run", f"--resume={trained / 'last_model.pth'}"))
+    assert "--dry_run" in said and "last_model.pth" in said
+    assert (trained / "last_model.pth").read_bytes() == before
+
+
+def test_dry_run_finds_a_wrong_setting(door: Any, tiny_dataset: Path) -> None:
+    arguments = [*of(tiny_dataset), *SMALL, "--pretrain=none", "--aggregation=gem"]
+    assert "--lr_crn_net" in complaint(door("train.py", "--dry_run", "--lr_crn_net=1", *arguments))
+
+
 def test_eval_needs_no_architecture_flags_and_agrees_with_training(
     door: Any, trained: Path, pristine_dataset: Path
 ) -> None:
