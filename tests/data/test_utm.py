@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_vg.utm import from_latitude_longitude, to_latitude_longitude
+from vgbench.data.utm import from_latitude_longitude, to_latitude_longitude
 
 
 def test_a_landmark():
