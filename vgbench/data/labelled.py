@@ -1,0 +1,109 @@
+"""Batches of labelled images: what training with places and with classes draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vgbench.data.decode import decode_image
+from vgbench.data.loader import Batches, BatchLoader, stack_images
+from vgbench.data.table import ImageTable
+from vgbench.data.views import Views
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledTable:
+    """Images and the place or class of each.
+
+    Attributes:
+        table: N images.
+        labels: int64 [N], from 0, without gaps.
+    """
+
+    table: ImageTable
+    labels: Rows
+
+    @property
+    def count(self) -> int:
+        """How many places or classes there are."""
+        return int(self.labels.max()) + 1 if len(self.labels) else 0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledBatch:
+    """B images and their labels.
+
+    Attributes:
+        images: uint8 [B,3,H,W].
+        labels: int64 [B].
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> LabelledBatch:
+        """Return the batch on a device; from pinned memory the copy does not wait."""
+        return LabelledBatch(self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> LabelledBatch:
+        """Return the batch in pinned memory (DataLoader calls this)."""
+        return LabelledBatch(self.images.pin_memory(), self.labels.pin_memory())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class _LabelledBatches(Batches[LabelledBatch]):
+    def __init__(
+        self,
+        table: ImageTable,
+        batches: Sequence[tuple[Rows, Rows]],
+        size: tuple[int, int],
+        views: Views | None,
+        place: tuple[str | int, ...],
+    ) -> None:
+        self.table, self.batches, self.size, self.views, self.place = table, batches, size, views, place
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def make(self, index: int) -> LabelledBatch:
+        rows, labels = self.batches[index]
+        if self.views is None:
+            paths = [self.table.path(int(row)) for row in rows]
+        else:
+            paths = [self.views.path_of(self.table, int(row), (*self.place, index)) for row in rows]
+        images = stack_images([decode_image(path, self.size) for path in paths])
+        return LabelledBatch(images, torch.from_numpy(labels.astype(np.int64)))
+
+
+def labelled_loader(
+    table: ImageTable,
+    batches: Sequence[tuple[Rows, Rows]],
+    *,
+    size: tuple[int, int],
+    num_workers: int,
+    views: Views | None = None,
+    place: tuple[str | int, ...] = (),
+) -> BatchLoader[LabelledBatch]:
+    """Yield batches of images, in the order given.
+
+    Args:
+        table: where the images are.
+        batches: rows of the table int64 [B] and their labels int64 [B], a pair a batch.
+        size: height and width in pixels.
+        num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
+        views: where translated versions of images come from, if anywhere.
+        place: where in the run this is (epoch, round), for `views`.
+
+    Raises:
+        UserError: while iterating, the first image that cannot be read.
+    """
+    return BatchLoader(_LabelledBatches(table, batches, size, views, place), num_workers)

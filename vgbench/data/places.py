@@ -1,0 +1,143 @@
+"""Training images by place: GSV-Cities and GSV-XS as on disk, and any train split of the folder protocol."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vgbench.data.labelled import LabelledTable
+from vgbench.data.options import DataOptions, dataset_root
+from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
+from vgbench.data.table import ImageTable, TableBuilder
+from vgbench.data.utm import from_latitude_longitude
+from vgbench.data.verify import check_images
+from vgbench.errors import UserError
+
+DATAFRAMES, IMAGES = "Dataframes", "Images"
+_COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
+
+
+def train_root(data: DataOptions, train_dataset_name: str | None) -> Path:
+    """Return the folder of the dataset that is trained on: another than the tested one where it is named."""
+    return dataset_root(dataclasses.replace(data, dataset_name=train_dataset_name or data.dataset_name))
+
+
+def read_train_images(data: DataOptions, root: Path) -> ImageTable:
+    """Read the database and the queries of a train split as one table, and check that they can be decoded.
+
+    Raises:
+        UserError: no train split with images, or an image that cannot be read.
+    """
+    folder = root / "images" / "train"
+    table = read_folder(folder if folder.is_dir() else folder / "database")
+    return check_images(table, data.on_bad_image, data.num_workers)
+
+
+def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> LabelledTable | None:
+    """Read a set whose places are known: GSV-Cities (Images/, Dataframes/) or GSV-XS (<City>/@...@<place>@.jpg).
+
+    Args:
+        root: the dataset's folder; GSV-XS may also lie in its images/train.
+        cities: use these only; all where empty.
+
+    Returns:
+        None where `root` is a dataset in the folder protocol: its places are derived from coordinates.
+
+    Raises:
+        UserError: a city that is not there, a broken data frame, an image that cannot be read.
+    """
+    if (root / DATAFRAMES).is_dir():
+        table, places = _read_gsv_cities(root, cities)
+    else:
+        folder = _place_style_folder(root)
+        if folder is None:
+            if cities:
+                raise UserError(
+                    f"--cities {' '.join(cities)}: {root} has no cities. Expected a set of GSV-Cities or GSV-XS; "
+                    "see docs/datasets.md"
+                )
+            return None
+        table, places = _read_gsv_xs(folder, cities)
+    checked = check_images(table, data.on_bad_image, data.num_workers)
+    if len(checked) != len(table):
+        kept = set(checked.relative_paths())
+        places = [place for place, path in zip(places, table.relative_paths(), strict=True) if path in kept]
+    labels = np.unique(np.array(places), return_inverse=True)[1].reshape(-1)
+    return LabelledTable(checked, labels.astype(np.int64))
+
+
+def _read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+    files = _chosen({file.stem: file for file in sorted((root / DATAFRAMES).glob("*.csv"))}, cities, root / DATAFRAMES)
+    builder, places = TableBuilder(), []
+    for city, file in files.items():
+        extension = _extension(root / IMAGES / city)
+        try:
+            with file.open(newline="", encoding="utf-8") as lines:
+                for row in csv.DictReader(lines):
+                    utm = from_latitude_longitude(float(row["lat"]), float(row["lon"]))
+                    taken = f"{int(row['year']):04d}{int(row['month']):02d}"
+                    path = f"{city}/{_gsv_name(city, row)}{extension}"
+                    builder.add(path, utm.east, utm.north, float(row["northdeg"]), taken)
+                    places.append(f"{city}/{int(row['place_id'])}")
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{file}: cannot be read as places ({error!r}). Expected a CSV with columns {', '.join(_COLUMNS)}"
+            ) from error
+    if not places:
+        raise UserError(f"{root / DATAFRAMES}: no places. Expected <City>.csv with columns {', '.join(_COLUMNS)}")
+    return builder.build(root / IMAGES), places
+
+
+def _gsv_name(city: str, row: dict[str, str]) -> str:
+    """Return the stem of the file name that a line of a data frame stands for."""
+    place, month, heading = int(row["place_id"]), int(row["month"]), int(row["northdeg"])
+    where = f"{row['lat']}_{row['lon']}_{row['panoid']}"
+    return f"{city}_{place:07d}_{int(row['year']):04d}_{month:02d}_{heading:03d}_{where}"
+
+
+def _extension(folder: Path) -> str:
+    """Return how a city's images end: .JPG as published, or what they were converted to."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Expected the images of a city of GSV-Cities; unpack them there")
+    return next((entry.suffix for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_EXTENSIONS), ".JPG")
+
+
+def _place_style_folder(root: Path) -> Path | None:
+    """Return the folder whose subfolders are cities of GSV-XS, if there is one."""
+    for folder in (root / "images" / "train", root / "train", root):
+        if not folder.is_dir():
+            continue
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        if names and not {"database", "images", "train", IMAGES} & set(names) and _has_images(folder / names[0]):
+            return folder
+    return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.name.startswith("@") for entry in folder.iterdir())
+
+
+def _read_gsv_xs(folder: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+    table = read_folder(folder)
+    city_of = [path.partition("/")[0] for path in table.relative_paths()]
+    chosen = _chosen({city: folder / city for city in dict.fromkeys(city_of)}, cities, folder)
+    rows = np.array([row for row, city in enumerate(city_of) if city in chosen], np.int64)
+    places = [f"{city_of[row]}/{table.place_id(int(row))}" for row in rows]
+    nameless = next((row for row in rows if not table.place_id(int(row))), None)
+    if nameless is not None:
+        raise UserError(
+            f"{table.path(int(nameless))}: no place in the file name. Expected it in the field before the extension "
+            "(@...@<place>@.jpg), as GSV-XS has it"
+        )
+    return table.select(rows), places
+
+
+def _chosen(known: dict[str, Path], cities: Sequence[str], where: Path) -> dict[str, Path]:
+    for city in cities:
+        if city not in known:
+            raise UserError(f"--cities {city}: not in {where}. Expected among: {', '.join(known)}")
+    return {city: known[city] for city in cities} if cities else known

@@ -1,0 +1,165 @@
+"""Losses and online miners of pytorch-metric-learning, by their names there (Musgrave et al., 2020)."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+from vgbench.registry import Registry
+from vgbench.training.losses.centroid_triplet import CentroidTripletLoss
+
+# What the field trains places with, where that is not the library's default (Ali-bey et al., "GSV-Cities", 2022).
+USUAL: dict[str, dict[str, Any]] = {
+    "MultiSimilarityLoss": {"alpha": 1.0, "beta": 50.0, "base": 0.0},
+    "TripletMarginLoss": {"margin": 0.1},
+    "SupConLoss": {"temperature": 0.07},
+    "FastAPLoss": {"num_bins": 30},
+    "GeneralizedLiftedStructureLoss": {"neg_margin": 0.0, "pos_margin": 1.0},
+    "RankedListLoss": {"margin": 0.4, "Tn": 10.0},  # Wang et al., 2019
+    "SphereFaceLoss": {"margin": 1.5, "scale": 30.0},
+    "LargeMarginSoftmaxLoss": {"scale": 30.0},
+    "HistogramLoss": {"n_bins": 100},
+    "TripletMarginMiner": {"margin": 0.1, "type_of_triplets": "semihard"},
+    "MultiSimilarityMiner": {"epsilon": 0.1},
+    "PairMarginMiner": {"pos_margin": 0.7, "neg_margin": 0.3},
+    "UniformHistogramMiner": {"pos_per_bin": 10, "neg_per_bin": 10},
+}
+USUAL_DISTANCE = {"GeneralizedLiftedStructureLoss": "cosine", "PairMarginMiner": "cosine"}
+# Made to wrap another loss, or in need of more than descriptors and places.
+_UNFIT = {
+    "BaseLossWrapper", "BaseMetricLossFunction", "CrossBatchMemory", "EmbeddingRegularizerMixin", "GenericPairLoss",
+    "MultipleLosses", "SelfSupervisedLoss", "VICRegLoss", "WeightRegularizerMixin", "BaseMiner",
+    "EmbeddingsAlreadyPackagedAsTriplets",
+}  # fmt: skip
+_DISTANCES = {"cosine": "CosineSimilarity", "euclidean": "LpDistance", "snr": "SNRDistance"}
+
+
+def loss_names() -> list[str]:
+    """Return the losses on descriptors and places, by class name."""
+    return sorted({*_classes("losses"), "CentroidTripletLoss"})
+
+
+def miner_names() -> list[str]:
+    """Return the online miners, by class name."""
+    return sorted(_classes("miners"))
+
+
+def build_metric_loss(name: str, arguments: Sequence[str], distance: str | None, *, places: int, dim: int) -> nn.Module:
+    """Return a loss on (embeddings [B,D], labels [B], pairs or triplets of a miner or None) -> scalar.
+
+    Args:
+        name: a class of pytorch_metric_learning.losses, with or without its ending "Loss", or package.module:Class.
+        arguments: "name=value", on top of what is usual in the field.
+        distance: cosine, euclidean or snr; None: the loss's own.
+        places: how many there are, for losses that learn something of each.
+        dim: of the descriptors.
+
+    Raises:
+        UserError: no such loss, or not with these arguments.
+    """
+    known = {**_classes("losses"), "CentroidTripletLoss": CentroidTripletLoss}
+    given = {"num_classes": places, "embedding_size": dim, "descriptors_dim": dim}
+    built = _build("--loss", name, "Loss", known, arguments, distance, given)
+    assert isinstance(built, nn.Module)
+    return built
+
+
+def needs_classes(name: str) -> bool:
+    """Whether a loss learns weights of each place, so that places must stay the same from epoch to epoch."""
+    return "num_classes" in _parameters(_find("--loss", name, "Loss", _classes("losses") | {"CentroidTripletLoss":
+        CentroidTripletLoss}))  # fmt: skip
+
+
+def build_metric_miner(
+    name: str, arguments: Sequence[str], distance: str | None
+) -> Callable[[Tensor, Tensor], Any] | None:
+    """Return a miner on (embeddings [B,D], labels [B]), None for "none"; arguments as `build_metric_loss`."""
+    if name == "none":
+        if arguments or distance:
+            raise UserError("--miner none: takes no --miner_args and no --miner_distance. Leave them out")
+        return None
+    built = _build("--miner", name, "Miner", _classes("miners"), arguments, distance, {})
+    assert callable(built)
+    return built  # type: ignore[no-any-return]
+
+
+def _classes(module: str) -> dict[str, Any]:
+    import importlib  # the library is slow to import, and only this way of training needs it
+
+    loaded = importlib.import_module(f"pytorch_metric_learning.{module}")
+    return {name: thing for name, thing in vars(loaded).items() if inspect.isclass(thing) and name not in _UNFIT}
+
+
+def _find(flag: str, name: str, ending: str, known: dict[str, Any]) -> Any:
+    if ":" in name:
+        return Registry(flag.removeprefix("--"), {}).resolve(name)
+    if name in known:
+        return known[name]
+    if name + ending in known:
+        return known[name + ending]
+    raise UserError(f"{flag} {name}: not known. Expected one of {', '.join(sorted(known))}, or package.module:Class")
+
+
+def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class and of those that it hands further arguments on to."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in inspect.getmro(cls):
+        if "__init__" in vars(base) and base is not nn.Module and base is not object:
+            named = inspect.signature(base.__init__).parameters
+            found |= {key: value for key, value in named.items() if key not in found and key != "self"}
+            if not any(value.kind in (value.VAR_KEYWORD, value.VAR_POSITIONAL) for value in named.values()):
+                break
+    return {key: value for key, value in found.items() if value.kind not in (value.VAR_KEYWORD, value.VAR_POSITIONAL)}
+
+
+def _build(
+    flag: str, name: str, ending: str, known: dict[str, Any], arguments: Sequence[str], distance: str | None,
+    given: dict[str, Any],
+) -> Any:  # fmt: skip
+    cls = _find(flag, name, ending, known)
+    parameters = _parameters(cls)
+    values = dict(USUAL.get(cls.__name__, {})) | {key: value for key, value in given.items() if key in parameters}
+    values |= _read(flag, name, arguments, parameters)
+    distance = distance or USUAL_DISTANCE.get(cls.__name__)
+    if distance:
+        if "distance" not in parameters:
+            raise UserError(f"{flag}_distance {distance}: {name} has no choice of distance. Leave it out")
+        from pytorch_metric_learning import distances
+
+        values["distance"] = getattr(distances, _DISTANCES[distance])()
+    try:
+        return cls(**values)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"{flag} {name}: cannot be made with {values} ({error}); see {flag}_args") from error
+
+
+def _read(flag: str, name: str, arguments: Sequence[str], parameters: dict[str, inspect.Parameter]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or key not in parameters:
+            taken = ", ".join(key for key in parameters if key not in ("distance", "reducer", "embedding_regularizer"))
+            raise UserError(f"{flag}_args {argument}: {name} takes no such argument. Expected NAME=VALUE of: {taken}")
+        try:
+            values[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[key] = text
+    return values
+
+
+def loss_of(
+    criterion: nn.Module, miner: Callable[[Tensor, Tensor], Any] | None, descriptors: Tensor, labels: Tensor
+) -> Tensor:
+    """Return the loss of a batch of descriptors float32 [B,D] with the pairs or triplets that the miner chooses."""
+    chosen = None
+    if miner is not None:
+        with torch.no_grad():
+            chosen = miner(descriptors, labels)
+    loss: Tensor = criterion(descriptors, labels, chosen)
+    return loss

@@ -1,0 +1,58 @@
+"""What a user can set about training with places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vgbench.errors import UserError
+from vgbench.options import option
+
+
+@dataclass(frozen=True)
+class PlacesOptions:
+    """Options of --train_mode places: which images are one place, how batches are drawn, loss and miner.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    cities: tuple[str, ...] | None = option(None, "cities of GSV-Cities or GSV-XS to train on; unset: all", metavar="C")
+    place_cell: float = option(20.0, "places derived from coordinates: side of a cell, metres")
+    place_heading: float = option(90.0, "places derived from coordinates: width of a bin of headings, degrees")
+    place_gap: float = option(25.0, "places derived from coordinates: least distance of two in a batch, metres")
+    place_shift: bool = option(True, "places derived from coordinates: lay the grid anew for every pass over them")
+    places_per_batch: int = option(60, "places in a training step")
+    img_per_place: int = option(4, "images of a place in a training step")
+    min_img_per_place: int = option(4, "places with fewer images are left out")
+    passes_per_epoch: int = option(1, "how often an epoch goes through all places; the run is saved after each")
+    loss: str = option("MultiSimilarity", "any loss of pytorch-metric-learning on embeddings and labels, by its name")
+    loss_args: tuple[str, ...] | None = option(None, "its arguments, e.g. alpha=1 beta=50", metavar="NAME=VALUE")
+    loss_distance: str | None = option(
+        None, "what the loss compares by; unset: as its paper does", choices=("cosine", "euclidean", "snr")
+    )
+    miner: str = option("MultiSimilarity", "any miner of pytorch-metric-learning, by its name, or none")
+    miner_args: tuple[str, ...] | None = option(None, "its arguments, e.g. epsilon=0.1", metavar="NAME=VALUE")
+    miner_distance: str | None = option(
+        None, "what the miner compares by; unset: as is usual", choices=("cosine", "euclidean", "snr")
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("places_per_batch", "img_per_place", "min_img_per_place"):
+            if getattr(self, name) < 2:
+                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 2")
+        if self.passes_per_epoch < 1:
+            raise UserError(f"--passes_per_epoch {self.passes_per_epoch}: too small. Expected at least 1")
+        if self.min_img_per_place < self.img_per_place:
+            raise UserError(
+                f"--min_img_per_place {self.min_img_per_place}: fewer than --img_per_place {self.img_per_place}. "
+                "Expected at least as many; lower --img_per_place"
+            )
+        if not 0 < self.place_cell < float("inf"):
+            raise UserError(f"--place_cell {self.place_cell}: expected a length above 0, metres")
+        if not 0 < self.place_heading <= 360:
+            raise UserError(f"--place_heading {self.place_heading}: expected an angle above 0, at most 360 degrees")
+        if not 0 <= self.place_gap < float("inf"):
+            raise UserError(f"--place_gap {self.place_gap}: expected a distance of at least 0, metres")
+        for name in ("loss_distance", "miner_distance"):
+            if getattr(self, name) not in (None, "cosine", "euclidean", "snr"):
+                raise UserError(f"--{name} {getattr(self, name)}: not known. Expected cosine, euclidean or snr")
