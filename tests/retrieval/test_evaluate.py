@@ -152,17 +152,23 @@ def weights_by_rule(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "conformance").exists(), reason="needs ../shared")
 @pytest.mark.parametrize("dataset", ["cambridge", "gardens_point"])
-def test_hard_resize_agrees_with_the_reference_within_two_queries(tmp_path: Path, dataset: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["hard_resize", "single_query", "central_crop", "five_crops", "nearest_crop", "maj_voting"]
+)
+def test_methods_agree_with_the_reference_within_two_queries(
+    tmp_path_factory: pytest.TempPathFactory, dataset: str, method: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / dataset  # the database's descriptors are the same for every method
     reference = torch.load(SHARED / "conformance" / "network_resnet18conv4_netvlad.pt", weights_only=True)
     network = build_network(**{**reference["config"], "pretrain": None})
     network.load_state_dict(weights_by_rule(network))
     wanted = json.loads((SHARED / "conformance" / f"eval_{dataset}_test.json").read_text())
     split = read_split(SHARED / "data" / dataset, "test")
     found = evaluate(
-        network, split, EvalOptions(recall_values=tuple(wanted["recall_values"])), size=tuple(wanted["resize"]),
-        num_workers=2, runtime=Runtime(), folder=tmp_path,
+        network, split, EvalOptions(recall_values=tuple(wanted["recall_values"]), test_method=method),
+        size=tuple(wanted["resize"]), num_workers=2, runtime=Runtime(), folder=folder,
     )  # fmt: skip
-    recalls, expected = list(found.recalls[25.0].values()), wanted["recalls"]["hard_resize"]
-    print(f"\n{dataset} R@{wanted['recall_values']}: {np.round(recalls, 1)}, reference {np.round(expected, 1)}")
+    recalls, expected = list(found.recalls[25.0].values()), wanted["recalls"][method]
+    print(f"\n{dataset} {method}: {np.round(recalls, 1)}, reference {np.round(expected, 1)}")
     differences = np.array(recalls) - expected
     assert np.abs(differences * len(split.queries) / 100).max() < 2.01

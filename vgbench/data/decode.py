@@ -54,6 +54,12 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
     return resize_images(pixels[None], size)[0]
 
 
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Return an image's height and width in pixels, from its header alone; raises UserError as `decode_image` does."""
+    with _naming(path), Image.open(path) as image:
+        return image.height, image.width
+
+
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly with a low-pass filter, to uint8."""
     resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ANTIALIAS)

@@ -20,9 +20,9 @@ from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_h
 from vgbench.retrieval.metrics import recall_table
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.query_methods import QUERY_METHODS, QueryMethod
 from vgbench.retrieval.search import resolve_backend, search
 from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.views import Views, views_of
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -89,17 +89,17 @@ def evaluate(
     wanted = tuple(float(t) for t in options.threshold or thresholds)
     thresholds = tuple(sorted(wanted, key=lambda t: t != thresholds[0]))
     _check(split)
-    method: QueryMethod = QUERY_METHODS.resolve(options.test_method)()
+    database_views, query_views = views_of(options, network, size)
     resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
     clock = _Clock()
     described = _Extraction(network, options, num_workers, runtime, folder, split)
     with clock.stage("extract_database"):
-        database = described.run(split.database, "database", size)
+        database = described.run(split.database, "database", database_views)
     with database:
         with clock.stage("extract_queries"):
-            queries = described.run(split.queries, split.queries.root.name, method.decode_size(size))
+            queries = described.run(split.queries, split.queries.root.name, query_views)
         with queries, clock.stage("search"):
-            predictions = method.merge(_search(database, queries, options, runtime))
+            predictions = query_views.method.merge(_search(database, queries, options, runtime))
             fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
     with clock.stage("metrics"):
         neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
@@ -140,11 +140,12 @@ class _Extraction:
         self._folder, self._split = folder, split
         self._weights = weights_hash(network)
 
-    def run(self, table: ImageTable, part: str, size: tuple[int, int] | None) -> Descriptors:
+    def run(self, table: ImageTable, part: str, views: Views) -> Descriptors:
         name = f"{self._split.root.name}_{self._split.name}_{part}"
         dtype = self._options.descriptors_dtype
+        size = views.largest
         fingerprint = extraction_fingerprint(
-            self._network, table, size=size, runtime=self._runtime, dtype=dtype, weights=self._weights
+            self._network, table, size=size, runtime=self._runtime, dtype=dtype, weights=self._weights, views=views
         )
         with tqdm(total=len(table), desc=name, unit="img", disable=None, leave=False) as bar:
 
@@ -165,6 +166,7 @@ class _Extraction:
                 progress=count,
                 skipped=bar.update,
                 fingerprint=fingerprint,
+                views=views,
             )
 
 

@@ -19,7 +19,9 @@ from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
+from vgbench.retrieval.extract_views import GATHERED, describe_views
 from vgbench.retrieval.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
+from vgbench.retrieval.views import Views
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ def extract(
     progress: Progress | None = None,
     skipped: Progress | None = None,
     fingerprint: str | None = None,
+    views: Views | None = None,
 ) -> Descriptors:
     """Describe every image of a table into the file at `path`, or reuse what is there.
 
@@ -116,6 +119,8 @@ def extract(
         progress: called with the number of images of each batch that was described.
         skipped: called once with the number of images that an earlier run had described.
         fingerprint: `extraction_fingerprint` of all this, where the caller has it already.
+        views: describe these of each image instead of the whole image at `size`; the file then has
+            `views.described` rows an image, one after the other.
 
     Raises:
         UserError: an empty table, an image that cannot be read, a descriptor that is not finite, or a file that cannot
@@ -123,7 +128,10 @@ def extract(
     """
     if len(table) == 0:
         raise UserError(f"{table.root}: no images to describe. Expected at least one (.jpg, .jpeg, .png)")
-    fingerprint = fingerprint or extraction_fingerprint(network, table, size=size, runtime=runtime, dtype=dtype)
+    views = None if views is not None and views.plain else views
+    fingerprint = fingerprint or extraction_fingerprint(
+        network, table, size=size, runtime=runtime, dtype=dtype, views=views
+    )
     with writing_alone(path):
         if stored_fingerprint(path) == fingerprint:
             log.info("%s: same weights, images and preprocessing; reused", path)
@@ -132,7 +140,7 @@ def extract(
             return Descriptors(path)
         _describe_into(
             path, network, table, fingerprint, size=size, batch_size=batch_size, num_workers=num_workers,
-            runtime=runtime, dtype=dtype, progress=progress, skipped=skipped,
+            runtime=runtime, dtype=dtype, progress=progress, skipped=skipped, views=views,
         )  # fmt: skip
     return Descriptors(path)
 
@@ -150,23 +158,29 @@ def _describe_into(
     dtype: str,
     progress: Progress | None,
     skipped: Progress | None,
+    views: Views | None,
 ) -> None:
-    dim = descriptors_dim(network)
-    with DescriptorWriter(path, len(table), dim, dtype, fingerprint, resume_multiple=batch_size) as writer:
-        if writer.rows_done:
-            log.info("%s: continuing at image %d of %d", path, writer.rows_done, len(table))
+    dim, each, step = descriptors_dim(network), 1, batch_size
+    if views is not None:
+        dim, each = views.dim(dim), views.described
+        step *= GATHERED if views.method.keeps_ratio else 1
+    with DescriptorWriter(path, len(table) * each, dim, dtype, fingerprint, resume_multiple=step * each) as writer:
+        done = writer.rows_done // each
+        if done:
+            log.info("%s: continuing at image %d of %d", path, done, len(table))
             if skipped is not None:
-                skipped(writer.rows_done)
-        batches = describe(
-            network,
-            table,
-            np.arange(writer.rows_done, len(table), dtype=np.int64),
-            size=size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            runtime=runtime,
-            progress=progress,
-        )
+                skipped(done)
+        rows = np.arange(done, len(table), dtype=np.int64)
+        if views is None:
+            batches = describe(
+                network, table, rows, size=size, batch_size=batch_size, num_workers=num_workers, runtime=runtime,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            batches = describe_views(
+                network, table, rows, views=views, batch_size=batch_size, num_workers=num_workers, runtime=runtime,
+                progress=progress,
+            )  # fmt: skip
         _write_all(writer, batches, table, dim)
 
 
@@ -211,6 +225,7 @@ def extraction_fingerprint(
     runtime: Runtime,
     dtype: str,
     weights: str | None = None,
+    views: Views | None = None,
 ) -> str:
     """Return the sha256 (hex) of everything that determines the descriptors of a table."""
     if dtype not in DTYPES:
@@ -225,4 +240,6 @@ def extraction_fingerprint(
         "precision": str(runtime.amp_dtype),
         "dtype": dtype,
     }
+    if views is not None and not views.plain:
+        facts["views"] = views.facts()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from vgbench.errors import UserError
 from vgbench.options import option
-from vgbench.retrieval.query_methods import QUERY_METHODS
 from vgbench.retrieval.search import resolve_backend
+from vgbench.retrieval.view_options import ViewOptions
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(ViewOptions):
     """Options of extraction, search and metrics."""
 
     infer_batch_size: int = option(16, "images in one inference batch")
@@ -30,7 +30,6 @@ class EvalOptions:
     efficient_ram_testing: bool = option(
         False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
     )
-    test_method: str = option("hard_resize", "how a query becomes the images that are described: hard_resize")
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use, before a run folder is made."""
@@ -42,5 +41,5 @@ class EvalOptions:
             raise UserError(f"--threshold {list(self.threshold)}: expected distances in metres, not negative")
         if self.infer_batch_size < 1:
             raise UserError(f"--infer_batch_size {self.infer_batch_size}: expected at least 1 image")
-        QUERY_METHODS.resolve(self.test_method)
+        self.check_views()
         resolve_backend(self.search_backend)

@@ -156,6 +156,7 @@ class DINOv2(TokenTrunk):
         check_number("--unfreeze_blocks", unfreeze_blocks, 0, shape.depth, name, "number of layers")
         super().__init__()
         self.name = name
+        self.multiple = PATCH
         self.out_channels = shape.dim
         self.patch_embed = PatchEmbedding(shape.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, shape.dim))

@@ -51,6 +51,7 @@ class MaxViT(StageTrunk):
         super().__init__(NAME, stages, FROZEN, cut, freeze)
         # Every stage's map must fall into windows: the last one's are the coarsest.
         self.step = SIDE * 2 ** (len(self.stages) + 1)
+        self.multiple = self.step
         for name, layer in list(self.named_modules()):
             if name.endswith(("window_attention", "grid_attention")):
                 self.set_submodule(name, PartitionAttention(layer))

@@ -50,7 +50,7 @@ class TimmPatches(TimmMap):
     def __init__(self, facts: Facts, model: nn.Module, channels: int, stride: int, prefix: int) -> None:
         """`stride`: pixels from patch to patch. `prefix`: how many tokens come before the patches."""
         super().__init__(facts, model, channels, channels_last=False)
-        self.stride = stride
+        self.stride = self.multiple = stride
         self.prefix = prefix
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class TimmTokens(TokenTrunk):
         self.facts, self.mean, self.std = facts, facts.mean, facts.std
         self.model = model
         self.out_channels = channels
-        self.stride = stride
+        self.stride = self.multiple = stride
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Raise UserError if the network does not take images of this size."""

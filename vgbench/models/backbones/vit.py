@@ -34,6 +34,7 @@ class ViT(TokenTrunk):
         check_number("--freeze_te", freeze_te, -1, kept - 1, NAME, "layer")
         model = torchvision_model(NAME, pretrain)
         super().__init__()
+        self.multiple = PATCH
         self.conv_proj = model.get_submodule("conv_proj")
         self.class_embedding = model.get_parameter("class_token")
         self.pos_embedding = model.get_parameter("encoder.pos_embedding")

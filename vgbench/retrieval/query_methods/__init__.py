@@ -5,19 +5,22 @@ A method is one file here and one line in the table (`--test_method`).
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from vgbench.registry import Registry
-from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.query_methods.base import QueryMethod, Size
 
-QUERY_METHODS = Registry("test method", {"hard_resize": "vgbench.retrieval.query_methods.hard_resize:HardResize"})
+_HERE = "vgbench.retrieval.query_methods"
 
+QUERY_METHODS = Registry(
+    "test method",
+    {
+        "hard_resize": f"{_HERE}.hard_resize:HardResize",
+        "single_query": f"{_HERE}.single_query:SingleQuery",
+        "central_crop": f"{_HERE}.central_crop:CentralCrop",
+        "five_crops": f"{_HERE}.five_crops:FiveCrops",
+        "nearest_crop": f"{_HERE}.nearest_crop:NearestCrop",
+        "maj_voting": f"{_HERE}.maj_voting:MajorityVoting",
+        "flip": f"{_HERE}.flip:Flip",
+    },
+)
 
-class QueryMethod(Protocol):
-    """What evaluation asks of a method."""
-
-    def decode_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Return the height and width that queries are decoded to, given --resize; None for their own."""
-
-    def merge(self, predictions: Predictions) -> Predictions:
-        """Turn the predictions of the described images into one list a query."""
+__all__ = ["QUERY_METHODS", "QueryMethod", "Size"]

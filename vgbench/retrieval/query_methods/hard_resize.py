@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.query_methods.base import QueryMethod
 
 
-class HardResize:
+class HardResize(QueryMethod):
     """One image a query, resized to exactly --resize (Berton et al., Deep Visual Geo-localization Benchmark, 2022)."""
-
-    def decode_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return size
-
-    def merge(self, predictions: Predictions) -> Predictions:
-        return predictions

@@ -1,0 +1,14 @@
+"""flip: the query and its mirror image, as one averaged descriptor."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vgbench.retrieval.query_methods.base import QueryMethod, Size
+
+
+class Flip(QueryMethod):
+    """hard_resize, with the descriptors of the image and of its horizontal mirror image averaged."""
+
+    def views(self, images: Tensor, size: Size) -> list[Tensor]:
+        return [images, images.flip(3)]
