@@ -35,6 +35,7 @@ from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
 from vgbench.report.page import write_report
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
+from vgbench.retrieval.rerank.chain import steps_table
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
 
@@ -240,6 +241,7 @@ def test(
     found = evaluate(
         network, split, evaluation_options, size=data.resize, num_workers=data.num_workers, runtime=runtime,
         folder=descriptors or folder / "descriptors", thresholds=(data.val_positive_dist_threshold,),
+        reranking=settings.rerank,
     )  # fmt: skip
     results = results_of(found, network, split, options, evaluation_options)
     found.predictions.save(folder / "predictions.h5", found.fingerprint)
@@ -248,6 +250,8 @@ def test(
     report = write_report(folder / "report.html", results, split, found.predictions, nearest, history)
     write_results(folder, results)
     LOG.info("%s", recall_table(results))
+    if found.rerank:
+        LOG.info("%s", steps_table(found.rerank))
     LOG.info("report: %s", report)
 
 
@@ -265,6 +269,7 @@ def results_of(
             f"{threshold:g}": {str(n): round(percent, 3) for n, percent in recalls.items()}
             for threshold, recalls in found.recalls.items()
         },
+        "rerank": [step.as_json() for step in found.rerank],
         "queries": len(split.queries),
         "database": len(split.database),
         "queries_without_positives": found.queries_without_positives,

@@ -25,6 +25,7 @@ from vgbench.data.options import DataOptions
 from vgbench.errors import UserError
 from vgbench.models.options import NetworkOptions
 from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import RuntimeOptions
 from vgbench.training.domain import DomainOptions
 from vgbench.training.options import TrainOptions
@@ -38,6 +39,7 @@ class EvalSettings:
     data: DataOptions
     network: NetworkOptions
     evaluation: EvalOptions
+    rerank: RerankOptions
     runtime: RuntimeOptions
 
 

@@ -20,6 +20,8 @@ from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_h
 from vgbench.retrieval.metrics import recall_table
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.chain import RerankContext, RerankStep, predictions_needed, rerank
+from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.search import resolve_backend, search
 from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.views import Views, views_of
@@ -33,14 +35,16 @@ class Evaluation:
     """What testing found.
 
     Attributes:
-        predictions: the best max(recall_values) database rows a query.
+        predictions: the best max(recall_values) database rows a query, after re-ranking (at least rerank_topk then).
         recalls: threshold in metres -> N -> percent.
         neighbours: threshold in metres -> each query's positives.
         queries_without_positives: how many queries nothing can localise at the first threshold; they count as misses.
-        seconds: stage -> wall-clock seconds ("extract_database", "extract_queries", "search", "metrics").
+        seconds: stage -> wall-clock seconds ("extract_database", "extract_queries", "search", "metrics", and "rerank"
+            where there are re-rankers).
         images_per_s: images described a second; 0 when every descriptor was reused.
         descriptors_dim: D.
         fingerprint: of the database's and the queries' descriptors, for `Predictions.save`.
+        rerank: what each re-ranker did, in order.
     """
 
     predictions: Predictions
@@ -51,6 +55,7 @@ class Evaluation:
     images_per_s: float
     descriptors_dim: int
     fingerprint: str
+    rerank: tuple[RerankStep, ...] = ()
 
 
 @dataclass
@@ -74,20 +79,24 @@ def evaluate(
     runtime: Runtime,
     folder: Path,
     thresholds: Sequence[float] = (25.0,),
+    reranking: RerankOptions | None = None,
 ) -> Evaluation:
-    """Describe a split's database and queries, find each query's nearest images and count recalls.
+    """Describe a split's database and queries, find each query's nearest images, re-rank them and count recalls.
 
     Args:
         size: height and width in pixels.
         folder: where descriptor files go, and where matching ones of an earlier run are reused from.
         thresholds: metres, used where `options.threshold` is unset; the first is the one that counts, and comes first
             in the results where `options.threshold` has it too.
+        reranking: the chain of re-rankers; None for none.
 
     Raises:
-        UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written.
+        UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written, or a
+            re-ranker that cannot run.
     """
     wanted = tuple(float(t) for t in options.threshold or thresholds)
     thresholds = tuple(sorted(wanted, key=lambda t: t != thresholds[0]))
+    chain = reranking or RerankOptions()
     _check(split)
     database_views, query_views = views_of(options, network, size)
     resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
@@ -98,12 +107,19 @@ def evaluate(
     with database:
         with clock.stage("extract_queries"):
             queries = described.run(split.queries, split.queries.root.name, query_views)
-        with queries, clock.stage("search"):
-            predictions = query_views.method.merge(_search(database, queries, options, runtime))
+        with queries:
+            with clock.stage("search"):
+                count = predictions_needed(options.recall_values, chain)
+                predictions = query_views.method.merge(_search(database, queries, count, options, runtime))
             fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
-    with clock.stage("metrics"):
-        neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
-        recalls = recall_table(predictions.indices, neighbours, options.recall_values)
+            with clock.stage("metrics"):
+                neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
+            steps: list[RerankStep] = []
+            if chain.names:
+                context = RerankContext(split, database, queries, network, size, chain, runtime, num_workers, folder)
+                with clock.stage("rerank"):
+                    predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
+    recalls = recall_table(predictions.indices, neighbours, options.recall_values)
     lonely = len(neighbours[thresholds[0]].without())
     if lonely:
         log.warning(
@@ -120,6 +136,7 @@ def evaluate(
         images_per_s=described.images / spent,
         descriptors_dim=database.shape[1],
         fingerprint=fingerprint,
+        rerank=tuple(steps),
     )
 
 
@@ -170,11 +187,13 @@ class _Extraction:
             )
 
 
-def _search(database: Descriptors, queries: Descriptors, options: EvalOptions, runtime: Runtime) -> Predictions:
+def _search(
+    database: Descriptors, queries: Descriptors, count: int, options: EvalOptions, runtime: Runtime
+) -> Predictions:
     return search(
         database,
         queries,
-        max(options.recall_values),
+        count,
         options.search_backend,
         runtime,
         BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES,

@@ -1,0 +1,16 @@
+"""Re-ranking: what is done to the predictions after the search.
+
+A method is one file here and one line in the table (`--rerank`); several chain in the order in which they are named.
+"""
+
+from __future__ import annotations
+
+from vgbench.registry import Registry
+
+RERANKERS = Registry(
+    "re-ranker",
+    {
+        "spatial": "vgbench.retrieval.rerank.spatial:SpatialReranker",
+        "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
+    },
+)

@@ -1,0 +1,197 @@
+"""The chain of re-rankers: what each is given, and what each is reported by."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from tabulate import tabulate
+
+from vgbench.data.protocol import Split
+from vgbench.errors import UserError
+from vgbench.models.network import Network
+from vgbench.retrieval.metrics import NeighbourRows, recall_table
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank import RERANKERS
+from vgbench.retrieval.rerank.learned import FunctionReranker
+from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.retrieval.store import Descriptors
+from vgbench.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class RerankContext:
+    """What a re-ranker may look at.
+
+    Attributes:
+        split: the tables of images.
+        database, queries: the descriptors that the search ran on, row by row as the tables.
+        network: what made them, where there is one.
+        size: height and width in pixels that the network saw.
+        options: of all re-rankers.
+        runtime: the device and precision.
+        num_workers: processes that decode.
+        cache: a folder for what is worth keeping, such as local features; files there are named by what is in them.
+    """
+
+    split: Split
+    database: Descriptors
+    queries: Descriptors
+    network: Network | None
+    size: tuple[int, int]
+    options: RerankOptions
+    runtime: Runtime
+    num_workers: int
+    cache: Path
+
+
+class Reranker(Protocol):
+    """What the chain asks of a method; it is made without arguments, once a run.
+
+    Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a second call would not
+    spend (features that are kept), and `files`, what it wrote for a report: name -> path.
+
+    Attributes:
+        bytes_per_image: what it keeps of a database image beside the descriptor, known after the call.
+    """
+
+    bytes_per_image: float
+
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+        """Return predictions of the same shape, best first.
+
+        Their `distances` are what the method orders by, the smaller the better, never falling along a row.
+        """
+
+
+@dataclass(frozen=True)
+class RerankStep:
+    """What one re-ranker of the chain did.
+
+    Attributes:
+        name: as in `--rerank`.
+        before, after: threshold in metres -> N -> percent.
+        ms_per_query: milliseconds a query, with what is kept for the next run already there.
+        preparing_s: seconds spent on making that.
+        bytes_per_image: what is kept of a database image beside its descriptor.
+        files: what was written for a report, name -> path.
+    """
+
+    name: str
+    before: Mapping[float, Mapping[int, float]]
+    after: Mapping[float, Mapping[int, float]]
+    ms_per_query: float
+    preparing_s: float
+    bytes_per_image: float
+    files: Mapping[str, Path]
+
+    def as_json(self) -> dict[str, Any]:
+        """What results.json holds of it."""
+        return {
+            "name": self.name,
+            "before": _recalls_json(self.before),
+            "after": _recalls_json(self.after),
+            "ms_per_query": round(self.ms_per_query, 3),
+            "preparing_s": round(self.preparing_s, 3),
+            "bytes_per_image": round(self.bytes_per_image, 1),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+
+def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
+    """How many predictions a query the search must return."""
+    return max(*recall_values, options.rerank_topk if options.names else 1)
+
+
+def rerank(
+    predictions: Predictions,
+    context: RerankContext,
+    neighbours: Mapping[float, NeighbourRows],
+    recall_values: Sequence[int],
+) -> tuple[Predictions, list[RerankStep]]:
+    """Run the chain of `context.options.rerank`; return what it ends with and what each step did.
+
+    Raises:
+        UserError: a re-ranker is not known, cannot run here, or returned what are not predictions.
+    """
+    steps = []
+    before = recall_table(predictions.indices, neighbours, recall_values)
+    _check_rows(predictions, context)
+    for name in context.options.names:
+        method = make_reranker(name)
+        start = time.perf_counter()
+        found = method(predictions, context)
+        spent = time.perf_counter() - start
+        _check_result(name, found, predictions)
+        after = recall_table(found.indices, neighbours, recall_values)
+        preparing = float(getattr(method, "preparing_s", 0.0))
+        step = RerankStep(
+            name=name,
+            before=before,
+            after=after,
+            ms_per_query=1e3 * max(spent - preparing, 0.0) / len(predictions),
+            preparing_s=preparing,
+            bytes_per_image=float(method.bytes_per_image),
+            files=dict(getattr(method, "files", {})),
+        )
+        log.info("%s", step_line(step))
+        steps.append(step)
+        predictions, before = found, after
+    return predictions, steps
+
+
+def make_reranker(name: str) -> Reranker:
+    """Return what a name stands for, ready to be called; a plain function scores (query, candidates)."""
+    target = RERANKERS.resolve(name)
+    if inspect.isclass(target):
+        return cast(Reranker, target())
+    if callable(target):
+        return FunctionReranker(name, target)
+    raise UserError(f"--rerank {name}: is neither a class nor a function. Expected one of them; see vgbench/retrieval")
+
+
+def step_line(step: RerankStep) -> str:
+    """One line on a step, at the first threshold."""
+    before, after = (next(iter(table.values())) for table in (step.before, step.after))
+    recalls = " ".join(f"R@{n} {before[n]:.1f} -> {after[n]:.1f}" for n in after)
+    return f"{step.name}: {recalls}; {step.ms_per_query:.3g} ms a query, {step.bytes_per_image:,.0f} bytes an image"
+
+
+def steps_table(steps: Sequence[RerankStep]) -> str:
+    """A markdown table of the chain, at the first threshold: recalls after each step, and its cost."""
+    values = list(next(iter(steps[0].before.values())))
+    first = next(iter(steps[0].before.values()))
+    rows: list[list[str]] = [["search", *(f"{first[n]:.1f}" for n in values), "", ""]]
+    for step in steps:
+        after = next(iter(step.after.values()))
+        recalls = [f"{after[n]:.1f}" for n in values]
+        rows.append([step.name, *recalls, f"{step.ms_per_query:.3g}", f"{step.bytes_per_image:,.0f}"])
+    headers = ["after", *(f"R@{n}" for n in values), "ms a query", "bytes an image"]
+    return str(tabulate(rows, headers=headers, tablefmt="pipe", colalign=["left", *["right"] * (len(headers) - 1)]))
+
+
+def _recalls_json(table: Mapping[float, Mapping[int, float]]) -> dict[str, dict[str, float]]:
+    return {f"{t:g}": {str(n): round(percent, 3) for n, percent in row.items()} for t, row in table.items()}
+
+
+def _check_rows(predictions: Predictions, context: RerankContext) -> None:
+    if len(predictions) != len(context.split.queries):
+        raise UserError(
+            f"{context.split.queries.root}: predictions for {len(predictions)} of {len(context.split.queries)} "
+            "queries. Expected one list a query; leave --rerank out, or use --test_method hard_resize"
+        )
+
+
+def _check_result(name: str, found: Any, before: Predictions) -> None:
+    if not isinstance(found, Predictions) or found.indices.shape != before.indices.shape:
+        raise UserError(f"--rerank {name}: did not return predictions {list(before.indices.shape)} as it was given")
+    if not (np.diff(found.distances, axis=1) >= 0).all():
+        raise UserError(f"--rerank {name}: its distances fall along a row, or are not numbers. Expected best first")

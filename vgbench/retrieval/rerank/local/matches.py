@@ -1,0 +1,57 @@
+"""Which points of a query and its best candidates agree, kept for whoever draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vgbench.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class LocalMatches:
+    """Inlier matches of each query with its first candidates after re-ranking.
+
+    Attributes:
+        candidates: int64 [Q,k] database rows, best first.
+        ends: int64 [Q,k], where each pair's matches end in `points`; they begin where the pair before it ends.
+        points: float32 [M,4]: x and y in the query, x and y in the candidate, as shares of width and height from the
+            top left corner, so that they fit the images at any size.
+    """
+
+    candidates: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    points: NDArray[np.float32]
+
+    def of(self, query: int, rank: int) -> NDArray[np.float32]:
+        """Return the matches float32 [m,4] of one query and its candidate number `rank`, from 0."""
+        place = query * self.candidates.shape[1] + rank
+        ends = self.ends.ravel()
+        return self.points[int(ends[place - 1]) if place else 0 : int(ends[place])]
+
+    def save(self, path: Path) -> None:
+        """Write to an HDF5 file, whole or not at all."""
+        temporary = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(temporary, "w") as file:
+                for name in ("candidates", "ends", "points"):
+                    file[name] = getattr(self, name)
+            temporary.replace(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error}). Expected a writable folder; free space") from error
+
+    @staticmethod
+    def load(path: Path) -> LocalMatches:
+        """Read what `save` wrote; raises UserError where there is no such file."""
+        try:
+            with h5py.File(path, "r") as file:
+                return LocalMatches(*(np.asarray(file[name]) for name in ("candidates", "ends", "points")))
+        except (OSError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read as matches ({error}). Expected HDF5; run eval.py --rerank local again"
+            ) from error

@@ -1,0 +1,123 @@
+"""What a user can set about re-ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vgbench.errors import UserError
+from vgbench.options import option
+from vgbench.retrieval.rerank import RERANKERS
+
+SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
+SPATIAL_ORDERS = ("size", "distance", "representative", "representative_distance")
+LOCAL_MATCHERS = ("mutual", "ratio", "lightglue", "lighterglue")
+LOCAL_MODELS = ("homography", "fundamental")
+DENSE_SCORES = ("rapid", "ransac")
+
+
+@dataclass(frozen=True)
+class RerankOptions:
+    """Options of re-ranking, which each method reads its own of.
+
+    Raises:
+        UserError: a value is out of its range, or a name is not known.
+    """
+
+    rerank: tuple[str, ...] | None = option(
+        None,
+        "re-rankers, applied in this order: spatial, kreciprocal, aqe, dba, diffusion, local, dense, or your own as "
+        "package.module:Class or package.module:function",
+    )
+    rerank_topk: int = option(20, "predictions of a query that are re-ranked; the rest keep their order")
+    spatial_cluster: str = option(
+        "radius", "spatial: what makes clusters of the candidates' coordinates", choices=SPATIAL_CLUSTERS
+    )
+    spatial_radius: float = option(25.0, "spatial: metres within which two candidates belong together")
+    spatial_order: str = option(
+        "size",
+        "spatial: by cluster size, keeping the order within a size (size); by cluster size, then by descriptor "
+        "distance within each cluster (distance); one representative of each cluster first, clusters by size "
+        "(representative) or by descriptor distance (representative_distance)",
+        choices=SPATIAL_ORDERS,
+    )
+    kreciprocal_k1: int = option(20, "kreciprocal: neighbours that are compared")
+    kreciprocal_k2: int = option(6, "kreciprocal: neighbours that are averaged over")
+    kreciprocal_lambda: float = option(0.3, "kreciprocal: share of the descriptor distance in the result, 0 to 1")
+    aqe_k: int = option(5, "aqe: first predictions that a query is averaged with")
+    aqe_alpha: float = option(3.0, "aqe: power of the similarity in the weights of that average; 0: all the same")
+    dba_k: int = option(5, "dba: neighbours that each database descriptor is averaged with")
+    dba_alpha: float = option(3.0, "dba: power of the similarity in the weights of that average; 0: all the same")
+    diffusion_k: int = option(10, "diffusion: neighbours of a database image in the graph")
+    diffusion_query_k: int = option(5, "diffusion: database images that a query starts from")
+    diffusion_alpha: float = option(0.9, "diffusion: share that flows on at each step, 0 to below 1")
+    diffusion_gamma: float = option(3.0, "diffusion: power of the similarity in the graph's weights")
+    diffusion_size: int = option(500, "diffusion: nearest database images that a query's graph is cut down to")
+    local_features: str = option(
+        "xfeat", "local: xfeat, sift, orb, aliked, disk, superpoint, or your own as package.module:Class"
+    )
+    local_matcher: str = option(
+        "mutual",
+        "local: mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
+        "lightglue for aliked, disk, superpoint and sift)",
+        choices=LOCAL_MATCHERS,
+    )
+    local_ratio: float = option(0.9, "local: the ratio test's bound on nearest to second nearest distance")
+    local_model: str = option("homography", "local: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
+    local_threshold: float = option(3.0, "local: pixels at --local_size within which a match is an inlier")
+    local_iterations: int = option(200, "local: hypotheses that MAGSAC++ draws at most")
+    local_size: int = option(0, "local: long side of the images in pixels, their ratio kept; 0: their own size")
+    local_keypoints: int = option(1024, "local: keypoints of an image at most, strongest first")
+    local_weight: float = option(
+        0.0,
+        "local: weight of the descriptor distance beside the logarithm of the inliers; 0: by inliers alone, ties in "
+        "the order of the descriptors",
+    )
+    local_budget: float = option(
+        0.0, "local: milliseconds a query after which the candidates left are not verified; 0: no limit"
+    )
+    dense_score: str = option(
+        "ransac", "dense: inliers of a homography (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
+    )
+    dense_weight: float = option(0.0, "dense: as --local_weight")
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "rerank_topk", "kreciprocal_k1", "kreciprocal_k2", "aqe_k", "dba_k", "diffusion_k")
+        _at_least_one(self, "diffusion_query_k", "diffusion_size", "local_iterations", "local_keypoints")
+        for name in ("aqe_alpha", "dba_alpha", "diffusion_gamma", "local_weight", "local_budget", "dense_weight"):
+            _between(self, name, 0, float("inf"))
+        for name in ("spatial_radius", "local_threshold"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"--{name} {getattr(self, name)}: out of range. Expected a number above 0")
+        _between(self, "kreciprocal_lambda", 0, 1)
+        _between(self, "local_ratio", 0, 1)
+        _between(self, "diffusion_alpha", 0, 0.999)
+        if self.local_size != 0 and self.local_size < 64:
+            raise UserError(f"--local_size {self.local_size}: too small. Expected 0 or at least 64 pixels")
+        for name, choices in (
+            ("spatial_cluster", SPATIAL_CLUSTERS),
+            ("spatial_order", SPATIAL_ORDERS),
+            ("local_matcher", LOCAL_MATCHERS),
+            ("local_model", LOCAL_MODELS),
+            ("dense_score", DENSE_SCORES),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(f"--{name} {getattr(self, name)}: not known. Expected one of {', '.join(choices)}")
+        for name in self.names:
+            RERANKERS.resolve(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The re-rankers in order; empty where none was asked for."""
+        return self.rerank or ()
+
+
+def _at_least_one(options: RerankOptions, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: too small. Expected a whole number of at least 1")
+
+
+def _between(options: RerankOptions, name: str, low: float, high: float) -> None:
+    if not low <= getattr(options, name) <= high or getattr(options, name) == float("inf"):
+        above = f" to {high:g}" if high < float("inf") else " up, finite"
+        raise UserError(f"--{name} {getattr(options, name)}: out of range. Expected a number from {low:g}{above}")
