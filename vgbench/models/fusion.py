@@ -93,6 +93,8 @@ def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
     A backbone whose forward pass depends on its data, so that it cannot be traced, comes back as a plain copy.
     """
     backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
+    for member in getattr(backbone, "members", ()):  # an ensemble's
+        member.backbone = fuse(member.backbone, pointwise)
     if getattr(backbone, "as_it_is", False):
         return backbone
     try:

@@ -136,7 +136,11 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
     Raises:
         UserError: `config` is not one of this version's, or `state_dict` is of another network.
     """
-    if "method" in config:
+    if "members" in config:
+        from vgbench.models.ensemble import rebuild_ensemble  # it is made of networks
+
+        network = rebuild_ensemble(config)
+    elif "method" in config:
         from vgbench.models.releases import load_release  # the table is made of networks
 
         network = load_release(config["method"], trained=False)

@@ -1,0 +1,100 @@
+"""Several networks as one: their descriptors side by side, or averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+from vgbench.models.network import Network, rebuild_network
+from vgbench.models.released import WholeDescriptor
+
+COMBINATIONS = ("concat", "mean")
+
+
+class EnsembleTrunk(nn.Module):
+    """Pixels [B,3,H,W] in 0..1 to one L2-normalised descriptor [B,D] of all members.
+
+    Each member normalises the pixels in its own way, and its descriptors are L2-normalised before they are combined.
+    With `concat`, the similarity of two images is the weighted mean of the members' similarities.
+
+    Args:
+        members: the networks.
+        combine: "concat", D is the sum of the members'; or "mean", which wants equal dimensions.
+        weights: of each member, at least 0; only their ratios count.
+    """
+
+    kind = "vector"
+    as_it_is = True  # its members are rewritten into their faster form, one by one, and not the whole
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+
+    def __init__(self, members: Sequence[Network], combine: str, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.combine = combine
+        total = sum(weights)
+        shares = [weight / total for weight in weights]
+        self.factors = [math.sqrt(share) if combine == "concat" else share for share in shares]
+        dims = [member.descriptors_dim for member in members]
+        self.out_channels = sum(dims) if combine == "concat" else dims[0]
+        # Sides of images have to suit every member's patches.
+        self.multiple = math.lcm(*(int(getattr(member.backbone, "multiple", 1)) for member in members))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        parts = [
+            F.normalize(member((pixels - member.mean) / member.std), dim=1) * factor  # type: ignore[operator]
+            for member, factor in zip(self.members, self.factors, strict=True)
+        ]
+        combined = torch.cat(parts, dim=1) if self.combine == "concat" else torch.stack(parts).sum(0)
+        return F.normalize(combined, dim=1)
+
+
+def build_ensemble(
+    members: Sequence[Network], combine: str = "concat", weights: Sequence[float] | None = None
+) -> Network:
+    """Return a network of networks, which a checkpoint's `network_config` rebuilds like any other.
+
+    Args:
+        members: two or more, of any architectures; they become parts of the new one.
+        combine: "concat" or "mean" of their descriptors.
+        weights: of each member in the similarity of two images; None: equal.
+
+    Raises:
+        UserError: one member, an unknown combination, a mean of different dimensions, or weights that are none.
+    """
+    weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
+    if len(members) < 2:
+        raise UserError(f"ensemble: {len(members)} network. Expected two or more")
+    if combine not in COMBINATIONS:
+        raise UserError(f"--combine {combine}: not known. Expected {' or '.join(COMBINATIONS)}")
+    dims = [member.descriptors_dim for member in members]
+    if combine == "mean" and len(set(dims)) > 1:
+        raise UserError(
+            f"--combine mean: the descriptors have {', '.join(map(str, dims))} dimensions. Expected equal ones; "
+            "use --combine concat"
+        )
+    shown = " ".join(f"{weight:g}" for weight in weights)
+    if len(weights) != len(members):
+        raise UserError(f"--weights {shown}: of {len(members)} networks. Expected one weight a network")
+    if not all(0 <= weight < math.inf for weight in weights) or not sum(weights) > 0:
+        raise UserError(f"--weights {shown}: out of range. Expected finite numbers of at least 0, one of them above 0")
+    trunk = EnsembleTrunk(members, combine, weights)
+    config = {
+        "backbone": "ensemble",
+        "aggregation": combine,
+        "members": [dict(member.config) for member in members],
+        "weights": weights,
+    }
+    return Network(trunk, WholeDescriptor(trunk.out_channels), config)
+
+
+def rebuild_ensemble(config: Mapping[str, Any]) -> Network:
+    """Return the network of an ensemble's configuration, without the weights of any member."""
+    members = [rebuild_network(member) for member in config["members"]]
+    return build_ensemble(members, config["aggregation"], config["weights"])
