@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import logging
@@ -21,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import vgbench
-from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder, read_split
-from vgbench.data.few import few_images
+from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 from vgbench.models import Network, initialise_netvlad
@@ -184,22 +182,6 @@ def describe_network(network: Network, size: tuple[int, int]) -> str:
         f"({trained / 1e6:.2f} M trained), {counter.get_total_flops() / 1e9:.2f} GFLOPs an image of "
         f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
     )
-
-
-def read_checked_split(
-    options: DataOptions, root: Path, name: str, queries_folder: str = "queries", *, few: bool = False
-) -> Split:
-    """Read a split, or a few of its images, and check that they can be decoded, before anything costs time."""
-    split = read_split(root, name, queries_folder)
-    if few:
-        train = name == "train"
-        split = few_images(
-            split, options.train_positives_dist_threshold if train else options.val_positive_dist_threshold
-        )
-    database, queries = (
-        check_images(table, options.on_bad_image, options.num_workers) for table in (split.database, split.queries)
-    )
-    return dataclasses.replace(split, database=database, queries=queries)
 
 
 def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -> ImageTable:

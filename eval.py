@@ -17,6 +17,7 @@ from typing import Any
 import commons
 import parser
 from vgbench.data import dataset_root
+from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
 from vgbench.models import Network, NetworkOptions, load_state_dict, network_from_options, rebuild_network
 from vgbench.models.weights import read_checkpoint
@@ -37,7 +38,7 @@ def main() -> None:
     taken_over = {name: stored[name] for name in TAKEN_OVER if name in stored}
     settings = parser.resolve(parser.EvalSettings, given, taken_over | commons.method_defaults(given))
     runtime = resolve_runtime(settings.runtime)
-    split = commons.read_checked_split(
+    split = read_checked_split(
         settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder
     )
     commons.seed(settings.run.seed)

@@ -27,8 +27,10 @@ from vgbench.models.options import NetworkOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import RuntimeOptions
+from vgbench.training.classes_options import ClassesOptions
 from vgbench.training.domain import DomainOptions
 from vgbench.training.options import TrainOptions
+from vgbench.training.places_options import PlacesOptions
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class TrainSettings(EvalSettings):
     """What `train.py` runs with: an evaluation's groups and what only training needs."""
 
     training: TrainOptions
+    places: PlacesOptions
+    classes: ClassesOptions
     augmentation: AugmentOptions
     domain: DomainOptions
 

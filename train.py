@@ -15,7 +15,8 @@ from typing import Any
 
 import commons
 import parser
-from vgbench.data import Split, dataset_root
+from vgbench.data import Split, dataset_root, train_root
+from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, network_from_options
 from vgbench.models.weights import read_checkpoint
@@ -24,7 +25,7 @@ from vgbench.runtime import Runtime, resolve_runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
 from vgbench.training.domain_mode import with_domain
 from vgbench.training.mode import TrainingMode
-from vgbench.training.triplet_mode import TripletMode
+from vgbench.training.modes import Recipe, build_mode
 
 LOG = logging.getLogger("vgbench")
 
@@ -37,15 +38,13 @@ def main() -> None:
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     runtime = resolve_runtime(settings.runtime)
-    root, test_queries = dataset_root(settings.data), settings.data.queries_folder
-    train_split, val, test = (
-        commons.read_checked_split(settings.data, root, name, queries, few=settings.training.dry_run)
-        for name, queries in (("train", "queries"), ("val", "queries"), ("test", test_queries))
-    )
+    root, few = dataset_root(settings.data), settings.training.dry_run
+    val = read_checked_split(settings.data, root, "val", few=few)
+    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder, few=few)
     commons.seed(settings.run.seed)
     network = build_network(settings)
     mode = with_domain(
-        build_mode(settings, train_split, runtime),
+        build_mode(recipe_of(settings, network, runtime)),
         settings.domain, network.descriptors_dim, settings.data, runtime, seed=settings.run.seed,
     )  # fmt: skip
     runtime.place(network)
@@ -56,7 +55,7 @@ def main() -> None:
     LOG.info("machine: %s", commons.describe_machine(runtime))
     LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
     if settings.run.resume is None:
-        commons.initialise_clusters(network, train_split.database, settings.data, settings.run.seed, runtime)
+        commons.initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
@@ -86,14 +85,17 @@ def build_network(settings: parser.TrainSettings) -> Network:
     return network
 
 
-def build_mode(settings: parser.TrainSettings, split: Split, runtime: Runtime) -> TripletMode:
-    """The way to train: dataset, sampler and loss."""
-    return TripletMode(
-        split,
-        settings.training,
-        settings.data,
-        settings.augmentation,
-        runtime,
+def recipe_of(settings: parser.TrainSettings, network: Network, runtime: Runtime) -> Recipe:
+    """What the way to train is made from."""
+    return Recipe(
+        root=train_root(settings.data),
+        data=settings.data,
+        training=settings.training,
+        places=settings.places,
+        classes=settings.classes,
+        augmentation=settings.augmentation,
+        runtime=runtime,
+        descriptors_dim=network.descriptors_dim,
         infer_batch_size=settings.evaluation.infer_batch_size,
         seed=settings.run.seed,
     )

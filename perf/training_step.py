@@ -47,7 +47,9 @@ def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, 
     stepper, mode, generator = Stepper(network, runtime), _Triplets(), torch.Generator()
 
     def ours() -> float:
-        return stepper.step(mode, batch, [optimizer], generator).item()  # type: ignore[arg-type]
+        loss = stepper.backward(mode, batch, generator)  # type: ignore[arg-type]
+        stepper.update([optimizer])
+        return loss.item()
 
     with Partner(plain_trainer, backbone, aggregation, size, runtime.device.type) as reference:
         times = in_turn(ours, reference, rounds)

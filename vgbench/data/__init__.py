@@ -3,7 +3,7 @@
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import image_loader
-from vgbench.data.options import DataOptions, dataset_root
+from vgbench.data.options import DataOptions, dataset_root, train_root
 from vgbench.data.positives import Neighbours, neighbours_within
 from vgbench.data.protocol import ImageName, Split, format_name, parse_name, read_folder, read_split
 from vgbench.data.table import ImageTable, TableBuilder
@@ -32,5 +32,6 @@ __all__ = [
     "parse_name",
     "read_folder",
     "read_split",
+    "train_root",
     "triplet_loader",
 ]

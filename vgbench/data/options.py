@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vgbench.errors import UserError
@@ -16,6 +16,9 @@ class DataOptions:
 
     datasets_folder: Path | None = option(None, "folder of all datasets; unset: $DATASETS_FOLDER, or else ./datasets")
     dataset_name: str = option("pitts30k", "name of the dataset's folder within the folder of all datasets")
+    train_dataset_name: str | None = option(
+        None, "train on this dataset instead (gsv_cities, say); val and test stay those of dataset_name", metavar="NAME"
+    )
     queries_folder: str = option("queries", "folder of the test queries, e.g. queries_v1, queries_night")
     resize: tuple[int, int] = option((480, 640), "height and width that images are resized to, pixels")
     num_workers: int = option(8, "processes that decode images, at most the machine's cores; 0: none but the main one")
@@ -39,3 +42,8 @@ def dataset_root(options: DataOptions) -> Path:
     """Return <datasets_folder>/<dataset_name>, whether or not it exists."""
     folder = options.datasets_folder or os.environ.get("DATASETS_FOLDER") or "datasets"
     return Path(folder).expanduser() / options.dataset_name
+
+
+def train_root(options: DataOptions) -> Path:
+    """Return the folder of the dataset that is trained on: that of `train_dataset_name` where it is set."""
+    return dataset_root(replace(options, dataset_name=options.train_dataset_name or options.dataset_name))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vgbench.data.labelled import LabelledTable
-from vgbench.data.options import DataOptions, dataset_root
+from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.data.utm import from_latitude_longitude
@@ -19,11 +18,6 @@ from vgbench.errors import UserError
 
 DATAFRAMES, IMAGES = "Dataframes", "Images"
 _COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
-
-
-def train_root(data: DataOptions, train_dataset_name: str | None) -> Path:
-    """Return the folder of the dataset that is trained on: another than the tested one where it is named."""
-    return dataset_root(dataclasses.replace(data, dataset_name=train_dataset_name or data.dataset_name))
 
 
 def read_train_images(data: DataOptions, root: Path) -> ImageTable:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgbench.data import DataOptions, image_loader
+from vgbench.data import DataOptions, ImageTable, image_loader
 from vgbench.data.augment import resize_batch
 from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
@@ -86,6 +86,11 @@ class DomainMode(Generic[BatchT]):
         self.adversary = DomainAdversary(dim, weight=options.grl_weight, hidden=options.grl_hidden, seed=seed)
         self.adversary.to(runtime.device)
         self.optimizer = torch.optim.Adam(self.adversary.parameters(), lr=options.grl_lr)
+
+    @property
+    def images(self) -> ImageTable:
+        """The inner mode's."""
+        return self.mode.images
 
     @property
     def rounds_per_epoch(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from vgbench.data import ImageTable
     from vgbench.models import Network
 
 # Images [B,3,H,W] -> descriptors float32 [B,D]: the network in training mode, in the run's precision.
@@ -43,6 +44,11 @@ class TrainingMode(Protocol[BatchT]):
     A round must depend only on the network's weights, `epoch`, `index`, the run's seed and `state_dict`, never on
     how many rounds this process has run: that is what makes a resumed run equal to an uninterrupted one.
     """
+
+    @property
+    def images(self) -> ImageTable:
+        """Return the training images, on which clusters are computed."""
+        ...
 
     @property
     def rounds_per_epoch(self) -> int:

@@ -17,6 +17,9 @@ class TrainOptions(ScheduleOptions, OptimOptions):
         UserError: a value is out of its range.
     """
 
+    train_mode: str = option(
+        "triplets", "way to train: triplets, places, classes, or your own as package.module:function of a Recipe"
+    )
     train_batch_size: int = option(4, "queries in a training step, each with its positive and negatives")
     criterion: str = option("triplet", "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class")
     margin: float = option(0.1, "margin of the triplet loss, in descriptor distance")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
 from vgbench.data.augment import AugmentOptions, BatchAugment
+from vgbench.data.splits import read_checked_split
 from vgbench.data.views import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
@@ -22,9 +23,24 @@ from vgbench.training.losses import build_loss
 from vgbench.training.mining import Task, build_miner
 from vgbench.training.mining.hardest import Rows
 from vgbench.training.mode import Forward, Round, image_multiple
+from vgbench.training.modes import Recipe
 from vgbench.training.options import TrainOptions
 
 LOG = logging.getLogger(__name__)
+
+
+def from_recipe(recipe: Recipe) -> TripletMode:
+    """Read the train split and make the mode; raises UserError."""
+    split = read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run)
+    return TripletMode(
+        split,
+        recipe.training,
+        recipe.data,
+        recipe.augmentation,
+        recipe.runtime,
+        infer_batch_size=recipe.infer_batch_size,
+        seed=recipe.seed,
+    )
 
 
 class TripletMode:
@@ -73,6 +89,11 @@ class TripletMode:
             neighbours_within(queries, database, far),
         )
         self.miner = build_miner(options, self.task, seed)
+
+    @property
+    def images(self) -> ImageTable:
+        """The database."""
+        return self.split.database
 
     @property
     def rounds_per_epoch(self) -> int:

@@ -111,7 +111,7 @@ def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for base in inspect.getmro(cls):
         if "__init__" in vars(base) and base is not nn.Module and base is not object:
-            named = inspect.signature(base.__init__).parameters
+            named = inspect.signature(vars(base)["__init__"]).parameters
             found |= {key: value for key, value in named.items() if key not in found and key != "self"}
             if not any(value.kind in (value.VAR_KEYWORD, value.VAR_POSITIONAL) for value in named.values()):
                 break

@@ -1,0 +1,156 @@
+"""Training with places: batches of P places of K images, a metric loss and an online miner (GSV-Cities, 2022)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vgbench.data.augment import BatchAugment
+from vgbench.data.cells import Rows, derive_places
+from vgbench.data.labelled import LabelledBatch, labelled_loader
+from vgbench.data.places import read_known_places, read_train_images
+from vgbench.data.table import ImageTable
+from vgbench.data.views import build_views
+from vgbench.errors import UserError
+from vgbench.models import Network
+from vgbench.randomness import numpy_stream
+from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, needs_classes
+from vgbench.training.mode import Forward, Round, image_multiple
+from vgbench.training.modes import Recipe
+from vgbench.training.optim import build_own_optimizer
+from vgbench.training.places_options import PlacesOptions
+from vgbench.training.sample_places import Sites, draw_batches
+
+
+def from_recipe(recipe: Recipe) -> PlacesMode:
+    """Read the places and make the mode; raises UserError."""
+    known = read_known_places(recipe.data, recipe.root, recipe.places.cities or ())
+    if known is not None:
+        return PlacesMode(known.table, known.labels, recipe)
+    return PlacesMode(read_train_images(recipe.data, recipe.root), None, recipe)
+
+
+class PlacesMode:
+    """Passes over all places, `img_per_place` random images of each.
+
+    Args:
+        images: all training images.
+        labels: int64 [N], the place of each; None: places are derived from coordinates and headings, on a grid that
+            is laid anew for every pass.
+        recipe: everything else.
+
+    Raises:
+        UserError: no two places with enough images; a loss or miner that is not known or does not fit.
+    """
+
+    def __init__(self, images: ImageTable, labels: Rows | None, recipe: Recipe) -> None:
+        self.images, self.labels, self.recipe = images, labels, recipe
+        self.options: PlacesOptions = recipe.places
+        if needs_classes(self.options.loss):
+            # What the loss learns of each place would be lost with every new grid.
+            self.options = dataclasses.replace(self.options, place_shift=False)
+        first = self._sites(0, 0)
+        if first.count < 2:
+            raise UserError(
+                f"{images.root}: {first.count} places with {self.options.min_img_per_place} images or more. Expected "
+                "at least two; lower --min_img_per_place, or raise --place_cell where places are derived"
+            )
+        self.found = first.count
+        self.criterion = build_metric_loss(
+            self.options.loss, self.options.loss_args or (), self.options.loss_distance,
+            places=first.labels_count, dim=recipe.descriptors_dim,
+        ).to(recipe.runtime.device)  # fmt: skip
+        self.miner = build_metric_miner(self.options.miner, self.options.miner_args or (), self.options.miner_distance)
+        own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
+        self.own_optimizers = (build_own_optimizer(own, recipe.training),) if own else ()
+        self.augment = BatchAugment(recipe.augmentation)
+        self.views = build_views(
+            recipe.augmentation.translated_folder, recipe.augmentation.translated_probability, recipe.seed, images
+        )
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """How often an epoch goes through all places."""
+        return self.options.passes_per_epoch
+
+    def round(self, network: Network, epoch: int, index: int) -> Round[LabelledBatch]:
+        """Draw a pass over all places; returns its batches."""
+        self.augment.multiple = image_multiple(network)
+        rng = numpy_stream(self.recipe.seed, "places", epoch, index)
+        batches = draw_batches(self._sites(epoch, index), self.options, rng)
+        return labelled_loader(
+            self.images,
+            batches,
+            size=self.recipe.data.resize,
+            num_workers=self.recipe.data.num_workers,
+            views=self.views,
+            place=(epoch, index),
+        )
+
+    def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
+        """Return the metric loss of a batch on what the miner chose of it."""
+        images = self.augment.flip_places(batch.images, batch.labels, generator)
+        descriptors = forward(self.augment(images, generator))
+        return loss_of(self.criterion, self.miner, descriptors, batch.labels)
+
+    def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
+        """Return the optimiser of what the loss learns of places, where it does."""
+        return self.own_optimizers
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the loss has learnt."""
+        return {
+            "loss": self.options.loss,
+            "criterion": self.criterion.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.own_optimizers],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what the loss had learnt; raises UserError if it was another loss or other places."""
+        if state.get("loss") != self.options.loss:
+            raise UserError(
+                f"--loss {self.options.loss}: the interrupted run had {state.get('loss', 'another way to train')}. "
+                "Expected the same loss; start a new run to change it"
+            )
+        try:
+            self.criterion.load_state_dict(state["criterion"])
+        except RuntimeError as error:
+            raise UserError(
+                f"--loss {self.options.loss}: the interrupted run had other places ({str(error).splitlines()[-1]})"
+            ) from error
+        for optimizer, saved in zip(self.own_optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    def describe(self) -> str:
+        """Return one line for the log."""
+        options = self.options
+        origin = "known" if self.labels is not None else f"cells of {options.place_cell:g} m"
+        return (
+            f"{self.found} places ({origin}) of {options.min_img_per_place} images or more among {len(self.images)} "
+            f"images: {options.loss} loss, miner {options.miner}, at most {options.places_per_batch} places of "
+            f"{options.img_per_place} images a batch"
+        )
+
+    def _sites(self, epoch: int, index: int) -> Sites:
+        """The places of a pass."""
+        options = self.options
+        if self.labels is not None:
+            return Sites.known(self.labels, options.min_img_per_place)
+        origin = np.zeros(2)
+        if options.place_shift:
+            rng = numpy_stream(self.recipe.seed, "grid", epoch, index)
+            origin = rng.random(2) * options.place_cell
+        labels = derive_places(
+            self.images,
+            side=options.place_cell,
+            bin_width=options.place_heading,
+            origin=(float(origin[0]), float(origin[1])),
+            # Headings of 0, 90, 180 and 270 degrees are the middles of bins, not their borders.
+            turn=-options.place_heading / 2,
+        )
+        return Sites.derived(labels, options.min_img_per_place, self.images)
