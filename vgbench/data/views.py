@@ -8,6 +8,7 @@ from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.randomness import stream_seed
 
+EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SEEDS = 2.0**63  # of stream_seed
 
 
@@ -15,7 +16,8 @@ class Views:
     """Chooses between an image and its translated version.
 
     The folder mirrors the train folder: the version of <train>/queries/a/b.jpg is <translated>/queries/a/b.jpg, or
-    one with another of the extensions .jpg, .jpeg and .png. An image without a version stays as it is.
+    one with another of the extensions .jpg, .jpeg and .png; <translated>/a/b.jpg will do too. An image without a
+    version stays as it is.
 
     Args:
         translated: the folder.
@@ -54,9 +56,13 @@ class Views:
         return table.root / relative
 
     def _version(self, table: ImageTable, row: int) -> Path | None:
-        same = self.translated / table.root.name / table.relative_path(row)
-        candidates = (same, *(same.with_suffix(extension) for extension in (".png", ".jpg", ".jpeg")))
-        return next((path for path in candidates if path.is_file()), None)
+        # A table of queries has the root <train>/queries, one of all images <train>.
+        relative = Path(table.relative_path(row))
+        for same in (self.translated / table.root.name / relative, self.translated / relative):
+            for path in (same, *(same.with_suffix(extension) for extension in EXTENSIONS)):
+                if path.is_file():
+                    return path
+        return None
 
 
 def build_views(translated: Path | None, probability: float, seed: int, *tables: ImageTable) -> Views | None:
