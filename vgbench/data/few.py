@@ -10,13 +10,13 @@ from scipy.spatial import cKDTree
 
 from vgbench.data.protocol import Split
 
-QUERIES = 16
+QUERIES = 8
 NEAREST = 4  # database images of each of them
-OTHERS = 64  # database images from all over
+OTHERS = 32  # database images from all over
 
 
 def few_images(split: Split, near: float) -> Split:
-    """Return at most 16 queries and 128 database images, among them each query's nearest.
+    """Return at most 8 queries and 64 database images, among them each query's nearest.
 
     Queries that have a database image within `near` metres come first, so that there is something to find; a split
     that is empty stays so.
