@@ -69,7 +69,7 @@ def test_thresholds_of_one_call_and_reuse_by_the_next(tmp_path: Path, split: Spl
 def test_efficient_ram_testing_reads_smaller_blocks(
     tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["vgbench.retrieval.evaluate"]
+    module = sys.modules["vgbench.retrieval.searchers"]
     used: list[int] = []
     real = module.search  # type: ignore[attr-defined]
 

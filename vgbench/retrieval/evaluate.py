@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,14 +19,17 @@ from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network
+from vgbench.retrieval.comparison import compare, is_lossy
 from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.metrics import recall_table
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.reduce import is_reduced, pca_images, pca_of, projected
 from vgbench.retrieval.rerank.chain import RerankContext, RerankStep, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.search import resolve_backend, search
-from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.search import resolve_backend
+from vgbench.retrieval.searchers import ExactSearch, make_searcher, searcher_type
+from vgbench.retrieval.store import Descriptors, stored_fingerprint
 from vgbench.retrieval.views import Views, views_of
 from vgbench.runtime import Runtime
 
@@ -45,6 +51,8 @@ class Evaluation:
         descriptors_dim: D.
         fingerprint: of the database's and the queries' descriptors, for `Predictions.save`.
         rerank: what each re-ranker did, in order.
+        compression: what compression and approximate search lost against exact search (`comparison.compare`), empty
+            where there was none.
     """
 
     predictions: Predictions
@@ -56,6 +64,7 @@ class Evaluation:
     descriptors_dim: int
     fingerprint: str
     rerank: tuple[RerankStep, ...] = ()
+    compression: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,26 +108,47 @@ def evaluate(
     chain = reranking or RerankOptions()
     _check(split)
     database_views, query_views = views_of(options, network, size)
-    resolve_backend(options.search_backend)  # refuse an absent library now, not after hours of extraction
+    # Refuse an absent library, or folder, now, not after hours of extraction.
+    resolve_backend(options.search_backend)
+    searcher_type(options)
+    images = pca_images(split, options)
     clock = _Clock()
     described = _Extraction(network, options, num_workers, runtime, folder, split)
-    with clock.stage("extract_database"):
-        database = described.run(split.database, "database", database_views)
-    with database:
+    count = predictions_needed(options.recall_values, chain)
+    with contextlib.ExitStack() as files:
+        with clock.stage("extract_database"):
+            database = files.enter_context(described.run(split.database, "database", database_views))
         with clock.stage("extract_queries"):
-            queries = described.run(split.queries, split.queries.root.name, query_views)
-        with queries:
-            with clock.stage("search"):
-                count = predictions_needed(options.recall_values, chain)
-                predictions = query_views.method.merge(_search(database, queries, count, options, runtime))
-            fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
-            with clock.stage("metrics"):
-                neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
-            steps: list[RerankStep] = []
-            if chain.names:
-                context = RerankContext(split, database, queries, network, size, chain, runtime, num_workers, folder)
-                with clock.stage("rerank"):
-                    predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
+            queries = files.enter_context(described.run(split.queries, split.queries.root.name, query_views))
+        images_per_s = described.images / (clock.seconds["extract_database"] + clock.seconds["extract_queries"])
+        original = database, queries
+        if is_reduced(options):
+            with clock.stage("pca"):
+                pca = pca_of(options, images, lambda t, n: described.run(t, n, database_views), folder, runtime)
+                database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
+        exact = searcher_type(options) is ExactSearch
+        with contextlib.nullcontext() if exact else clock.stage("index"):
+            searcher = make_searcher(database, options, runtime)
+        with clock.stage("search"):
+            predictions = query_views.method.merge(searcher.search(queries, count))
+        fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
+        with clock.stage("metrics"):
+            neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
+        compression: dict[str, Any] = {}
+        if is_lossy(options):
+            with clock.stage("compare"):
+                full = described.full_precision(files, original, (database_views, query_views))
+                compression = compare(
+                    full, predictions, split, query_views, options, runtime, threshold=thresholds[0],
+                    dim=original[0].shape[1], bytes_per_image=searcher.bytes_per_image,
+                    ms_per_query=1000 * clock.seconds["search"] / len(split.queries),
+                )  # fmt: skip
+        steps: list[RerankStep] = []
+        if chain.names:
+            each = query_views.averaged(queries)
+            context = RerankContext(split, database, each, network, size, chain, runtime, num_workers, folder)
+            with clock.stage("rerank"):
+                predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)
     lonely = len(neighbours[thresholds[0]].without())
     if lonely:
@@ -126,17 +156,17 @@ def evaluate(
             "%s: %d of %d queries have no positive within %g m; they count as misses",
             split.queries.root, lonely, len(split.queries), thresholds[0],
         )  # fmt: skip
-    spent = clock.seconds["extract_database"] + clock.seconds["extract_queries"]
     return Evaluation(
         predictions=predictions,
         recalls=recalls,
         neighbours=neighbours,
         queries_without_positives=lonely,
         seconds=clock.seconds,
-        images_per_s=described.images / spent,
+        images_per_s=images_per_s,
         descriptors_dim=database.shape[1],
         fingerprint=fingerprint,
         rerank=tuple(steps),
+        compression=compression,
     )
 
 
@@ -158,13 +188,9 @@ class _Extraction:
         self._weights = weights_hash(network)
 
     def run(self, table: ImageTable, part: str, views: Views) -> Descriptors:
-        name = f"{self._split.root.name}_{self._split.name}_{part}"
-        dtype = self._options.descriptors_dtype
-        size = views.largest
-        fingerprint = extraction_fingerprint(
-            self._network, table, size=size, runtime=self._runtime, dtype=dtype, weights=self._weights, views=views
-        )
-        with tqdm(total=len(table), desc=name, unit="img", disable=None, leave=False) as bar:
+        """Return the descriptors of a table, made now or by an earlier run."""
+        path, fingerprint = self._place(table, part, views, self._options.descriptors_dtype)
+        with tqdm(total=len(table), desc=path.stem, unit="img", disable=None, leave=False) as bar:
 
             def count(images: int) -> None:
                 self.images += images
@@ -173,31 +199,44 @@ class _Extraction:
             return extract(
                 self._network,
                 table,
-                # Named by what is in it: other sizes and weights stand beside it, each found again.
-                self._folder / f"{name}-{fingerprint[:12]}.h5",
-                size=size,
+                path,
+                size=views.largest,
                 batch_size=self._options.infer_batch_size,
                 num_workers=self._num_workers,
                 runtime=self._runtime,
-                dtype=dtype,
+                dtype=self._options.descriptors_dtype,
                 progress=count,
                 skipped=bar.update,
                 fingerprint=fingerprint,
                 views=views,
             )
 
+    def full_precision(
+        self, files: contextlib.ExitStack, stored: tuple[Descriptors, Descriptors], views: tuple[Views, Views]
+    ) -> tuple[Descriptors, Descriptors] | None:
+        """Return the split's descriptors in float32 where an earlier run left them, else as they are stored.
 
-def _search(
-    database: Descriptors, queries: Descriptors, count: int, options: EvalOptions, runtime: Runtime
-) -> Predictions:
-    return search(
-        database,
-        queries,
-        count,
-        options.search_backend,
-        runtime,
-        BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES,
-    )
+        None where float16 is all that there is and nothing else was done to it: there is nothing to compare with.
+        """
+        if self._options.descriptors_dtype == "float32":
+            return stored
+        parts = (self._split.database, "database"), (self._split.queries, self._split.queries.root.name)
+        places = [self._place(*part, one, "float32") for part, one in zip(parts, views, strict=True)]
+        if all(stored_fingerprint(path) == fingerprint for path, fingerprint in places):
+            database, queries = (files.enter_context(Descriptors(path)) for path, _ in places)
+            return database, queries
+        plain = dataclasses.replace(self._options, descriptors_dtype="float32")
+        return stored if is_lossy(plain) else None
+
+    def _place(self, table: ImageTable, part: str, views: Views, dtype: str) -> tuple[Path, str]:
+        """Return the file of a table's descriptors, and their fingerprint."""
+        fingerprint = extraction_fingerprint(
+            self._network, table, size=views.largest, runtime=self._runtime, dtype=dtype, weights=self._weights,
+            views=views,
+        )  # fmt: skip
+        # Named by what is in it: other sizes and weights stand beside it, each found again.
+        name = f"{self._split.root.name}_{self._split.name}_{part}-{fingerprint[:12]}.h5"
+        return self._folder / name, fingerprint
 
 
 def _check(split: Split) -> None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from vgbench.errors import UserError
 from vgbench.options import option
+from vgbench.retrieval.compression_options import CompressionOptions
+from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.search import resolve_backend
 from vgbench.retrieval.view_options import ViewOptions
 
 
 @dataclass(frozen=True)
-class EvalOptions(ViewOptions):
+class EvalOptions(IndexOptions, CompressionOptions, ViewOptions):
     """Options of extraction, search and metrics."""
 
     infer_batch_size: int = option(16, "images in one inference batch")
@@ -20,15 +22,6 @@ class EvalOptions(ViewOptions):
         None,
         "distances in metres within which a prediction is right, several for several tables; "
         "unset, --val_positive_dist_threshold, which else comes first; the first is what maps and galleries show",
-    )
-    search_backend: str = option(
-        "torch", "what finds the nearest descriptors; both are exact", choices=("torch", "faiss")
-    )
-    descriptors_dtype: str = option(
-        "float32", "how descriptors are stored on disk; float16 halves the file", choices=("float32", "float16")
-    )
-    efficient_ram_testing: bool = option(
-        False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
     )
 
     def __post_init__(self) -> None:
@@ -42,4 +35,11 @@ class EvalOptions(ViewOptions):
         if self.infer_batch_size < 1:
             raise UserError(f"--infer_batch_size {self.infer_batch_size}: expected at least 1 image")
         self.check_views()
+        self.check_compression()
+        self.check_index()
+        if self.quantise != "none" and self.index != "exact":
+            raise UserError(
+                f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "
+                "the two; for product codes in cells use --index ivfpq alone"
+            )
         resolve_backend(self.search_backend)

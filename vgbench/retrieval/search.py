@@ -7,11 +7,13 @@ blocks are what is read at once, tiles are what is multiplied at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
@@ -65,12 +67,66 @@ def search(
         UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
             cannot be imported.
     """
+    return merge_predictions([search_rows(database, queries, k, backend, runtime, block_bytes)], k)
+
+
+@dataclass(frozen=True)
+class PartialPredictions:
+    """What a search of some database rows found, exact enough to be merged with what others found.
+
+    Attributes:
+        indices: int64 [Q,k], rows of the whole database, best first, equal distances in order of row.
+        squared: float64 [Q,k], squared Euclidean distances.
+    """
+
+    indices: NDArray[np.int64]
+    squared: NDArray[np.float64]
+
+
+def merge_predictions(parts: Sequence[PartialPredictions], k: int) -> Predictions:
+    """Merge what searches of different database rows found: the same predictions as of one search of all of them.
+
+    Args:
+        parts: for the same queries; each holds its k best, or all of its rows where it has fewer.
+        k: predictions a query.
+
+    Raises:
+        ValueError: there are no parts.
+    """
+    indices = np.concatenate([part.indices for part in parts], axis=1)
+    squared = np.concatenate([part.squared for part in parts], axis=1)
+    order = np.lexsort((indices, squared), axis=1)[:, :k]
+    distances = np.sqrt(np.take_along_axis(squared, order, axis=1)).astype(np.float32)
+    return Predictions(np.take_along_axis(indices, order, axis=1), distances)
+
+
+def search_rows(
+    database: Descriptors,
+    queries: Descriptors,
+    k: int,
+    backend: str = "torch",
+    runtime: Runtime | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    rows: tuple[int, int] | None = None,
+) -> PartialPredictions:
+    """Find each query's nearest descriptors among some database rows, for `merge_predictions`.
+
+    Args:
+        rows: first row and the row after the last one; None for all. Ranks that take a part each share the work.
+        database, queries, k, backend, runtime, block_bytes: as for `search`.
+
+    Raises:
+        UserError: as `search`, or no such rows.
+    """
     make_finder = resolve_backend(backend)
     device = runtime.device if runtime else torch.device("cpu")
     _check(database, queries, k)
-    k = min(k, len(database))
+    start, stop = rows or (0, len(database))
+    if not 0 <= start < stop <= len(database):
+        raise UserError(f"{database.path}: has no rows {start} to {stop}. Expected some of its {len(database)}")
+    k = min(k, stop - start)
     indices = np.empty((len(queries), k), dtype=np.int64)
-    distances = np.empty((len(queries), k), dtype=np.float32)
+    squared = np.empty((len(queries), k), dtype=np.float64)
     # A GPU has memory for larger products, and each block of queries costs a pass over the file.
     work_bytes = block_bytes * (8 if device.type == "cuda" else 1)
     query_rows = max(1, work_bytes // (4 * (queries.shape[1] + 1)))
@@ -78,10 +134,10 @@ def search(
         for first in range(0, len(queries), query_rows):
             block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
             _require_finite(block.norms, queries, first)
-            best = _search_block(database, block, k, make_finder, block_bytes, work_bytes)
+            best = _search_block(database, (start, stop), block, k, make_finder, block_bytes, work_bytes)
             indices[first : first + len(block)] = best.indices.cpu().numpy()
-            distances[first : first + len(block)] = best.squared.sqrt().float().cpu().numpy()
-    return Predictions(indices, distances)
+            squared[first : first + len(block)] = best.squared.cpu().numpy()
+    return PartialPredictions(indices, squared)
 
 
 def resolve_backend(backend: str) -> MakeFinder:
@@ -91,9 +147,15 @@ def resolve_backend(backend: str) -> MakeFinder:
 
 
 def _search_block(
-    database: Descriptors, queries: QueryBlock, k: int, make_finder: MakeFinder, block_bytes: int, work_bytes: int
+    database: Descriptors,
+    span: tuple[int, int],
+    queries: QueryBlock,
+    k: int,
+    make_finder: MakeFinder,
+    block_bytes: int,
+    work_bytes: int,
 ) -> RunningTopK:
-    """Stream the whole database past one block of queries."""
+    """Stream the database's rows past one block of queries."""
     device = queries.vectors.device
     best = RunningTopK(queries, k)
     block_rows = max(1, block_bytes // database.row_bytes)
@@ -102,7 +164,7 @@ def _search_block(
     tile_rows = min(max(tile_rows // GROUP - 1, 1) * GROUP, block_rows)
     buffer = torch.empty((tile_rows, database.shape[1] + 1), dtype=torch.float32, device=device)
     finder = make_finder(queries, k, tile_rows)
-    for block_start, block in database.blocks(block_rows, pin_memory=device.type == "cuda"):
+    for block_start, block in database.blocks(block_rows, *span, pin_memory=device.type == "cuda"):
         stored = block.to(device, non_blocking=True)
         for start in range(0, len(stored), tile_rows):
             first_row = block_start + start

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
@@ -59,6 +61,7 @@ class Descriptors:
             raise
         self.shape: tuple[int, int] = self._data.shape
         self.dtype: torch.dtype = DTYPES[self._data.dtype.name]
+        self._mapped: NDArray[Any] | None = None
         self.fingerprint = str(self._file.attrs.get("fingerprint", ""))
 
     def __len__(self) -> int:
@@ -117,7 +120,23 @@ class Descriptors:
                 coming = reader.submit(fetch, number + 1) if number + 1 < len(starts) else None
                 yield first, block
 
+    def rows(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return some rows, int64 [M] in any order, as a new CPU tensor [M,D] of the stored dtype."""
+        if self._mapped is None:
+            offset = self._data.id.get_offset()
+            if offset is None:  # chunked, so by another program
+                wanted, where = np.unique(rows, return_inverse=True)
+                return torch.from_numpy(self._data[wanted][where.reshape(-1)])
+            self._mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
+        return torch.from_numpy(np.asarray(self._mapped[rows]))
+
+    def sample(self, count: int) -> Tensor:
+        """Return `count` rows spread evenly over the file (all of them where there are fewer), float32 on the CPU."""
+        count = min(count, len(self))
+        return self.rows(np.arange(count, dtype=np.int64) * len(self) // max(count, 1)).float()
+
     def close(self) -> None:
+        self._mapped = None
         self._file.close()
 
     def __enter__(self) -> Descriptors:
@@ -127,6 +146,35 @@ class Descriptors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class InMemory(Descriptors):
+    """Some descriptors, held in memory, that search as those of a file do.
+
+    Args:
+        values: [N,D], float16 or float32, on the CPU.
+        path: of the file that they are from, for messages.
+        fingerprint: of what they are.
+    """
+
+    def __init__(self, values: Tensor, path: Path, fingerprint: str = "") -> None:
+        self.path, self.fingerprint = path, fingerprint
+        self.shape, self.dtype = (values.shape[0], values.shape[1]), values.dtype
+        self._values = values
+
+    @staticmethod
+    def of(descriptors: Descriptors, rows: NDArray[np.int64]) -> InMemory:
+        """Return some rows of a file, int64 [M]."""
+        return InMemory(descriptors.rows(rows), descriptors.path, descriptors.fingerprint)
+
+    def read_into(self, start: int, out: Tensor) -> None:
+        out.copy_(self._values[start : start + len(out)])
+
+    def rows(self, rows: NDArray[np.int64]) -> Tensor:
+        return self._values[torch.from_numpy(rows)]
+
+    def close(self) -> None:
+        pass
 
 
 def _checked_dataset(file: h5py.File, path: Path) -> h5py.Dataset:

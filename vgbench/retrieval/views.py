@@ -19,6 +19,7 @@ from vgbench.randomness import numpy_stream
 from vgbench.retrieval.query_methods import QUERY_METHODS, QueryMethod, Size
 from vgbench.retrieval.query_methods.base import window
 from vgbench.retrieval.query_methods.hard_resize import HardResize
+from vgbench.retrieval.store import Descriptors, InMemory
 from vgbench.retrieval.view_options import ViewOptions
 
 _SIZES = {
@@ -94,6 +95,14 @@ class Views:
     def resize(self, images: Tensor, size: Size) -> Tensor:
         """Resize uint8 [B,3,H,W] to `size`, as the test method wants it."""
         return resize_images(images, size) if self.method.filtered else F.interpolate(images, size=size)
+
+    def averaged(self, stored: Descriptors) -> Descriptors:
+        """Return one descriptor an image, L2-normalised, for what compares images: the stored ones or their mean."""
+        if self.described == 1:
+            return stored
+        each = stored.read().float().view(-1, self.described, stored.shape[1])
+        mean = F.normalize(each.mean(1), dim=1)
+        return InMemory(mean, stored.path, f"{stored.fingerprint}-mean")
 
     def describe(self, infer: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Describe images uint8 [B,3,H,W] on the device that were decoded to `decoded`.
