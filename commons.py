@@ -252,6 +252,7 @@ def results_of(
             for threshold, recalls in found.recalls.items()
         },
         "rerank": [step.as_json() for step in found.rerank],
+        "compression": found.compression,
         "queries": len(split.queries),
         "database": len(split.database),
         "queries_without_positives": found.queries_without_positives,

@@ -14,6 +14,7 @@ import vgbench
 from vgbench.errors import UserError
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
+from vgbench.report.compression import compression_section
 from vgbench.report.gallery import TOP, choose_queries, gallery
 from vgbench.report.history import History, history_of
 from vgbench.report.markdown import Results, dataset_label, main_threshold
@@ -93,6 +94,7 @@ def _page(
         shown_misses=len(rows) - shown_hits,
         queries=f"{total:,}",
         gallery=gallery(split, predictions, outcome, rows),
+        compression=compression_section(results.get("compression") or {}),
         details=_details(results),
         version=escape(str(results.get("version", vgbench.__version__))),
     )
