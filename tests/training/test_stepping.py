@@ -142,7 +142,7 @@ def test_clipping_sees_unscaled_gradients_of_each_optimiser():
     stepper.update(optimizers)
     for part, old in zip((network, classifier), before, strict=True):
         moved = torch.cat([(a - b).flatten() for a, b in zip(old, part.parameters(), strict=True)])
-        assert float(moved.norm()) == pytest.approx(0.25, rel=1e-3)
+        assert moved.norm().item() == pytest.approx(0.25, rel=1e-3)
 
 
 def test_a_modes_optimisers_follow_the_schedule_and_the_steps(tmp_path):
