@@ -11,6 +11,10 @@ RERANKERS = Registry(
     "re-ranker",
     {
         "spatial": "vgbench.retrieval.rerank.spatial:SpatialReranker",
+        "kreciprocal": "vgbench.retrieval.rerank.kreciprocal:KReciprocalReranker",
+        "aqe": "vgbench.retrieval.rerank.expansion:QueryExpansion",
+        "dba": "vgbench.retrieval.rerank.augmentation:DatabaseAugmentation",
+        "diffusion": "vgbench.retrieval.rerank.diffusion:DiffusionReranker",
         "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import time
@@ -57,7 +58,8 @@ class Reranker(Protocol):
     """What the chain asks of a method; it is made without arguments, once a run.
 
     Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a second call would not
-    spend (features that are kept), and `files`, what it wrote for a report: name -> path.
+    spend (features that are kept), `files`, what it wrote for a report: name -> path, and `context`, what the
+    re-rankers after it are given (other descriptors).
 
     Attributes:
         bytes_per_image: what it keeps of a database image beside the descriptor, known after the call.
@@ -122,30 +124,44 @@ def rerank(
     Raises:
         UserError: a re-ranker is not known, cannot run here, or returned what are not predictions.
     """
-    steps = []
+    steps: list[RerankStep] = []
     before = recall_table(predictions.indices, neighbours, recall_values)
     _check_rows(predictions, context)
-    for name in context.options.names:
-        method = make_reranker(name)
-        start = time.perf_counter()
-        found = method(predictions, context)
-        spent = time.perf_counter() - start
-        _check_result(name, found, predictions)
-        after = recall_table(found.indices, neighbours, recall_values)
-        preparing = float(getattr(method, "preparing_s", 0.0))
-        step = RerankStep(
-            name=name,
-            before=before,
-            after=after,
-            ms_per_query=1e3 * max(spent - preparing, 0.0) / len(predictions),
-            preparing_s=preparing,
-            bytes_per_image=float(method.bytes_per_image),
-            files=dict(getattr(method, "files", {})),
-        )
-        log.info("%s", step_line(step))
-        steps.append(step)
-        predictions, before = found, after
+    with contextlib.ExitStack() as opened:
+        for name in context.options.names:
+            method = make_reranker(name)
+            start = time.perf_counter()
+            found = method(predictions, context)
+            spent = time.perf_counter() - start
+            _check_result(name, found, predictions)
+            after = recall_table(found.indices, neighbours, recall_values)
+            steps.append(_step(name, method, spent, before, after, len(predictions)))
+            log.info("%s", step_line(steps[-1]))
+            predictions, before = found, after
+            given, context = context, getattr(method, "context", context)
+            if context.database is not given.database:
+                opened.callback(context.database.close)
     return predictions, steps
+
+
+def _step(
+    name: str,
+    method: Reranker,
+    seconds: float,
+    before: Mapping[float, Mapping[int, float]],
+    after: Mapping[float, Mapping[int, float]],
+    queries: int,
+) -> RerankStep:
+    preparing = float(getattr(method, "preparing_s", 0.0))
+    return RerankStep(
+        name=name,
+        before=before,
+        after=after,
+        ms_per_query=1e3 * max(seconds - preparing, 0.0) / queries,
+        preparing_s=preparing,
+        bytes_per_image=float(method.bytes_per_image),
+        files=dict(getattr(method, "files", {})),
+    )
 
 
 def make_reranker(name: str) -> Reranker:

@@ -99,6 +99,8 @@ def _lighterglue() -> Any:
     network = make(None, **LIGHTER, depth_confidence=-1, width_confidence=0.95, filter_threshold=CONFIDENCE)
     renamed = {}
     for key, value in stored.items():
+        if key.startswith("extractor."):  # the file holds the detector too
+            continue
         parts = key.removeprefix("matcher.").split(".")
         if parts[0] in ("self_attn", "cross_attn"):  # as older versions called them
             parts = ["transformers", parts[1], parts[0], *parts[2:]]

@@ -1,0 +1,65 @@
+"""dba: each database descriptor is averaged with its neighbours', and the database is searched again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
+from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
+from vgbench.retrieval.search import search
+from vgbench.retrieval.store import Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
+
+if TYPE_CHECKING:
+    from vgbench.retrieval.rerank.chain import RerankContext
+
+_BYTES = 64 * 2**20
+
+
+class DatabaseAugmentation:
+    """Database-side feature augmentation (Arandjelović and Zisserman, 2012; Gordo et al., 2017).
+
+    The `--dba_k` nearest neighbours of a database descriptor are added with the power `--dba_alpha` of their cosine as
+    weight. The augmented descriptors are kept for the next run, and later re-rankers see them.
+    """
+
+    bytes_per_image = 0.0
+    preparing_s = 0.0
+    context: RerankContext
+
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+        require_a_descriptor_a_query("dba", predictions, context)
+        start = time.perf_counter()
+        database = Descriptors(self._augmented(context))
+        self.preparing_s = time.perf_counter() - start
+        self.bytes_per_image = float(database.row_bytes)
+        self.context = dataclasses.replace(context, database=database)
+        return search(database, context.queries, predictions.indices.shape[1], runtime=context.runtime)
+
+    @staticmethod
+    def _augmented(context: RerankContext) -> Path:
+        """Return the file of augmented descriptors, made now where there is none."""
+        options, database = context.options, context.database
+        facts = {"of": database.fingerprint, "k": options.dba_k, "alpha": options.dba_alpha, "layout": 1}
+        fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        path = context.cache / f"{context.split.root.name}_{context.split.name}_dba-{fingerprint[:12]}.h5"
+        with writing_alone(path):
+            if database.fingerprint and stored_fingerprint(path) == fingerprint:
+                return path
+            lists = NeighbourLists(database, None, options.dba_k + 1, context.runtime)
+            dtype = str(database.dtype).removeprefix("torch.")
+            step = max(1, _BYTES // (4 * database.shape[1] * (options.dba_k + 2)))
+            with DescriptorWriter(path, *database.shape, dtype, fingerprint) as writer:
+                while writer.rows_done < len(database):
+                    rows = np.arange(writer.rows_done, min(writer.rows_done + step, len(database)))
+                    near = lists.of(rows)[:, 1:]
+                    others = database.rows(near.reshape(-1)).float().view(*near.shape, -1)
+                    writer.write(weighted_mean(database.rows(rows).float(), others, options.dba_alpha))
+        return path

@@ -1,0 +1,45 @@
+"""aqe: each query is averaged with what it found, and the database is searched again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
+from vgbench.retrieval.search import search
+from vgbench.retrieval.store import InMemory
+
+if TYPE_CHECKING:
+    from vgbench.retrieval.rerank.chain import RerankContext
+
+_BYTES = 64 * 2**20
+
+
+class QueryExpansion:
+    """Average query expansion (Chum et al., Total Recall, 2007), and alpha-QE (Radenović et al., 2019).
+
+    The first `--aqe_k` predictions, in the order that they come in, are added with the power `--aqe_alpha` of their
+    cosine as weight. The new distances are those of the expanded queries, which later re-rankers see too.
+    """
+
+    bytes_per_image = 0.0
+    context: RerankContext
+
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+        require_a_descriptor_a_query("aqe", predictions, context)
+        options = context.options
+        used = predictions.indices[:, : options.aqe_k]
+        expanded = torch.empty(context.queries.shape)
+        step = max(1, _BYTES // (4 * context.queries.shape[1] * (used.shape[1] + 1)))
+        for start in range(0, len(used), step):
+            rows = used[start : start + step]
+            own = context.queries.read(start, start + len(rows)).float()
+            others = context.database.rows(np.ascontiguousarray(rows).reshape(-1)).float()
+            expanded[start : start + len(rows)] = weighted_mean(own, others.view(*rows.shape, -1), options.aqe_alpha)
+        queries = InMemory(expanded, context.queries.path, f"{context.queries.fingerprint}-aqe")
+        self.context = dataclasses.replace(context, queries=queries)
+        return search(context.database, queries, predictions.indices.shape[1], runtime=context.runtime)
