@@ -22,7 +22,7 @@ from vgbench.training.classes_options import ClassesOptions
 from vgbench.training.losses.margin import MARGIN_LOSSES, MarginHead
 from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.modes import Recipe
-from vgbench.training.optim import build_own_optimizer
+from vgbench.training.optim import build_own_optimizer, load_optimizer
 
 ITERATIONS_PER_ROUND = 1000
 # What the papers and their code have, by partition: M, N, groups, images a class.
@@ -140,7 +140,7 @@ class ClassesMode:
                 "--M, --alpha, --N, --L; start a new run to change them"
             ) from error
         for optimizer, saved in zip(self.own_optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            load_optimizer(optimizer, saved)
 
     def describe(self) -> str:
         """Return one line for the log."""

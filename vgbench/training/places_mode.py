@@ -18,11 +18,11 @@ from vgbench.data.table import ImageTable
 from vgbench.data.views import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
-from vgbench.randomness import numpy_stream
+from vgbench.randomness import numpy_stream, stream_seed
 from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, needs_classes
 from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.modes import Recipe
-from vgbench.training.optim import build_own_optimizer
+from vgbench.training.optim import build_own_optimizer, load_optimizer
 from vgbench.training.places_options import PlacesOptions
 from vgbench.training.sample_places import Sites, draw_batches
 
@@ -61,10 +61,15 @@ class PlacesMode:
                 "at least two; lower --min_img_per_place, or raise --place_cell where places are derived"
             )
         self.found = first.count
-        self.criterion = build_metric_loss(
-            self.options.loss, self.options.loss_args or (), self.options.loss_distance,
-            places=first.labels_count, dim=recipe.descriptors_dim,
-        ).to(recipe.runtime.device)  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(recipe.seed, "loss"))  # of what the loss learns of each place
+            self.criterion = build_metric_loss(
+                self.options.loss,
+                self.options.loss_args or (),
+                self.options.loss_distance,
+                places=first.labels_count,
+                dim=recipe.descriptors_dim,
+            ).to(recipe.runtime.device)
         self.miner = build_metric_miner(self.options.miner, self.options.miner_args or (), self.options.miner_distance)
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
         self.own_optimizers = (build_own_optimizer(own, recipe.training),) if own else ()
@@ -124,7 +129,7 @@ class PlacesMode:
                 f"--loss {self.options.loss}: the interrupted run had other places ({str(error).splitlines()[-1]})"
             ) from error
         for optimizer, saved in zip(self.own_optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            load_optimizer(optimizer, saved)
 
     def describe(self) -> str:
         """Return one line for the log."""

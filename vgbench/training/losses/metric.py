@@ -31,8 +31,10 @@ USUAL: dict[str, dict[str, Any]] = {
     "UniformHistogramMiner": {"pos_per_bin": 10, "neg_per_bin": 10},
 }
 USUAL_DISTANCE = {"GeneralizedLiftedStructureLoss": "cosine", "PairMarginMiner": "cosine"}
-# Made to wrap another loss, or in need of more than descriptors and places.
+# Made to wrap another loss, or in need of more than descriptors and places; InstanceLoss makes each image its own class,
+# and DynamicSoftMarginLoss keeps the graph of the step before, which cannot be trained through twice.
 _UNFIT = {
+    "DynamicSoftMarginLoss", "InstanceLoss", "ManifoldLoss",
     "BaseLossWrapper", "BaseMetricLossFunction", "CrossBatchMemory", "EmbeddingRegularizerMixin", "GenericPairLoss",
     "MultipleLosses", "SelfSupervisedLoss", "VICRegLoss", "WeightRegularizerMixin", "BaseMiner",
     "EmbeddingsAlreadyPackagedAsTriplets",
@@ -64,7 +66,7 @@ def build_metric_loss(name: str, arguments: Sequence[str], distance: str | None,
         UserError: no such loss, or not with these arguments.
     """
     known = {**_classes("losses"), "CentroidTripletLoss": CentroidTripletLoss}
-    given = {"num_classes": places, "embedding_size": dim, "descriptors_dim": dim}
+    given = {"num_classes": places, "embedding_size": dim, "descriptors_dim": dim, "l": dim}
     built = _build("--loss", name, "Loss", known, arguments, distance, given)
     assert isinstance(built, nn.Module)
     return built

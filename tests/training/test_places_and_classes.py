@@ -1,0 +1,215 @@
+"""Training with places and with classes on image files: what batches are made of, learning, and exact resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_city import PLACES
+
+from vgbench.data import DataOptions
+from vgbench.data.augment import AugmentOptions
+from vgbench.errors import UserError
+from vgbench.models import build_network
+from vgbench.models.weights import read_checkpoint
+from vgbench.runtime import Runtime
+from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, train
+from vgbench.training.classes_options import ClassesOptions
+from vgbench.training.modes import Recipe, build_mode
+from vgbench.training.places_mode import PlacesMode
+from vgbench.training.places_options import PlacesOptions
+from vgbench.training.sample_places import OVERLAP, Sites, draw_batches
+
+PLACES_OPTIONS = PlacesOptions(
+    place_cell=20, img_per_place=3, min_img_per_place=3, places_per_batch=4, passes_per_epoch=2
+)
+CLASSES_OPTIONS = ClassesOptions(M=20, N=2, L=1, min_images_per_class=2, images_per_batch=6, iterations_per_epoch=5)
+
+
+def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
+    recipe = Recipe(
+        root=root,
+        data=DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0),
+        training=TrainOptions(train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02),
+        places=PLACES_OPTIONS,
+        classes=CLASSES_OPTIONS,
+        augmentation=AugmentOptions(brightness=0.2, horizontal_flip=True),
+        runtime=Runtime(),
+        descriptors_dim=256,
+        infer_batch_size=4,
+        seed=0,
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+def network_of(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return build_network("resnet18conv4", "gem", pretrain="none")
+
+
+@pytest.mark.parametrize("gap", [0.0, 30.0, 100.0])
+def test_places_of_a_batch_are_apart(gap: float) -> None:
+    rng = np.random.default_rng(0)
+    count = 60
+    sites = Sites(
+        rows=np.arange(4 * count), starts=np.arange(0, 4 * count + 1, 4), usable=np.arange(count),
+        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count),
+    )  # fmt: skip
+    options = dataclasses.replace(PLACES_OPTIONS, place_gap=gap, places_per_batch=8, img_per_place=3)
+    batches = draw_batches(sites, options, np.random.default_rng(1))
+    seen: list[int] = []
+    for rows, labels in batches:
+        places = labels[::3]
+        assert 1 < len(places) <= 8 and (labels.reshape(-1, 3) == places[:, None]).all()
+        assert len(set(rows.tolist())) == len(rows) and (rows // 4 == labels).all()
+        seen += places.tolist()
+        for i, one in enumerate(places):
+            for other in places[:i]:
+                far = np.linalg.norm(sites.centres[one] - sites.centres[other]) >= gap
+                turned = abs((sites.headings[one] - sites.headings[other] + 180) % 360 - 180) >= OVERLAP
+                assert far or turned
+    assert len(set(seen)) == len(seen) and len(seen) >= count - (count if gap == 100 else 1)
+
+
+def test_derived_places_have_a_new_grid_for_every_pass(tiny_dataset: Path) -> None:
+    mode = build_mode(recipe_of(tiny_dataset, "places"))
+    assert isinstance(mode, PlacesMode) and len(mode.images) == 5 * PLACES
+    network = network_of()
+
+    def drawn(epoch: int, index: int) -> list[list[int]]:
+        return [batch.labels.tolist() for batch in mode.round(network, epoch, index)]
+
+    assert drawn(0, 0) == drawn(0, 0) != drawn(0, 1)
+    origins = {tuple(mode._sites(0, index).starts.tolist()) for index in range(6)}
+    assert len(origins) > 1
+
+
+@pytest.mark.parametrize("mode", ["places", "classes"])
+def test_it_learns_to_tell_places_apart(tiny_dataset: Path, mode: str) -> None:
+    always_something_left = dataclasses.replace(PLACES_OPTIONS, loss="NTXent", miner="none")
+    recipe = recipe_of(tiny_dataset, mode, augmentation=AugmentOptions(), places=always_something_left)
+    way, network = build_mode(recipe), network_of()
+    losses = _train(way, network, tiny_dataset.parent / "learning", dataclasses.replace(recipe.training, epochs_num=8))
+    assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes"),
+    [
+        ("places", {}),
+        ("places", {"places": dataclasses.replace(PLACES_OPTIONS, loss="ProxyAnchor", miner="none")}),
+        ("classes", {}),
+        ("classes", {"classes": dataclasses.replace(CLASSES_OPTIONS, margin_loss="arcface")}),
+    ],
+)
+def test_resuming_is_bit_exact(tiny_dataset: Path, tmp_path: Path, mode: str, changes: dict[str, Any]) -> None:
+    recipe = recipe_of(tiny_dataset, mode, **changes)
+    whole, stopped, again = network_of(), network_of(), network_of(7)
+    _train(build_mode(recipe), whole, tmp_path / "whole", recipe.training)
+    _train(build_mode(recipe), stopped, tmp_path / "cut", dataclasses.replace(recipe.training, epochs_num=1))
+    _train(build_mode(recipe), again, tmp_path / "cut", recipe.training, resume=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    one, other = (read_checkpoint(tmp_path / name / "last_model.pth")["mode_state"] for name in ("whole", "cut"))
+    tensors = [value for value in _leaves(one) if isinstance(value, torch.Tensor)]
+    assert repr(one) == repr(other)  # names, steps, rates
+    for mine, theirs in zip(
+        tensors, [value for value in _leaves(other) if isinstance(value, torch.Tensor)], strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    assert tensors or (mode == "places" and not changes)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        return [leaf for value in tree.values() for leaf in _leaves(value)]
+    if isinstance(tree, list | tuple):
+        return [leaf for value in tree for leaf in _leaves(value)]
+    return [tree]
+
+
+def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume: bool = False) -> list[float]:
+    folder.mkdir(exist_ok=True)
+    losses: list[float] = []
+    plain = mode.loss
+
+    def watched(*arguments: Any) -> Any:
+        loss = plain(*arguments)
+        losses.append(float(loss))
+        return loss
+
+    mode.loss = watched
+    checkpoints = Checkpoints(folder, network.config, {})
+    with Watch(folder, tensorboard=False) as watch:
+        train(
+            network, mode, lambda _, epoch: EpochRecalls({1: 1.0 + epoch, 5: 1.0 + epoch}), options, Runtime(),
+            checkpoints, watch, 0, resume=checkpoints.last if resume else None,
+        )  # fmt: skip
+    return losses
+
+
+@pytest.mark.parametrize("loss", ["cosface", "arcface", "sphereface"])
+@pytest.mark.parametrize("partition", ["cosplace", "eigenplaces"])
+def test_a_classifier_for_each_group(tiny_dataset: Path, partition: str, loss: str) -> None:
+    _give_headings(tiny_dataset)
+    options = dataclasses.replace(
+        CLASSES_OPTIONS, partition=partition, margin_loss=loss, focal_tolerance=180.0, lambda_front=0.5
+    )
+    mode: Any = build_mode(recipe_of(tiny_dataset, "classes", classes=options))
+    network = network_of()
+    forward = lambda images: network(images)  # noqa: E731
+    for epoch in range(len(mode.groups)):
+        (batch, *_) = mode.round(network, epoch, 0)
+        parts = mode.groups[epoch]
+        assert len(parts) == (2 if partition == "eigenplaces" else 1)
+        assert len(batch) == 6 * len(parts) and int(batch.labels.max()) < sum(map(len, parts))
+        mode.loss(forward, batch, torch.Generator()).backward()
+        mine = [head.weight.grad for head in mode.heads[epoch]]
+        assert all(grad is not None and grad.abs().sum() > 0 for grad in mine)
+        (optimizer,) = mode.optimizers(epoch)
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        assert held == {id(head.weight) for head in mode.heads[epoch]}
+
+
+def _give_headings(root: Path) -> None:
+    for number, path in enumerate(sorted((root / "images" / "train").rglob("*.jpg"))):
+        fields = path.name.split("@")
+        fields[9] = f"{90 * (number % 2):03d}"
+        path.rename(path.with_name("@".join(fields)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "message"),
+    [
+        ("places", {"places": PlacesOptions(img_per_place=9, min_img_per_place=9)}, "0 places with 9 images"),
+        ("places", {"places": dataclasses.replace(PLACES_OPTIONS, cities=("Rome",))}, "has no cities"),
+        ("classes", {"classes": ClassesOptions()}, "no group of two classes"),
+        ("classes", {"classes": dataclasses.replace(CLASSES_OPTIONS, margin_loss="face")}, "'face' is not known"),
+        ("squares", {}, "'squares' is not known"),
+    ],
+)
+def test_refusals(tiny_dataset: Path, mode: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_mode(recipe_of(tiny_dataset, mode, **changes))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PlacesOptions(img_per_place=1), "--img_per_place 1"),
+        (lambda: PlacesOptions(min_img_per_place=2), "fewer than --img_per_place 4"),
+        (lambda: PlacesOptions(place_heading=0), "--place_heading 0"),
+        (lambda: PlacesOptions(loss_distance="far"), "--loss_distance far"),
+        (lambda: ClassesOptions(N=0), "--N 0"),
+        (lambda: ClassesOptions(M=-1), "--M -1"),
+        (lambda: ClassesOptions(margin_loss="sphereface", m=0.5), "multiplies the angle"),
+        (lambda: ClassesOptions(partition="squares"), "--partition squares"),
+    ],
+)
+def test_options_out_of_range(make: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
