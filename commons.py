@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import vgbench
@@ -26,6 +25,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import IMAGES as CLUSTERING_IMAGES
 from vgbench.models.aggregation.netvlad_init import netvlad_of
+from vgbench.models.flops import count_flops
 from vgbench.models.releases import release_of
 from vgbench.options import option
 from vgbench.randomness import numpy_stream, seed_everything
@@ -171,15 +171,9 @@ def describe_network(network: Network, size: tuple[int, int]) -> str:
     """One line on what a network is and costs: parameters, FLOPs of one image at `size`, descriptor dimensions."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, *size, dtype=torch.uint8, device=device))
-    network.train(was_training)
     return (
         f"{network.name}, {parameters / 1e6:.2f} M parameters "
-        f"({trained / 1e6:.2f} M trained), {counter.get_total_flops() / 1e9:.2f} GFLOPs an image of "
+        f"({trained / 1e6:.2f} M trained), {count_flops(network, size) / 1e9:.2f} GFLOPs an image of "
         f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
     )
 

@@ -31,8 +31,8 @@ def _table(facts: Mapping[str, Any]) -> str:
     for label, key, sign in rows:
         cells = "".join(f"<td>{facts[key][value]:{sign}.2f}</td>" for value in values)
         body += f'<tr><th scope="row">{label}</th>{cells}</tr>'
+    note = f"On {facts['queries_compared']:,} queries, of which {facts['identical_top1_percent']:.1f}% have the same"
     return (
         f'<div class="panel scroll"><table class="recalls"><thead><tr><th scope="col">within {facts["threshold"]:g} m'
-        f'</th>{head}</tr></thead><tbody>{body}</tbody></table><p class="note">On {facts["queries_compared"]:,} queries, '
-        f"of which {facts['identical_top1_percent']:.1f}% have the same best match either way.</p></div>"
+        f'</th>{head}</tr></thead><tbody>{body}</tbody></table><p class="note">{note} best match either way.</p></div>'
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from vgbench.errors import UserError
 from vgbench.retrieval.compression_options import CompressionOptions
-from vgbench.retrieval.faiss_library import load_faiss
+from vgbench.retrieval.faiss_library import load_faiss, silenced
 from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.product import subvectors
@@ -63,14 +63,17 @@ class IndexSearch:
         path = database.path.with_name(f"{database.path.stem}_{options.index}-{name}.faiss")
         with writing_alone(path):
             if not path.is_file():
-                self._build(path, nlist, parts, compression.pq_bits)
-        self.index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR if options.index == "ivf" else 0)
+                log.info("%s: building %s of %d descriptors", path, options.index, len(database))
+                with silenced():
+                    self._build(path, nlist, parts, compression.pq_bits)
+        with silenced():
+            self.index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR if options.index == "ivf" else 0)
         if options.index == "hnsw":
-            self.bytes_per_image = self.index.storage.code_size + 8.0 * options.hnsw_m
+            self.bytes_per_image = self.index.storage.sa_code_size() + 8.0 * options.hnsw_m
         else:
             self.bytes_per_image = self.index.code_size + 8.0
             self.index.nprobe = min(options.nprobe, nlist)
-        self.index = _on_gpu(self.index, runtime)
+        self.index, self._resources = _on_gpu(self.index, runtime)
 
     def search(self, queries: Descriptors, k: int) -> Predictions:
         """Find each query's min(k, N) nearest rows, nearly; distances are exact where refined, else the index's own."""
@@ -100,7 +103,6 @@ class IndexSearch:
             index.hnsw.efConstruction = options.ef_construction
         else:
             index = _ivf(faiss.IndexFlatL2(dim), dim, nlist, parts, bits, half)
-        log.info("%s: building %s of %d descriptors", path, options.index, len(database))
         sample = min(max(_ROWS_A_CELL * nlist, 2**16), max(_SAMPLE_BYTES // (4 * dim), nlist, 2**bits))
         index.train(database.sample(sample).numpy())
         if options.index == "ivf":
@@ -125,22 +127,23 @@ def _ivf(quantizer: Any, dim: int, nlist: int, parts: int, bits: int, half: bool
     else:
         index = faiss.IndexIVFFlat(quantizer, dim, nlist)
     index.cp.min_points_per_centroid = 1
-    index._kept_alive = quantizer  # C++ only points to it
     return index
 
 
-def _on_gpu(index: Any, runtime: Runtime) -> Any:
-    """Move an index to the runtime's GPU where faiss can; HNSW, and a few sizes of codes, it searches on the CPU."""
+def _on_gpu(index: Any, runtime: Runtime) -> tuple[Any, Any]:
+    """Move an index to the runtime's GPU where faiss can, with what must live as long as it does.
+
+    HNSW, and a few sizes of codes, faiss searches on the CPU.
+    """
     if runtime.device.type != "cuda" or not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-        return index
+        return index, None
     if isinstance(index, (faiss.IndexHNSW, faiss.IndexIVFPQFastScan)):
-        return index
+        return index, None
     resources = faiss.StandardGpuResources()
     try:
         moved = faiss.index_cpu_to_gpu(resources, runtime.device.index or 0, index)
     except RuntimeError as error:
         log.warning("faiss cannot search this index on the GPU (%s); the CPU does", str(error).splitlines()[-1])
-        return index
-    moved.nprobe = index.nprobe
-    moved._kept_alive = resources
-    return moved
+        return index, None
+    faiss.GpuParameterSpace().set_index_parameter(moved, "nprobe", index.nprobe)
+    return moved, resources
