@@ -12,7 +12,7 @@ Rows = NDArray[np.int64]
 
 def cell_indices(utm: NDArray[np.float64], side: float, origin: tuple[float, float] = (0.0, 0.0)) -> Rows:
     """Return the cell of each image, int64 [N,2] (east, north); cells are squares of `side` metres from `origin`."""
-    return np.floor((utm - np.asarray(origin)) / side).astype(np.int64)
+    return np.asarray(np.floor((utm - np.asarray(origin)) / side), np.int64)
 
 
 def heading_bins(heading: NDArray[np.floating], width: float, origin: float = 0.0) -> Rows:

@@ -87,7 +87,7 @@ def _apart(pending: Rows, sites: Sites, options: PlacesOptions) -> tuple[Rows, R
     assert sites.centres is not None and sites.headings is not None
     centres, headings = sites.centres[pending], sites.headings[pending]
     free = np.ones(len(pending), dtype=bool)
-    taken = []
+    taken: list[int] = []
     while len(taken) < options.places_per_batch and free.any():
         place = int(free.argmax())
         taken.append(place)

@@ -31,8 +31,9 @@ USUAL: dict[str, dict[str, Any]] = {
     "UniformHistogramMiner": {"pos_per_bin": 10, "neg_per_bin": 10},
 }
 USUAL_DISTANCE = {"GeneralizedLiftedStructureLoss": "cosine", "PairMarginMiner": "cosine"}
-# Made to wrap another loss, or in need of more than descriptors and places; InstanceLoss makes each image its own class,
-# and DynamicSoftMarginLoss keeps the graph of the step before, which cannot be trained through twice.
+# Made to wrap another loss, or in need of more than descriptors and places. InstanceLoss makes each image its own
+# class; DynamicSoftMarginLoss keeps the graph of the step before, which cannot be trained through twice; ManifoldLoss
+# wants proxies of its own beside the labels.
 _UNFIT = {
     "DynamicSoftMarginLoss", "InstanceLoss", "ManifoldLoss",
     "BaseLossWrapper", "BaseMetricLossFunction", "CrossBatchMemory", "EmbeddingRegularizerMixin", "GenericPairLoss",
