@@ -23,7 +23,7 @@ def count_flops(network: nn.Module, size: tuple[int, int]) -> int:
     with _Counter() as counter:
         network(images)
     network.train(was_training)
-    return counter.total
+    return int(counter.total)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

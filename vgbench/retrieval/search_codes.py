@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from vgbench.registry import Registry
 from vgbench.retrieval.compression_options import CompressionOptions
+from vgbench.retrieval.faiss_library import load_faiss
 from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.refine import refine
 from vgbench.retrieval.store import BLOCK_BYTES, Descriptors, writing_alone
 from vgbench.runtime import Runtime
 
+load_faiss("--quantise")  # both quantisers need it: say so before hours of extraction, not after
 log = logging.getLogger(__name__)
 
 
