@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import zlib
 from collections.abc import Callable
@@ -93,6 +94,64 @@ def test_both_backends_and_dtypes_agree(tmp_path: Path, split: Split, make_netwo
     ]
     for result in results[1:]:
         np.testing.assert_array_equal(result.predictions.indices, results[0].predictions.indices)
+
+
+def with_train(split: Split) -> Split:
+    """The same split, in a dataset whose train database is its test database once more."""
+    train = split.root / "images" / "train" / "database"
+    shutil.copytree(split.database.root, train)
+    return split
+
+
+def test_pca_is_fitted_to_the_train_database_once_and_reported(
+    tmp_path: Path, split: Split, make_network: Make
+) -> None:
+    folder = tmp_path / "d"
+    found = run(make_network(), with_train(split), folder, pca_dim=3, recall_values=(1, 2))
+    assert found.descriptors_dim == 3
+    assert found.compression["bytes_per_image"] == 12
+    assert found.compression["bytes_per_image_float32"] == 24
+    assert set(found.compression["recall_lost"]) == {"1", "2"}
+    json.dumps(found.compression)
+    [kept] = folder.glob("pca3-*.h5")
+    made = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = run(make_network(), split, folder, pca_dim=3, recall_values=(1, 2))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == made
+    by_file = run(make_network(), split, folder, pca_file=kept, recall_values=(1, 2))
+    named = run(make_network(), split, folder, pca_dim=3, pca_dataset_folder="tiny_city/images/train/database")
+    for other in (again, by_file, named):
+        np.testing.assert_array_equal(other.predictions.indices[:, :2], found.predictions.indices)
+
+
+def test_without_a_train_database_the_folder_is_asked_for(tmp_path: Path, split: Split, make_network: Make) -> None:
+    with pytest.raises(UserError, match="--pca_dataset_folder"):
+        run(make_network(), split, tmp_path / "d", pca_dim=3)
+    assert not (tmp_path / "d").exists()
+
+
+def test_float16_is_compared_with_what_float32_gave(tmp_path: Path, split: Split, make_network: Make) -> None:
+    alone = run(make_network(), split, tmp_path, descriptors_dtype="float16").compression
+    assert alone["bytes_saved_percent"] == 50
+    assert "recall_lost" not in alone  # nothing is there to compare with
+    run(make_network(), split, tmp_path)
+    compared = run(make_network(), split, tmp_path, descriptors_dtype="float16").compression
+    assert compared["identical_top1_percent"] == 100
+    assert compared["recall_lost"]["1"] == 0
+
+
+def test_nothing_is_compared_where_nothing_is_lost(tmp_path: Path, split: Split, make_network: Make) -> None:
+    assert run(make_network(), split, tmp_path).compression == {}
+
+
+@pytest.mark.parametrize("method", ["nearest_crop", "maj_voting", "five_crops", "flip", "single_query"])
+def test_every_method_evaluates(tmp_path: Path, split: Split, make_network: Make, method: str) -> None:
+    pytest.importorskip("faiss")
+    options: dict[str, Any] = {"test_method": method, "recall_values": (1, 3)}
+    plain = run(make_network(), split, tmp_path, **options)
+    assert plain.predictions.indices.shape == (4, 3)
+    refined = run(make_network(), split, tmp_path, **options, quantise="binary", refine=11)
+    np.testing.assert_array_equal(refined.predictions.indices, plain.predictions.indices)
+    assert refined.compression["identical_top1_percent"] == 100
 
 
 def test_an_absent_backend_is_refused_before_extraction(
