@@ -15,6 +15,7 @@ RERANKERS = Registry(
         "aqe": "vgbench.retrieval.rerank.expansion:QueryExpansion",
         "dba": "vgbench.retrieval.rerank.augmentation:DatabaseAugmentation",
         "diffusion": "vgbench.retrieval.rerank.diffusion:DiffusionReranker",
+        "dense": "vgbench.retrieval.rerank.dense:DenseReranker",
         "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
     },
 )

@@ -58,27 +58,33 @@ class RerankOptions:
     local_matcher: str = option(
         "mutual",
         "local: mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
-        "lightglue for aliked, disk, superpoint and sift)",
+        "lightglue for aliked, disk and superpoint)",
         choices=LOCAL_MATCHERS,
     )
     local_ratio: float = option(0.9, "local: the ratio test's bound on nearest to second nearest distance")
-    local_model: str = option("homography", "local: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
-    local_threshold: float = option(3.0, "local: pixels at --local_size within which a match is an inlier")
+    local_model: str = option("fundamental", "local: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
+    local_threshold: float = option(1.0, "local: pixels at --local_size within which a match is an inlier")
     local_iterations: int = option(200, "local: hypotheses that MAGSAC++ draws at most")
     local_size: int = option(0, "local: long side of the images in pixels, their ratio kept; 0: their own size")
     local_keypoints: int = option(1024, "local: keypoints of an image at most, strongest first")
     local_weight: float = option(
-        0.0,
-        "local: weight of the descriptor distance beside the logarithm of the inliers; 0: by inliers alone, ties in "
-        "the order of the descriptors",
+        0.5,
+        "local: weight of the descriptor distance, scaled to 0..1 over a query's candidates, beside the logarithm of "
+        "the inliers; 0: by inliers alone, ties in the order of the descriptors",
+    )
+    local_refine: int = option(
+        0,
+        "local: so many first candidates are matched a second time, by lighterglue for xfeat and lightglue for others, "
+        "and the inliers added; slow without a GPU",
     )
     local_budget: float = option(
         0.0, "local: milliseconds a query after which the candidates left are not verified; 0: no limit"
     )
     dense_score: str = option(
-        "ransac", "dense: inliers of a homography (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
+        "ransac", "dense: inliers of --local_model (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
     )
-    dense_weight: float = option(0.0, "dense: as --local_weight")
+    dense_patch: int = option(1, "dense: cells of the feature map, a side, that are averaged into one feature; odd")
+    dense_weight: float = option(0.5, "dense: as --local_weight")
 
     def __post_init__(self) -> None:
         _at_least_one(self, "rerank_topk", "kreciprocal_k1", "kreciprocal_k2", "aqe_k", "dba_k", "diffusion_k")
@@ -91,6 +97,10 @@ class RerankOptions:
         _between(self, "kreciprocal_lambda", 0, 1)
         _between(self, "local_ratio", 0, 1)
         _between(self, "diffusion_alpha", 0, 0.999)
+        if self.local_refine < 0:
+            raise UserError(f"--local_refine {self.local_refine}: too small. Expected a whole number of at least 0")
+        if self.dense_patch < 1 or self.dense_patch % 2 == 0:
+            raise UserError(f"--dense_patch {self.dense_patch}: has no middle. Expected an odd number, 1 or more")
         if self.local_size != 0 and self.local_size < 64:
             raise UserError(f"--local_size {self.local_size}: too small. Expected 0 or at least 64 pixels")
         for name, choices in (

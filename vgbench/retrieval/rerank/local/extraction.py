@@ -24,6 +24,7 @@ from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+ImageSize = int | tuple[int, int]
 IMAGES_A_FILE = 256
 BATCH = {"cpu": 4, "cuda": 32}
 
@@ -34,7 +35,7 @@ def features_of(
     make: Extractor,
     *,
     name: str,
-    side: int,
+    size: ImageSize,
     keypoints: int,
     folder: Path,
     runtime: Runtime,
@@ -46,14 +47,14 @@ def features_of(
         rows: int64 [M], repetitions allowed.
         make: makes the features.
         name: of the table, for the folder's name.
-        side: the images' long side in pixels, 0 for their own size.
+        size: the images' long side in pixels, their ratio kept, 0 for their own size; or exactly (height, width).
         keypoints: of an image at most, as `make` was told.
         folder: where features are kept, in a folder of their own.
 
     Raises:
         UserError: an image cannot be read, or the folder cannot be written.
     """
-    fingerprint = features_fingerprint(table, make, side, keypoints)
+    fingerprint = features_fingerprint(table, make, size, keypoints)
     place = folder / f"{name}_{make.name}-{fingerprint[:12]}"
     with writing_alone(place):
         store = FeatureStore(place, make.dim, make.binary)
@@ -65,25 +66,25 @@ def features_of(
             for start in range(0, len(missing), IMAGES_A_FILE):
                 part = missing[start : start + IMAGES_A_FILE]
                 found: list[tuple[int, LocalFeatures]] = []
-                for one in _extracted(table, part, make, side, runtime, num_workers):
+                for one in _extracted(table, part, make, size, runtime, num_workers):
                     found.append(one)
                     bar.update(1)
                 store.append([row for row, _ in found], [features for _, features in found])
     return store
 
 
-def features_fingerprint(table: ImageTable, make: Extractor, side: int, keypoints: int) -> str:
+def features_fingerprint(table: ImageTable, make: Extractor, size: ImageSize, keypoints: int) -> str:
     """Return the sha256 (hex) of everything that determines the features of a table."""
-    facts = {"layout": 1, "features": make.name, "side": side, "keypoints": keypoints, "images": table.fingerprint()}
+    facts = {"layout": 1, "features": make.name, "size": size, "keypoints": keypoints, "images": table.fingerprint()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _extracted(
-    table: ImageTable, rows: NDArray[np.int64], make: Extractor, side: int, runtime: Runtime, num_workers: int
+    table: ImageTable, rows: NDArray[np.int64], make: Extractor, size: ImageSize, runtime: Runtime, num_workers: int
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """Yield (row, features), images of one shape in one call of the extractor."""
     batch_size = BATCH.get(runtime.device.type, 4)
-    for batch in BatchLoader(_OwnRatio(table, rows, side, batch_size), num_workers):
+    for batch in BatchLoader(_OwnRatio(table, rows, size, batch_size), num_workers):
         for members, images in batch:
             yield from zip(members, make(images), strict=True)
 
@@ -91,8 +92,8 @@ def _extracted(
 class _OwnRatio(Batches[list[tuple[list[int], Tensor]]]):
     """Batches of images that keep their ratio, as stacks of equal shape: (rows, uint8 [b,3,H,W])."""
 
-    def __init__(self, table: ImageTable, rows: NDArray[np.int64], side: int, batch_size: int) -> None:
-        self.table, self.rows, self.side, self.batch_size = table, rows, side, batch_size
+    def __init__(self, table: ImageTable, rows: NDArray[np.int64], size: ImageSize, batch_size: int) -> None:
+        self.table, self.rows, self.size, self.batch_size = table, rows, size, batch_size
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -100,7 +101,11 @@ class _OwnRatio(Batches[list[tuple[list[int], Tensor]]]):
     def make(self, index: int) -> list[tuple[list[int], Tensor]]:
         groups: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
         for row in self.rows[index * self.batch_size : (index + 1) * self.batch_size].tolist():
-            image = with_long_side(decode_image(self.table.path(row), None), self.side)
+            path = self.table.path(row)
+            if isinstance(self.size, tuple):
+                image = decode_image(path, self.size)
+            else:
+                image = with_long_side(decode_image(path, None), self.size)
             groups.setdefault(tuple(image.shape), []).append((row, image))
         return [([row for row, _ in group], torch.stack([image for _, image in group])) for group in groups.values()]
 

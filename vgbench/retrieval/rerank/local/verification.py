@@ -1,0 +1,199 @@
+"""Queries against their candidates by local features: shared by `local` and `dense`, which differ in the features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.local.extraction import ImageSize, features_of
+from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
+from vgbench.retrieval.rerank.local.matchers import Matcher
+from vgbench.retrieval.rerank.local.matches import LocalMatches
+from vgbench.retrieval.rerank.local.store import FeatureStore
+from vgbench.retrieval.rerank.order import descriptor_term, reordered
+
+if TYPE_CHECKING:
+    from vgbench.retrieval.rerank.chain import RerankContext
+
+DRAWN = 5  # candidates of a query whose matches are kept for the report
+NOTHING: NDArray[np.float32] = np.empty((0, 4), np.float32)
+
+Judge = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[float, NDArray[np.bool_]]]
+"""(points of the query [m,2], of the candidate [m,2]) -> (score, which matches support it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How candidates are verified.
+
+    Attributes:
+        extractor: makes the features of images of `size` (see `features_of`).
+        keypoints: of an image at most.
+        matcher: pairs them.
+        judge: scores the pairs.
+        weight: of the descriptor distance, scaled to 0..1 over a query's candidates, beside log(1 + score).
+        second: a matcher for the first `refine` candidates of that order; its scores are added.
+        refine: how many.
+        budget_ms: a query's time, 0 for no limit.
+    """
+
+    extractor: Extractor
+    size: ImageSize
+    keypoints: int
+    matcher: Matcher
+    judge: Judge
+    weight: float
+    second: Matcher | None = None
+    refine: int = 0
+    budget_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verification did: see `chain.Reranker` for the names."""
+
+    predictions: Predictions
+    bytes_per_image: float
+    preparing_s: float
+    matches: Path
+
+
+def verify(name: str, plan: Plan, predictions: Predictions, context: RerankContext) -> Verified:
+    """Order the first candidates of each query by weight * distance - log(1 + score); equal ones keep their order.
+
+    Args:
+        name: of the re-ranker, for the file of matches.
+    """
+    head = min(context.options.rerank_topk, predictions.indices.shape[1])
+    start = time.perf_counter()
+    queries, database = _features(plan, predictions.indices[:, :head], context)
+    preparing = time.perf_counter() - start
+    terms = plan.weight * descriptor_term(predictions.distances[:, :head])
+    costs = np.empty_like(terms)
+    points: list[NDArray[np.float32]] = []
+    ends: list[int] = []
+    with threads() as pool:
+        verifier = _Verifier(plan, queries, database, pool)
+        for query, rows in enumerate(predictions.indices[:, :head].tolist()):
+            costs[query], found = verifier(query, rows, terms[query])
+            for place in np.argsort(costs[query], kind="stable")[:DRAWN]:
+                points.append(found[place])
+                ends.append(len(found[place]) + (ends[-1] if ends else 0))
+    bytes_per_image = database.bytes_per_image
+    queries.close()
+    database.close()
+    result = reordered(predictions, costs)
+    drawn = min(DRAWN, head)
+    matches = LocalMatches(
+        result.indices[:, :drawn].copy(),
+        np.array(ends, np.int64).reshape(-1, drawn),
+        np.concatenate([NOTHING, *points]),
+    )
+    path = _matches_path(name, context)
+    matches.save(path)
+    return Verified(result, bytes_per_image, preparing, path)
+
+
+@dataclass(frozen=True, eq=False)
+class _Verifier:
+    plan: Plan
+    queries: FeatureStore
+    database: FeatureStore
+    pool: Executor
+
+    def __call__(
+        self, query: int, rows: list[int], terms: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+        """Return the costs of one query's candidates and their supporting matches, as `LocalMatches.points`."""
+        plan = self.plan
+        deadline = time.perf_counter() + plan.budget_ms / 1e3 if plan.budget_ms else float("inf")
+        features = self.queries.read(query)
+        scores = np.zeros(len(rows))
+        found = [NOTHING] * len(rows)
+        # With a limit to keep, no more at once than run at once.
+        step = torch.get_num_threads() if plan.budget_ms else len(rows)
+        for start in range(0, len(rows), step):
+            if time.perf_counter() >= deadline:
+                break
+            part = range(start, min(start + step, len(rows)))
+            for place, (score, points) in zip(part, self._judged(plan.matcher, features, rows, part), strict=True):
+                scores[place], found[place] = score, points
+        costs = terms - np.log1p(scores)
+        if plan.second is not None:
+            order = np.argsort(costs, kind="stable")[: plan.refine].tolist()
+            for place, (score, points) in zip(order, self._judged(plan.second, features, rows, order), strict=True):
+                scores[place] += score
+                found[place] = points if len(points) > len(found[place]) else found[place]
+            costs = terms - np.log1p(scores)
+        return costs, found
+
+    def _judged(
+        self, matcher: Matcher, query: LocalFeatures, rows: list[int], places: range | list[int]
+    ) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        candidates = [self.database.read(rows[place]) for place in places]
+        matches = matcher(query, candidates, self.pool)
+        return self.pool.map(lambda pair: self._scored(query, *pair), zip(candidates, matches, strict=True))
+
+    def _scored(
+        self, query: LocalFeatures, candidate: LocalFeatures, pairs: NDArray[np.int64]
+    ) -> tuple[float, NDArray[np.float32]]:
+        left, right = query.keypoints[pairs[:, 0]], candidate.keypoints[pairs[:, 1]]
+        score, good = self.plan.judge(left, right)
+        shares = (left[good] / np.array(query.size), right[good] / np.array(candidate.size))
+        return score, np.concatenate(shares, axis=1).astype(np.float32)
+
+
+def _features(plan: Plan, candidates: NDArray[np.int64], context: RerankContext) -> tuple[FeatureStore, FeatureStore]:
+    split = context.split
+    tables = (split.queries, np.arange(len(split.queries))), (split.database, candidates.reshape(-1))
+    queries, database = (
+        features_of(
+            table,
+            rows,
+            plan.extractor,
+            name=f"{split.root.name}_{split.name}_{table.root.name}",
+            size=plan.size,
+            keypoints=plan.keypoints,
+            folder=context.cache,
+            runtime=context.runtime,
+            num_workers=context.num_workers,
+        )
+        for table, rows in tables
+    )
+    return queries, database
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool of as many threads as torch has; OpenCV and NumPy let go of the interpreter, and work alone in each."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="verify") as pool,
+        ):
+            yield pool
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _matches_path(name: str, context: RerankContext) -> Path:
+    options = {key: str(value) for key, value in vars(context.options).items()}
+    facts = [name, context.database.fingerprint, context.queries.fingerprint, options]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return context.cache / f"{context.split.root.name}_{context.split.queries.root.name}_matches-{digest}.h5"
