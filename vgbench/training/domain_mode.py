@@ -19,6 +19,7 @@ from vgbench.randomness import numpy_stream
 from vgbench.runtime import Runtime
 from vgbench.training.domain import DomainAdversary, DomainOptions
 from vgbench.training.mode import BatchT, Forward, Round, TrainingMode
+from vgbench.training.pictures import Shows
 
 _WORKERS = 2  # beside those of the mode's own loader
 
@@ -128,6 +129,10 @@ class DomainMode(Generic[BatchT]):
         # At another size than the source's, the classifier would tell sizes apart, not domains.
         targets = batch.targets if batch.targets.shape[2:] == sizes[-1] else resize_batch(batch.targets, sizes[-1])
         return loss + self.adversary.loss(torch.cat(seen), forward(targets), batch.progress)
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Return the inner mode's pictures."""
+        return self.mode.pictures() if isinstance(self.mode, Shows) else {}
 
     def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
         """Return the inner mode's optimisers and the classifier's."""

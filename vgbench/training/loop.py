@@ -21,9 +21,11 @@ from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import Checkpoints, Progress
 from vgbench.training.ema import Ema
+from vgbench.training.eta import Remaining
 from vgbench.training.mode import BatchT, Round, TrainingMode
 from vgbench.training.optim import build_optimizer, describe_optimizer
 from vgbench.training.options import TrainOptions
+from vgbench.training.pictures import Shows
 from vgbench.training.resume import Resumed, read_resumed
 from vgbench.training.schedule import Schedule
 from vgbench.training.step import Stepper, forget_gradients, set_training
@@ -138,6 +140,7 @@ class _Loop(Generic[BatchT]):
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}
+        self.remaining = Remaining(self.epochs_num, 0)
 
     # -- the story ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +150,7 @@ class _Loop(Generic[BatchT]):
         LOG.info("%s", describe_optimizer(self.optimizer, self.options))
         if progress == Progress():
             self._save(self.checkpoints.last)
+        self.remaining = Remaining(self.epochs_num, progress.epoch + progress.round / self.rounds_per_epoch)
         while not self._is_over():
             while progress.round < self.rounds_per_epoch:
                 self._round(watch)
@@ -183,6 +187,7 @@ class _Loop(Generic[BatchT]):
         with self._clock() as mining:
             seed_everything(self.seed, "round", progress.epoch, index)
             batches = self.mode.round(self.network, progress.epoch, index)
+        images = self.stepper.images
         with self._clock() as training:
             seed_everything(self.seed, "steps", progress.epoch, index)
             losses = self._steps(batches, index)
@@ -197,9 +202,13 @@ class _Loop(Generic[BatchT]):
             training.seconds,
         )  # fmt: skip
         values = {"loss": loss, "seconds_mining": mining.seconds, "seconds_training": training.seconds}
-        values |= {f"lr_{group['part']}": group["lr"] for group in self.optimizer.param_groups}
+        values["images"] = self.stepper.images - images
+        for optimizer in (self.optimizer, *self.mode.optimizers(progress.epoch)):
+            values |= {f"lr_{group.get('part', 'other')}": group["lr"] for group in optimizer.param_groups}
         watch.round(progress, index, values)
         self._save(self.checkpoints.last)
+        if watch.shows_pictures and isinstance(self.mode, Shows):
+            watch.pictures(progress, self.mode.pictures())
 
     def _validation(self, watch: Watch) -> None:
         progress = self.progress
@@ -219,10 +228,10 @@ class _Loop(Generic[BatchT]):
         self.recalls = found.recalls
         loss = progress.epoch_loss / max(progress.epoch_steps, 1)
         LOG.info(
-            "epoch %d: loss %.4f, val %s%s (%.1f s)",
+            "epoch %d: loss %.4f, val %s%s (%.1f s); left: %s",
             progress.epoch, loss, ", ".join(f"R@{value} {recall:.1f}" for value, recall in found.recalls.items()),
             ", the best so far" if improved else f", best R@5 {progress.best_r5:.1f} of epoch {progress.best_epoch}",
-            clock.seconds,
+            clock.seconds, self.remaining.text(progress.epoch + 1),
         )  # fmt: skip
         watch.epoch(progress, loss, found.recalls)
         if improved:
@@ -254,7 +263,8 @@ class _Loop(Generic[BatchT]):
                     self._update(optimizers, epoch + (index + first / total) / self.rounds_per_epoch)
                 if len(waiting) == _STEPS_BETWEEN_CHECKS:
                     self._read(waiting, losses, index)
-                    bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+                    position = epoch + (index + (number + 1) / total) / self.rounds_per_epoch
+                    bar.set_postfix(loss=f"{losses[-1]:.4f}", left=self.remaining.text(position), refresh=False)
                 bar.update()
         self._read(waiting, losses, index)
         if not losses:

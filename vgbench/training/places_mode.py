@@ -23,6 +23,7 @@ from vgbench.training.losses.metric import build_metric_loss, build_metric_miner
 from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.modes import Recipe
 from vgbench.training.optim import build_own_optimizer, load_optimizer
+from vgbench.training.pictures import hardest_grid
 from vgbench.training.places_options import PlacesOptions
 from vgbench.training.sample_places import Sites, draw_batches
 
@@ -74,6 +75,7 @@ class PlacesMode:
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
         self.own_optimizers = (build_own_optimizer(own, recipe.training),) if own else ()
         self.augment = BatchAugment(recipe.augmentation)
+        self._hardest: Tensor | None = None
         self.views = build_views(
             recipe.augmentation.translated_folder, recipe.augmentation.translated_probability, recipe.seed, images
         )
@@ -85,6 +87,7 @@ class PlacesMode:
 
     def round(self, network: Network, epoch: int, index: int) -> Round[LabelledBatch]:
         """Draw a pass over all places; returns its batches."""
+        self._hardest = None
         self.augment.multiple = image_multiple(network)
         rng = numpy_stream(self.recipe.seed, "places", epoch, index)
         batches = draw_batches(self._sites(epoch, index), self.options, rng)
@@ -100,8 +103,15 @@ class PlacesMode:
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
         """Return the metric loss of a batch on what the miner chose of it."""
         images = self.augment.flip_places(batch.images, batch.labels, generator)
-        descriptors = forward(self.augment(images, generator))
+        images = self.augment(images, generator)
+        descriptors = forward(images)
+        if self._hardest is None:  # the round's first batch
+            self._hardest = hardest_grid(images, batch.labels, descriptors.detach())
         return loss_of(self.criterion, self.miner, descriptors, batch.labels)
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Return where the first batch of the round was most confused."""
+        return {} if self._hardest is None else {"image, farthest of its place, nearest of others": self._hardest}
 
     def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
         """Return the optimiser of what the loss learns of places, where it does."""

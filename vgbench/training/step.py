@@ -28,6 +28,7 @@ class Stepper:
     def __init__(self, network: Network, runtime: Runtime, clip_grad_norm: float | None = None) -> None:
         self.runtime = runtime
         self.clip_grad_norm = clip_grad_norm
+        self.images = 0  # that went forward so far
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
         # The number of distinct images changes from batch to batch.
         self._call = torch.compile(network, dynamic=True) if runtime.compile else network
@@ -62,6 +63,7 @@ class Stepper:
 
     def _forward(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
+        self.images += len(images)
         with self.runtime.autocast(), fast_depthwise_gradients(self.runtime):
             descriptors: Tensor = self._call(self.runtime.to_device(images))
         return descriptors.float()

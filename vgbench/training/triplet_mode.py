@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.data.splits import read_checked_split
+from vgbench.data.triplets import Triplets
 from vgbench.data.views import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
@@ -25,6 +26,7 @@ from vgbench.training.mining.hardest import Rows
 from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.modes import Recipe
 from vgbench.training.options import TrainOptions
+from vgbench.training.pictures import triplet_grid
 
 LOG = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class TripletMode:
             neighbours_within(queries, database, far),
         )
         self.miner = build_miner(options, self.task, seed)
+        self._mined: Triplets | None = None
 
     @property
     def images(self) -> ImageTable:
@@ -110,6 +113,7 @@ class TripletMode:
                 "them; a larger --neg_samples_num finds more",
                 mined.left_out, mined.repeated, self.options.negs_num_per_query,
             )  # fmt: skip
+        self._mined = mined.triplets
         self.augment.multiple = image_multiple(network)
         batch_size = self.options.train_batch_size
         return triplet_loader(
@@ -130,6 +134,12 @@ class TripletMode:
         descriptors = forward(batch.images)
         total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])
         return total / batch.negatives.numel()
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Return the round's first triplets with their hardest negatives."""
+        return (
+            {} if self._mined is None else {"query, positive, hardest negatives": triplet_grid(self.split, self._mined)}
+        )
 
     def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
         """Return (): triplets have no parameters of their own."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from vgbench.training.checkpoint import METRICS, Progress
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ class Watch:
 
     metrics.jsonl has a line a round (`{"epoch", "round", "steps", "loss", "seconds_...": }`) and a line an epoch
     (`{"epoch", "steps", "loss", "recalls": {"1": .., "5": ..}, "best_r5", "not_improved_num"}`), losses per step,
-    recalls in percent. TensorBoard has the losses over optimiser steps (tensorboard/train) and the recalls over
-    epochs (tensorboard/val).
+    recalls in percent. TensorBoard has the losses, learning rates and pictures over optimiser steps
+    (tensorboard/train) and the recalls over epochs (tensorboard/val).
 
     Args:
         folder: the run folder.
@@ -44,6 +46,18 @@ class Watch:
         """Write the numbers of round `index` of `progress.epoch`."""
         self._append({"epoch": progress.epoch, "round": index, "steps": progress.steps, **values})
         self._scalars("train", values, progress.steps, purge=self._start.steps + 1)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether pictures go anywhere; if not, nobody needs to draw them."""
+        return self._tensorboard is not None
+
+    def pictures(self, progress: Progress, pictures: Mapping[str, Tensor]) -> None:
+        """Write pictures uint8 [3,H,W] of the round that ended, by title."""
+        for title, picture in pictures.items():
+            writer = self._writer("train", purge=self._start.steps + 1)
+            if writer is not None:
+                writer.add_image(title, picture, progress.steps)
 
     def epoch(self, progress: Progress, loss: float, recalls: Mapping[int, float]) -> None:
         """Write the numbers of the epoch that `progress` stands at, after its validation."""
@@ -73,17 +87,22 @@ class Watch:
             file.write(json.dumps(row) + "\n")
 
     def _scalars(self, name: str, values: Mapping[str, float], step: int, purge: int) -> None:
-        if self._tensorboard is None:
+        writer = self._writer(name, purge)
+        if writer is None:
             return
+        for key, value in values.items():
+            writer.add_scalar(key, value, step)
+        writer.flush()
+
+    def _writer(self, name: str, purge: int) -> SummaryWriter | None:
+        if self._tensorboard is None:
+            return None
         if name not in self._writers:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
-            folder = str(self._tensorboard / name)
             # Readers drop what an interrupted run wrote at `purge` and beyond.
-            self._writers[name] = SummaryWriter(folder, purge_step=purge)
-        for key, value in values.items():
-            self._writers[name].add_scalar(key, value, step)
-        self._writers[name].flush()
+            self._writers[name] = SummaryWriter(str(self._tensorboard / name), purge_step=purge)
+        return self._writers[name]
 
 
 def rewind(path: Path, start: Progress) -> None:
