@@ -2,6 +2,7 @@
 
 python3 -m perf                  # everything, minutes
 python3 -m perf --only search    # one part
+python3 -m perf --only search_million --rounds 3    # a million descriptors: only when asked for
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import extraction, mining, netvlad, search, training_step
+from perf import extraction, mining, netvlad, search, search_million, training_step
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 
 NETWORKS = (("efficientnet_lite0", "gem"), ("efficientnet_lite0_s16", "netvlad"), ("resnet18conv4", "netvlad"))
 SIZE = (320, 320)
 PARTS = ("extraction", "training", "netvlad", "mining", "search")
+HEAVY = ("search_million",)  # a gigabyte on disk, several minutes
 
 
-def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair]]]:
+def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair | list[Pair]]]]:
     """Every measurement by its part's name, each run when it is called."""
     return {
         "extraction": [
@@ -37,18 +39,20 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
         "netvlad": [lambda: netvlad.measure(rounds, runtime.device.type)],
         "mining": [lambda: mining.measure(1000, 10_000, 1000, 1280, runtime.device, rounds)],
         "search": [lambda: search.measure(200_000, 1000, 512, rounds)],
+        "search_million": [lambda: search_million.measure(1_000_000, 1000, rounds)],
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, *HEAVY), help="these parts")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each pair (default: 5)")
     arguments = parser.parse_args()
     runtime = resolve_runtime(RuntimeOptions())
     parts = measurements(runtime, arguments.rounds)
-    chosen = [task for name, tasks in parts.items() if name in (arguments.only or parts) for task in tasks]
-    pairs = [task() for task in tqdm(chosen, desc="perf", unit="measurement")]
+    chosen = [task for name, tasks in parts.items() if name in (arguments.only or PARTS) for task in tasks]
+    measured = [task() for task in tqdm(chosen, desc="perf", unit="measurement")]
+    pairs = [pair for one in measured for pair in (one if isinstance(one, list) else [one])]
     precision = str(runtime.amp_dtype or torch.float32).removeprefix("torch.")
     print(
         f"{platform.machine()}, {runtime.device}, {torch.get_num_threads()} threads, {precision}, "
