@@ -211,8 +211,8 @@ def test(
     runtime: Runtime,
     folder: Path,
     descriptors: Path | None = None,
-) -> None:
-    """The end of every run: test the network, print the recalls, write results, predictions and report."""
+) -> dict[str, Any]:
+    """The end of every run: test the network, print the recalls, write results (returned), predictions and report."""
     data, evaluation_options = settings.data, settings.evaluation
     found = evaluate(
         network, split, evaluation_options, size=data.resize, num_workers=data.num_workers, runtime=runtime,
@@ -229,6 +229,7 @@ def test(
     if found.rerank:
         LOG.info("%s", steps_table(found.rerank))
     LOG.info("report: %s", report)
+    return results
 
 
 def results_of(

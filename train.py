@@ -20,14 +20,22 @@ from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, network_from_options
 from vgbench.models.weights import read_checkpoint
+from vgbench.report.history import read_history
+from vgbench.report.summary import evaluation_command, training_summary
 from vgbench.retrieval import evaluate
-from vgbench.runtime import Runtime, resolve_runtime
+from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
+from vgbench.training.checkpoint import METRICS
 from vgbench.training.domain_mode import with_domain
 from vgbench.training.mode import TrainingMode
 from vgbench.training.modes import Recipe, build_mode
 
 LOG = logging.getLogger("vgbench")
+
+# What eval.py need not be told: the checkpoint brings it, or only training asks for it.
+CARRIED = (
+    "dataset_name", "resize", "val_positive_dist_threshold", "train_positives_dist_threshold", "train_dataset_name",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -59,8 +67,15 @@ def main() -> None:
     result = run_training(settings, network, mode, val, runtime, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
-    load_state_dict(network, read_checkpoint(result.best))
-    commons.test(network, test, settings, parser.flat(settings), runtime, folder)
+    best = read_checkpoint(result.best)
+    load_state_dict(network, best)
+    tested = commons.test(network, test, settings, parser.flat(settings), runtime, folder)
+    LOG.info("%s", training_summary(
+        result, folder, best["recalls"], tested, read_history(folder / METRICS), peak_memory(runtime.device),
+        evaluation_command(
+            result.best, (settings.data, settings.evaluation, settings.rerank, settings.runtime), CARRIED
+        ),
+    ))  # fmt: skip
     if settings.training.dry_run:
         LOG.info("dry run: every step works; recalls of %d queries after one step say nothing", len(test.queries))
 

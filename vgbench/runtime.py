@@ -91,6 +91,18 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
     return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on")
 
 
+def peak_memory(device: torch.device) -> tuple[int, str]:
+    """Return the most memory that was ever in use, bytes, and whose: the GPU's, else this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), "GPU"
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0, "not known on this system"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024), "this process"
+
+
 def _keep_freed_memory() -> None:
     """Let the C library keep large freed blocks for the next batch, where it is glibc.
 
