@@ -75,6 +75,24 @@ def test_places_of_a_batch_are_apart(gap: float) -> None:
     assert len(set(seen)) == len(seen) and len(seen) >= count - (count if gap == 100 else 1)
 
 
+def test_neighbours_stand_together_in_a_batch() -> None:
+    count = 80
+    east = np.arange(count) * 30.0
+    sites = Sites(
+        rows=np.arange(2 * count), starts=np.arange(0, 2 * count + 1, 2), usable=np.arange(count),
+        centres=np.stack([east, 0 * east], 1), headings=np.zeros(count),
+    )  # fmt: skip
+    spans = {}
+    for spread in (None, 120.0):
+        options = dataclasses.replace(
+            PLACES_OPTIONS, place_spread=spread, places_per_batch=8, img_per_place=2, min_img_per_place=2
+        )
+        batches = draw_batches(sites, options, np.random.default_rng(0))
+        assert sorted(np.concatenate([labels[::2] for _, labels in batches])) == list(range(count))
+        spans[spread] = np.median([np.ptp(east[labels]) for _, labels in batches[:5]])
+    assert spans[120.0] <= 240 < spans[None]
+
+
 def test_derived_places_have_a_new_grid_for_every_pass(tiny_dataset: Path) -> None:
     mode = build_mode(recipe_of(tiny_dataset, "places"))
     assert isinstance(mode, PlacesMode) and len(mode.images) == 5 * PLACES

@@ -20,6 +20,11 @@ class PlacesOptions:
     place_cell: float = option(20.0, "places derived from coordinates: side of a cell, metres")
     place_heading: float = option(90.0, "places derived from coordinates: width of a bin of headings, degrees")
     place_gap: float = option(25.0, "places derived from coordinates: least distance of two in a batch, metres")
+    place_spread: float | None = option(
+        None,
+        "places derived from coordinates: fill batches with places this near to one another first, metres: next-door "
+        "places are the hard negatives; unset: from anywhere",
+    )
     place_shift: bool = option(True, "places derived from coordinates: lay the grid anew for every pass over them")
     places_per_batch: int = option(60, "places in a training step")
     img_per_place: int = option(4, "images of a place in a training step")
@@ -53,6 +58,8 @@ class PlacesOptions:
             raise UserError(f"--place_heading {self.place_heading}: expected an angle above 0, at most 360 degrees")
         if not 0 <= self.place_gap < float("inf"):
             raise UserError(f"--place_gap {self.place_gap}: expected a distance of at least 0, metres")
+        if self.place_spread is not None and not 0 < self.place_spread < float("inf"):
+            raise UserError(f"--place_spread {self.place_spread}: expected a distance above 0, metres")
         for name in ("loss_distance", "miner_distance"):
             if getattr(self, name) not in (None, "cosine", "euclidean", "snr"):
                 raise UserError(f"--{name} {getattr(self, name)}: not known. Expected cosine, euclidean or snr")

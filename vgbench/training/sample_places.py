@@ -76,10 +76,19 @@ def draw_batches(sites: Sites, options: PlacesOptions, rng: np.random.Generator)
         if sites.centres is None:
             chosen, pending = pending[: options.places_per_batch], pending[options.places_per_batch :]
         else:
+            pending = _neighbours_first(pending, sites.centres, options.place_spread)
             chosen, pending = _apart(pending, sites, options)
         if len(chosen) > 1:
             batches.append(_draw_images(chosen, sites, options.img_per_place, rng))
     return batches
+
+
+def _neighbours_first(pending: Rows, centres: NDArray[np.float64], spread: float | None) -> Rows:
+    """Move the places within `spread` metres of the first one to the front, in the order that they are in."""
+    if spread is None:
+        return pending
+    far = np.linalg.norm(centres[pending] - centres[pending[0]], axis=1) > spread
+    return pending[np.argsort(far, kind="stable")]
 
 
 def _apart(pending: Rows, sites: Sites, options: PlacesOptions) -> tuple[Rows, Rows]:

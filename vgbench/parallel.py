@@ -1,0 +1,221 @@
+"""Several processes as one run: who is who, and the few things that they tell one another.
+
+A program started by torchrun is one of `world()` ranks. All ranks go through the same code and take the same
+decisions; images are shared out, and what is found in them is gathered. Rank 0 alone writes. Without torchrun there is
+one rank, and everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# One rank may mine, verify or write for this long while the others wait for it.
+PATIENCE = datetime.timedelta(hours=2)
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+def launched() -> bool:
+    """Whether torchrun (or anything that sets the same variables) started this process as one of several ranks."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def start(device: torch.device) -> None:
+    """Join the other ranks, over NCCL where they have GPUs and gloo where they do not; nothing where there are none."""
+    if launched() and not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def stop() -> None:
+    """Leave the other ranks."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """The rank among those of this machine, which is the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world() -> int:
+    """How many ranks share the work."""
+    return dist.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the rank that writes; also for work that it does alone."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+
+
+def share(count: int) -> slice:
+    """Return this rank's part of `count` things: contiguous, in the order of ranks, sizes differing by one at most."""
+    ranks, own = world(), rank()
+    return slice(own * count // ranks, (own + 1) * count // ranks)
+
+
+def wait() -> None:
+    """Wait for all ranks to come here."""
+    if _together():
+        dist.barrier()
+
+
+def tell(value: T) -> T:
+    """Return rank 0's value on all ranks."""
+    if not _together():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def collect(value: T) -> list[T]:
+    """Return every rank's value, in the order of ranks."""
+    if not _together():
+        return [value]
+    box: list[Any] = [None] * world()
+    dist.all_gather_object(box, value)
+    return cast(list[T], box)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Run the body as if there were no other ranks."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Let rank 0 do some work alone, and return its result on all ranks.
+
+    An exception ends rank 0, and torchrun the others.
+    """
+    if not _together():
+        return work()
+    result: T | None = None
+    if is_main():
+        with alone():
+            result = work()
+    return cast(T, tell(result))
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Run the body on rank 0 before all others, which then find what it left behind."""
+    if _together() and not is_main():
+        dist.barrier()
+        yield
+        return
+    yield
+    if _together():
+        dist.barrier()
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Put the rows of all ranks one after the other, in the order of ranks; gradients flow back to their rows.
+
+    The function of the rows that follows must be the same on all ranks, each taking its `1 / world()` part of it: the
+    parts' gradients then add up to the whole's.
+
+    Args:
+        tensor: [n,...], where n may differ between ranks.
+
+    Returns:
+        [sum of n,...].
+    """
+    if not _together():
+        return tensor
+    return cast(Tensor, _Gather.apply(tensor))
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """Add a tensor over all ranks; gradients are added likewise."""
+    if not _together():
+        return tensor
+    return cast(Tensor, _AddUp.apply(tensor))
+
+
+def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over all ranks, in one message a data type."""
+    if not _together():
+        return
+    found: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            found.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in found.values():
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+
+def copy_from_main(module: nn.Module) -> None:
+    """Give a module rank 0's weights and buffers on all ranks."""
+    if _together():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            value = tensor.detach().contiguous()
+            dist.broadcast(value, src=0)
+            tensor.detach().copy_(value)
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 and not _alone.get()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        sizes = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world())]
+        dist.all_gather(sizes, torch.tensor([len(tensor)], dtype=torch.int64, device=tensor.device))
+        counts = [int(size) for size in sizes]
+        padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        own = rank()
+        context.rows = slice(sum(counts[:own]), sum(counts[: own + 1]))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        # Every rank computes the same function of all rows and takes its part of it, so that what reaches these rows
+        # from all ranks together is `world` times what reaches them from here.
+        return gradients[0][context.rows] * world()
+
+
+class _AddUp(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone().contiguous()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone().contiguous()
+        dist.all_reduce(total)
+        return total
