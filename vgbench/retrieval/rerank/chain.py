@@ -176,8 +176,8 @@ def make_reranker(name: str) -> Reranker:
 
 def step_line(step: RerankStep) -> str:
     """One line on a step, at the first threshold."""
-    before, after = (next(iter(table.values())) for table in (step.before, step.after))
-    recalls = " ".join(f"R@{n} {before[n]:.1f} -> {after[n]:.1f}" for n in after)
+    before, after = (next(iter(table.values()), {}) for table in (step.before, step.after))
+    recalls = " ".join(f"R@{n} {before[n]:.1f} -> {after[n]:.1f}" for n in after) or "no recalls"
     return f"{step.name}: {recalls}; {step.ms_per_query:.3g} ms a query, {step.bytes_per_image:,.0f} bytes an image"
 
 

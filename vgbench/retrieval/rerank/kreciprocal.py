@@ -27,7 +27,11 @@ class KReciprocalReranker:
     Each query and each candidate becomes a sparse vector over all images and queries: exp(-d) for those that are its
     k-reciprocal neighbours, with the neighbours' own where two thirds of them agree, averaged over its k2 nearest. The
     cost is `--kreciprocal_lambda` d plus the rest of the Jaccard distance of the two vectors, where d is the squared
-    distance over the sum of the squared norms. As published, the queries of a run are each other's neighbours too.
+    distance over the sum of the squared norms.
+
+    Each query is alone with the database: a database image's neighbours are database images, and one is a reciprocal
+    neighbour of the query where the query is nearer to it than its own k1-th. With `--kreciprocal_joint`, as published,
+    all queries of the run are nodes like the database's images, and each other's neighbours.
 
     Only the neighbourhoods of candidates are searched, and vectors are sparse: memory is a few hundred bytes a needed
     image, time that of searching the database with the needed images.
@@ -39,7 +43,9 @@ class KReciprocalReranker:
         options = context.options
         require_a_descriptor_a_query("kreciprocal", predictions, context)
         head = min(options.rerank_topk, predictions.indices.shape[1])
-        lists = NeighbourLists(context.database, context.queries, options.kreciprocal_k1 + 1, context.runtime)
+        lists = NeighbourLists(
+            context.database, context.queries, options.kreciprocal_k1 + 1, context.runtime, options.kreciprocal_joint
+        )
         candidates = predictions.indices[:, :head]
         queries = len(context.database) + np.arange(len(predictions))
         encode = Encoding(lists, options.kreciprocal_k1, options.kreciprocal_k2)
@@ -110,7 +116,15 @@ class Encoding:
 
     def _mutual(self, nodes: NDArray[np.int64], near: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
         """Say which of the first k neighbours (and the node itself) have the node among their own first k."""
-        back = (self.lists.of(near)[:, :, : k + 1] == nodes[:, None, None]).any(-1)
+        theirs = self.lists.of(near)[:, :, : k + 1]
+        back = (theirs == nodes[:, None, None]).any(-1)
+        if not self.lists.joint:  # a query stands in no other list, so its distance says where it would stand
+            rows = np.flatnonzero(nodes >= len(self.lists.database))
+            if len(rows) and theirs.shape[2] > k:
+                reach = self.lists.distances_of(near[rows])[:, :, k]
+                back[rows] |= self.lists.distances_of(nodes[rows])[:, : near.shape[1]] < reach
+            else:  # there are no k others
+                back[rows] = True
         back[:, k + 1 :] = False
         return np.asarray(back)
 

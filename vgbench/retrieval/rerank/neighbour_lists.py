@@ -26,6 +26,7 @@ class NeighbourLists:
     Attributes:
         database: [N,D].
         queries: [Q,D], nodes too; None for a graph of the database alone.
+        joint: whether queries stand in others' lists; if not, a list holds the node itself and database images.
         count: length of a list, itself included; shorter where there are fewer nodes.
     """
 
@@ -33,12 +34,13 @@ class NeighbourLists:
     queries: Descriptors | None
     count: int
     runtime: Runtime
+    joint: bool = False
     _place: NDArray[np.int64] = field(init=False)
     _lists: NDArray[np.int64] = field(init=False)
     _distances: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.count = min(self.count, self.nodes)
+        self.count = min(self.count, self.nodes if self.joint else len(self.database))
         self._place = np.full(self.nodes, -1, np.int64)
         self._lists = np.empty((0, self.count), np.int64)
         self._distances = np.empty((0, self.count), np.float32)
@@ -93,7 +95,7 @@ class NeighbourLists:
         asked = InMemory(self.vectors(nodes), self.database.path)
         parts = [search(self.database, asked, self.count, runtime=self.runtime)]
         indices, distances = [parts[0].indices], [parts[0].distances]
-        if self.queries is not None:
+        if self.queries is not None and self.joint:
             found = search(self.queries, asked, self.count, runtime=self.runtime)
             indices.append(found.indices + len(self.database))
             distances.append(found.distances)

@@ -43,6 +43,9 @@ class RerankOptions:
     kreciprocal_k1: int = option(20, "kreciprocal: neighbours that are compared")
     kreciprocal_k2: int = option(6, "kreciprocal: neighbours that are averaged over")
     kreciprocal_lambda: float = option(0.3, "kreciprocal: share of the descriptor distance in the result, 0 to 1")
+    kreciprocal_joint: bool = option(
+        False, "kreciprocal: let the queries of the run be each other's neighbours too, as published"
+    )
     aqe_k: int = option(5, "aqe: first predictions that a query is averaged with")
     aqe_alpha: float = option(3.0, "aqe: power of the similarity in the weights of that average; 0: all the same")
     dba_k: int = option(5, "dba: neighbours that each database descriptor is averaged with")
