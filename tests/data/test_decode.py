@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vgbench.data.decode import check_image, decode_image, resize_images
+from vgbench.data.decode import check_image, decode_image, image_size, resize_images
 from vgbench.errors import UserError
 
 
@@ -106,7 +106,34 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
 def test_the_exif_orientation_is_ignored(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode_image(write_image(tmp_path / "turned.jpg", 24, 32, exif=exif), None).shape == (3, 24, 32)
+    name = "@0500000.00@4000000.00@@.jpg"
+    assert decode_image(write_image(tmp_path / name, 24, 32, exif=exif), None).shape == (3, 24, 32)
+    assert image_size(tmp_path / name) == (24, 32)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_a_photograph_outside_of_the_protocol_stands_upright(tmp_path: Path, turn: int, extension: str) -> None:
+    """Saved lying in each of EXIF's eight ways, it comes out as it was; at another size too."""
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 2, 3), np.uint8)).resize((64, 96))
+    undo = {
+        1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+    }[turn]  # fmt: skip
+    stored = upright
+    for way in undo:
+        stored = stored.transpose(way)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = tmp_path / f"photo.{extension}"
+    stored.save(path, exif=exif, quality=95)
+    assert image_size(path) == (96, 64)
+    whole = decode_image(path, None).float()
+    assert (whole - torch.from_numpy(np.array(upright)).permute(2, 0, 1).float()).abs().mean() < 3
+    small = decode_image(path, (48, 32)).float()
+    assert small.shape == (3, 48, 32)
+    assert (small - torch.from_numpy(np.array(upright.resize((32, 48)))).permute(2, 0, 1).float()).abs().mean() < 5
 
 
 def broken_files(folder: Path, write_image: Callable[..., Path]) -> list[Path]:

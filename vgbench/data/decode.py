@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from vgbench.errors import UserError
@@ -22,6 +22,9 @@ from vgbench.errors import UserError
 # How images are brought to size: bilinear, with a triangle filter as wide as the reduction (Pillow's way, and
 # torchvision's default). Measured on the conformance recalls, where leaving the filter out is 3 queries off.
 ANTIALIAS = True
+
+# EXIF's field of orientation, and its values from which on height and width change places.
+_ORIENTATION, _LYING = 0x0112, 5
 
 # What Pillow raises for files that are missing, foreign, cut off or forged.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -32,8 +35,9 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
 
     JPEG files are decoded at about the wanted size (by 1/2, 1/4 or 1/8, never below it) and then resized as
     `resize_images` does.
-    Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped. The EXIF orientation is ignored, as
-    the field does: coordinates, headings and published numbers belong to the stored pixels.
+    Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped. In the folder protocol (an @ in the file
+    name) the EXIF orientation is ignored, as the field does: coordinates, headings and published numbers belong to the
+    stored pixels. Any other photograph is turned upright.
 
     Args:
         path: a JPEG or PNG file.
@@ -46,18 +50,32 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
         UserError: the file is missing, not an image, or damaged.
     """
     with _naming(path), Image.open(path) as image:
+        turned = orientation(image, path)
         if size is not None:
-            image.draft("RGB", (size[1], size[0]))
-        pixels = torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+            image.draft("RGB", (size[0], size[1]) if turned >= _LYING else (size[1], size[0]))
+        shown = image if turned == 1 else ImageOps.exif_transpose(image)
+        pixels = torch.from_numpy(_rgb(shown)).permute(2, 0, 1)
     if size is None or pixels.shape[1:] == size:
         return pixels.contiguous()
     return resize_images(pixels[None], size)[0]
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Return an image's height and width in pixels, from its header alone; raises UserError as `decode_image` does."""
+    """Return the height and width in pixels that `decode_image` gives, from the header alone; raises as that does."""
     with _naming(path), Image.open(path) as image:
-        return image.height, image.width
+        lying = orientation(image, path) >= _LYING
+        return (image.width, image.height) if lying else (image.height, image.width)
+
+
+def orientation(image: Image.Image, path: Path | str) -> int:
+    """Return how an opened image has to be turned to stand upright, as EXIF counts (1: not at all).
+
+    Always 1 for names of the folder protocol, whose stored pixels count.
+    """
+    if "@" in Path(path).name:
+        return 1
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Folders of photographs without coordinates: targets of domain adaptation."""
+"""Folders of photographs without coordinates: targets of domain adaptation, and photographs to be placed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from vgbench.errors import UserError
 _WORKERS = 8  # processes that check images, at most the machine's cores
 
 
-def read_unlabelled(folder: Path, option: str, most: int | None = None) -> ImageTable:
+def read_unlabelled(
+    folder: Path, option: str, most: int | None = None, on_bad_image: str = "skip", num_workers: int = _WORKERS
+) -> ImageTable:
     """Return the readable jpg and png images below a folder, at any depth, sorted; their UTM is NaN.
 
     Args:
         folder: any layout, any names; hidden files are left out, links to folders are followed.
         option: the flag that named the folder, for messages.
         most: take so many images, evenly spread over the sorted names; None: all.
+        on_bad_image: "skip", or "error" to refuse a folder with an unreadable image.
+        num_workers: processes that check the images.
 
     Raises:
-        UserError: no such folder, no image in it, or none that is readable.
+        UserError: no such folder, no image in it, or images that are not readable (with "skip": all of them).
     """
     folder = folder.expanduser()
     if not folder.is_dir():
@@ -38,4 +42,4 @@ def read_unlabelled(folder: Path, option: str, most: int | None = None) -> Image
     table = builder.build(folder)
     if most is not None and len(table) > most:
         table = table.select(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
-    return check_images(table, "skip", _WORKERS)
+    return check_images(table, on_bad_image, num_workers)

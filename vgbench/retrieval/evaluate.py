@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from vgbench.data.positives import Neighbours, neighbours_within
@@ -42,8 +43,9 @@ class Evaluation:
 
     Attributes:
         predictions: the best max(recall_values) database rows a query, after re-ranking (at least rerank_topk then).
-        recalls: threshold in metres -> N -> percent.
-        neighbours: threshold in metres -> each query's positives.
+        recalls: threshold in metres -> N -> percent; empty where the queries have no coordinates.
+        neighbours: threshold in metres -> each query's positives; likewise.
+        threshold: the one that counts, metres.
         queries_without_positives: how many queries nothing can localise at the first threshold; they count as misses.
         seconds: stage -> wall-clock seconds ("extract_database", "extract_queries", "search", "metrics", and "rerank"
             where there are re-rankers).
@@ -58,6 +60,7 @@ class Evaluation:
     predictions: Predictions
     recalls: dict[float, dict[int, float]]
     neighbours: dict[float, Neighbours]
+    threshold: float
     queries_without_positives: int
     seconds: dict[str, float]
     images_per_s: float
@@ -91,6 +94,8 @@ def evaluate(
     reranking: RerankOptions | None = None,
 ) -> Evaluation:
     """Describe a split's database and queries, find each query's nearest images, re-rank them and count recalls.
+
+    Queries without coordinates (UTM NaN) get predictions and no recalls.
 
     Args:
         size: height and width in pixels.
@@ -133,11 +138,12 @@ def evaluate(
             predictions = query_views.method.merge(searcher.search(queries, count))
         fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
         with clock.stage("metrics"):
-            neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in thresholds}
+            judged = thresholds if np.isfinite(split.queries.utm).all() else ()
+            neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in judged}
         compression: dict[str, Any] = {}
         if is_lossy(options):
             with clock.stage("compare"):
-                full = described.full_precision(files, original, (database_views, query_views))
+                full = described.full_precision(files, original, (database_views, query_views)) if judged else None
                 compression = compare(
                     full, predictions, split, query_views, options, runtime, threshold=thresholds[0],
                     dim=original[0].shape[1], bytes_per_image=searcher.bytes_per_image,
@@ -150,7 +156,7 @@ def evaluate(
             with clock.stage("rerank"):
                 predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)
-    lonely = len(neighbours[thresholds[0]].without())
+    lonely = len(neighbours[thresholds[0]].without()) if judged else 0
     if lonely:
         log.warning(
             "%s: %d of %d queries have no positive within %g m; they count as misses",
@@ -160,6 +166,7 @@ def evaluate(
         predictions=predictions,
         recalls=recalls,
         neighbours=neighbours,
+        threshold=thresholds[0],
         queries_without_positives=lonely,
         seconds=clock.seconds,
         images_per_s=images_per_s,

@@ -8,12 +8,13 @@ from vgbench.errors import UserError
 from vgbench.options import option
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.index_options import IndexOptions
+from vgbench.retrieval.pose import PoseOptions
 from vgbench.retrieval.search import resolve_backend
 from vgbench.retrieval.view_options import ViewOptions
 
 
 @dataclass(frozen=True)
-class EvalOptions(IndexOptions, CompressionOptions, ViewOptions):
+class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
     """Options of extraction, search and metrics."""
 
     infer_batch_size: int = option(16, "images in one inference batch")
@@ -37,6 +38,7 @@ class EvalOptions(IndexOptions, CompressionOptions, ViewOptions):
         self.check_views()
         self.check_compression()
         self.check_index()
+        self.check_pose()
         if self.quantise != "none" and self.index != "exact":
             raise UserError(
                 f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "

@@ -1,0 +1,94 @@
+"""What a finished search says beyond its recalls: positions, when to trust a match, and which queries are hard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vgbench.data.positives import Neighbours
+from vgbench.data.protocol import Split
+from vgbench.retrieval.acceptance import distance_and_ratio, precision_recall
+from vgbench.retrieval.breakdown import breakdown
+from vgbench.retrieval.confidence import Confidence, calibration, cross_validated, fit_confidence
+from vgbench.retrieval.metrics import hits
+from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.pose import Poses, position_errors, predicted_poses, recall_by_distance
+from vgbench.retrieval.predictions import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Findings on Q queries.
+
+    Attributes:
+        poses: the predicted positions.
+        confidence: float64 [Q], how likely the best match is right, 0 to 1; NaN where nothing could be learned.
+        facts: what results.json holds of all this; empty for queries without coordinates.
+    """
+
+    poses: Poses
+    confidence: NDArray[np.float64]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A model of the confidence and where it comes from, such as "the val split"."""
+
+    model: Confidence
+    source: str
+
+
+def find(
+    split: Split,
+    predictions: Predictions,
+    neighbours: Mapping[float, Neighbours],
+    options: EvalOptions,
+    calibrated: Calibrated | None = None,
+) -> Findings:
+    """Analyse predictions.
+
+    Args:
+        neighbours: threshold in metres -> positives, the one that counts first; empty where the queries have no
+            coordinates.
+        calibrated: the model of the confidence; None to learn it from these queries, each from the others.
+    """
+    poses = predicted_poses(predictions, split.database.utm, options)
+    radius = next(iter(neighbours), options.pose_radius)
+    scores = distance_and_ratio(predictions, split.database.utm, radius)
+    if not neighbours:
+        unknown = np.full(len(predictions), np.nan)
+        return Findings(poses, unknown if calibrated is None else calibrated.model(scores), {})
+    positives = neighbours[radius]
+    right = hits(predictions.indices[:, :1], positives)[:, 0]
+    confidence = cross_validated(scores, right) if calibrated is None else calibrated.model(scores)
+    source = "cross-validation over the queries" if calibrated is None else calibrated.source
+    metres = np.hypot(*np.moveaxis(split.database.utm[predictions.indices] - split.queries.utm[:, None], 2, 0))
+    answerable = int((positives.counts > 0).sum())
+    facts: dict[str, Any] = {
+        "pose": position_errors(poses, split.queries.utm, options),
+        "recall_by_distance": recall_by_distance(metres, options.recall_values),
+        "accept": {
+            name: precision_recall(scores[:, column], right, answerable)
+            for column, name in enumerate(("distance", "ratio"))
+        },
+        "breakdown": breakdown(split, positives, right),
+    }
+    if np.isfinite(confidence).all():
+        facts["confidence"] = {"learned_from": source, **calibration(confidence, right)}
+    return Findings(poses, confidence, facts)
+
+
+def learn_confidence(
+    split: Split, predictions: Predictions, neighbours: Mapping[float, Neighbours]
+) -> Confidence | None:
+    """Fit the confidence of best matches on queries whose coordinates are known; None without queries."""
+    radius, positives = next(iter(neighbours.items()))
+    if not len(predictions):
+        return None
+    right = hits(predictions.indices[:, :1], positives)[:, 0]
+    return fit_confidence(distance_and_ratio(predictions, split.database.utm, radius), right)
