@@ -31,7 +31,7 @@ PLACES_A_MILLION = 10_000
 SPREAD, NOISE = 0.7, 0.5  # of an image about its place, of a query about its image; lengths, where a place has 1
 BLOCK = 20_000
 IVFPQ: dict[str, Any] = {
-    "index": "ivfpq", "nlist": 1024, "nprobe": 16, "pq_subvectors": 64, "pq_bits": 4, "refine": 4,
+    "index": "ivfpq", "nlist": 1024, "nprobe": 80, "pq_subvectors": 128, "pq_bits": 4, "refine": 4,
 }  # fmt: skip
 
 
