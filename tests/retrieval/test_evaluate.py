@@ -19,7 +19,7 @@ from vgbench.data import Split, read_split
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
-from vgbench.retrieval.store import BLOCK_BYTES
+from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
 from vgbench.runtime import Runtime
 
 Make = Callable[..., Any]
@@ -70,18 +70,18 @@ def test_thresholds_of_one_call_and_reuse_by_the_next(tmp_path: Path, split: Spl
 def test_efficient_ram_testing_reads_smaller_blocks(
     tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["vgbench.retrieval.searchers"]
     used: list[int] = []
-    real = module.search  # type: ignore[attr-defined]
+    real = Descriptors.blocks
 
-    def spy(*args: Any) -> Any:
-        used.append(args[-1])
-        return real(*args)
+    def spy(self: Descriptors, rows: int, *rest: Any, **named: Any) -> Any:
+        used.append(rows)
+        return real(self, rows, *rest, **named)
 
-    monkeypatch.setattr(module, "search", spy)
+    monkeypatch.setattr(Descriptors, "blocks", spy)
     usual = run(make_network(), split, tmp_path)
     frugal = run(make_network(), split, tmp_path, efficient_ram_testing=True)
-    assert used == [BLOCK_BYTES, BLOCK_BYTES // 8]
+    row_bytes = usual.descriptors_dim * 4
+    assert used == [BLOCK_BYTES // row_bytes, BLOCK_BYTES // 8 // row_bytes]
     np.testing.assert_array_equal(usual.predictions.indices, frugal.predictions.indices)
 
 

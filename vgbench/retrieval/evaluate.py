@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,34 +121,14 @@ def evaluate(
     described = _Extraction(network, options, num_workers, runtime, folder, split)
     count = predictions_needed(options.recall_values, chain)
     with contextlib.ExitStack() as files:
-        with clock.stage("extract_database"):
-            database = files.enter_context(described.run(split.database, "database", database_views))
-        with clock.stage("extract_queries"):
-            queries = files.enter_context(described.run(split.queries, split.queries.root.name, query_views))
-        images_per_s = described.images / (clock.seconds["extract_database"] + clock.seconds["extract_queries"])
-        original = database, queries
-        if is_reduced(options):
-            with clock.stage("pca"):
-                pca = pca_of(options, images, lambda t, n: described.run(t, n, database_views), folder, runtime)
-                database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
-        exact = searcher_type(options) is ExactSearch
-        with contextlib.nullcontext() if exact else clock.stage("index"):
-            searcher = make_searcher(database, options, runtime)
-        with clock.stage("search"):
-            predictions = query_views.method.merge(searcher.search(queries, count))
+        found = _find(described, images, (database_views, query_views), count, clock, files)
+        database, queries, predictions = found.database, found.queries, found.predictions
         fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
         with clock.stage("metrics"):
             judged = thresholds if np.isfinite(split.queries.utm).all() else ()
             neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in judged}
-        compression: dict[str, Any] = {}
-        if is_lossy(options):
-            with clock.stage("compare"):
-                full = described.full_precision(files, original, (database_views, query_views)) if judged else None
-                compression = compare(
-                    full, predictions, split, query_views, options, runtime, threshold=thresholds[0],
-                    dim=original[0].shape[1], bytes_per_image=searcher.bytes_per_image,
-                    ms_per_query=1000 * clock.seconds["search"] / len(split.queries),
-                )  # fmt: skip
+        views = database_views, query_views
+        compression = _compared(described, found, views, thresholds[0] if judged else None, clock, files)
         steps: list[RerankStep] = []
         if chain.names:
             each = query_views.averaged(queries)
@@ -156,25 +136,98 @@ def evaluate(
             with clock.stage("rerank"):
                 predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)
-    lonely = len(neighbours[thresholds[0]].without()) if judged else 0
-    if lonely:
-        log.warning(
-            "%s: %d of %d queries have no positive within %g m; they count as misses",
-            split.queries.root, lonely, len(split.queries), thresholds[0],
-        )  # fmt: skip
     return Evaluation(
         predictions=predictions,
         recalls=recalls,
         neighbours=neighbours,
         threshold=thresholds[0],
-        queries_without_positives=lonely,
+        queries_without_positives=_without_positives(split, neighbours),
         seconds=clock.seconds,
-        images_per_s=images_per_s,
+        images_per_s=found.images_per_s,
         descriptors_dim=database.shape[1],
         fingerprint=fingerprint,
         rerank=tuple(steps),
         compression=compression,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the search saw and gave: descriptors as searched and as extracted, predictions, bytes, images a second."""
+
+    database: Descriptors
+    queries: Descriptors
+    original: tuple[Descriptors, Descriptors]
+    predictions: Predictions
+    bytes_per_image: float
+    images_per_s: float
+
+
+def _find(
+    described: _Extraction,
+    pca_table: ImageTable | None,
+    views: tuple[Views, Views],
+    count: int,
+    clock: _Clock,
+    files: contextlib.ExitStack,
+) -> _Found:
+    """Extract, reduce and search; the files stay open until `files` closes them."""
+    split, options, folder, runtime = described.split, described.options, described.folder, described.runtime
+    with clock.stage("extract_database"):
+        database = files.enter_context(described.run(split.database, "database", views[0]))
+    with clock.stage("extract_queries"):
+        queries = files.enter_context(described.run(split.queries, split.queries.root.name, views[1]))
+    images_per_s = described.images / (clock.seconds["extract_database"] + clock.seconds["extract_queries"])
+    original = database, queries
+    if is_reduced(options):
+        with clock.stage("pca"):
+            pca = pca_of(options, pca_table, lambda t, n: described.run(t, n, views[0]), folder, runtime)
+            database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
+    exact = searcher_type(options) is ExactSearch
+    with contextlib.nullcontext() if exact else clock.stage("index"):
+        searcher = make_searcher(database, options, runtime)
+    with clock.stage("search"):
+        predictions = views[1].method.merge(searcher.search(queries, count))
+    return _Found(database, queries, original, predictions, searcher.bytes_per_image, images_per_s)
+
+
+def _compared(
+    described: _Extraction,
+    found: _Found,
+    views: tuple[Views, Views],
+    threshold: float | None,
+    clock: _Clock,
+    files: contextlib.ExitStack,
+) -> dict[str, Any]:
+    """Return what `compare` finds, with recalls where there is a threshold; nothing where nothing is lossy."""
+    if not is_lossy(described.options):
+        return {}
+    with clock.stage("compare"):
+        return compare(
+            None if threshold is None else described.full_precision(files, found.original, views),
+            found.predictions,
+            described.split,
+            views[1],
+            described.options,
+            described.runtime,
+            threshold=threshold or 0.0,
+            dim=found.original[0].shape[1],
+            bytes_per_image=found.bytes_per_image,
+            ms_per_query=1000 * clock.seconds["search"] / len(described.split.queries),
+        )
+
+
+def _without_positives(split: Split, neighbours: Mapping[float, Neighbours]) -> int:
+    """Count the queries that nothing can localise at the first threshold, and say so."""
+    for threshold, near in neighbours.items():
+        lonely = len(near.without())
+        if lonely:
+            log.warning(
+                "%s: %d of %d queries have no positive within %g m; they count as misses",
+                split.queries.root, lonely, len(split.queries), threshold,
+            )  # fmt: skip
+        return lonely
+    return 0
 
 
 class _Extraction:
@@ -190,13 +243,13 @@ class _Extraction:
         split: Split,
     ) -> None:
         self.images = 0
-        self._network, self._options, self._num_workers, self._runtime = network, options, num_workers, runtime
-        self._folder, self._split = folder, split
+        self._network, self.options, self._num_workers, self.runtime = network, options, num_workers, runtime
+        self.folder, self.split = folder, split
         self._weights = weights_hash(network)
 
     def run(self, table: ImageTable, part: str, views: Views) -> Descriptors:
         """Return the descriptors of a table, made now or by an earlier run."""
-        path, fingerprint = self._place(table, part, views, self._options.descriptors_dtype)
+        path, fingerprint = self._place(table, part, views, self.options.descriptors_dtype)
         with tqdm(total=len(table), desc=path.stem, unit="img", disable=None, leave=False) as bar:
 
             def count(images: int) -> None:
@@ -208,10 +261,10 @@ class _Extraction:
                 table,
                 path,
                 size=views.largest,
-                batch_size=self._options.infer_batch_size,
+                batch_size=self.options.infer_batch_size,
                 num_workers=self._num_workers,
-                runtime=self._runtime,
-                dtype=self._options.descriptors_dtype,
+                runtime=self.runtime,
+                dtype=self.options.descriptors_dtype,
                 progress=count,
                 skipped=bar.update,
                 fingerprint=fingerprint,
@@ -225,25 +278,25 @@ class _Extraction:
 
         None where float16 is all that there is and nothing else was done to it: there is nothing to compare with.
         """
-        if self._options.descriptors_dtype == "float32":
+        if self.options.descriptors_dtype == "float32":
             return stored
-        parts = (self._split.database, "database"), (self._split.queries, self._split.queries.root.name)
+        parts = (self.split.database, "database"), (self.split.queries, self.split.queries.root.name)
         places = [self._place(*part, one, "float32") for part, one in zip(parts, views, strict=True)]
         if all(stored_fingerprint(path) == fingerprint for path, fingerprint in places):
             database, queries = (files.enter_context(Descriptors(path)) for path, _ in places)
             return database, queries
-        plain = dataclasses.replace(self._options, descriptors_dtype="float32")
+        plain = dataclasses.replace(self.options, descriptors_dtype="float32")
         return stored if is_lossy(plain) else None
 
     def _place(self, table: ImageTable, part: str, views: Views, dtype: str) -> tuple[Path, str]:
         """Return the file of a table's descriptors, and their fingerprint."""
         fingerprint = extraction_fingerprint(
-            self._network, table, size=views.largest, runtime=self._runtime, dtype=dtype, weights=self._weights,
+            self._network, table, size=views.largest, runtime=self.runtime, dtype=dtype, weights=self._weights,
             views=views,
         )  # fmt: skip
         # Named by what is in it: other sizes and weights stand beside it, each found again.
-        name = f"{self._split.root.name}_{self._split.name}_{part}-{fingerprint[:12]}.h5"
-        return self._folder / name, fingerprint
+        name = f"{self.split.root.name}_{self.split.name}_{part}-{fingerprint[:12]}.h5"
+        return self.folder / name, fingerprint
 
 
 def _check(split: Split) -> None:
