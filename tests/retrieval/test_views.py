@@ -244,7 +244,7 @@ def test_an_interrupted_extraction_of_views_continues_to_the_same(
     skipped: list[int] = []
     with extract(network, mixed, tmp_path / "d.h5", **how, skipped=skipped.append) as stored:
         assert torch.equal(stored.read(), whole)
-    assert skipped == [4]
+    assert skipped in ([4], [8])  # whole windows of four images
 
 
 def slow_merge(method: Any, indices: np.ndarray, distances: np.ndarray, weight: float | None) -> list[list[int]]:

@@ -111,27 +111,21 @@ def evaluate(
     wanted = tuple(float(t) for t in options.threshold or thresholds)
     thresholds = tuple(sorted(wanted, key=lambda t: t != thresholds[0]))
     chain = reranking or RerankOptions()
-    _check(split)
-    database_views, query_views = views_of(options, network, size)
-    # Refuse an absent library, or folder, now, not after hours of extraction.
-    resolve_backend(options.search_backend)
-    searcher_type(options)
-    images = pca_images(split, options)
+    views = views_of(options, network, size)
+    images = _checked(split, options)
     clock = _Clock()
     described = _Extraction(network, options, num_workers, runtime, folder, split)
     count = predictions_needed(options.recall_values, chain)
     with contextlib.ExitStack() as files:
-        found = _find(described, images, (database_views, query_views), count, clock, files)
-        database, queries, predictions = found.database, found.queries, found.predictions
-        fingerprint = f"{database.fingerprint}-{queries.fingerprint}"
+        found = _find(described, images, views, count, clock, files)
+        database, predictions = found.database, found.predictions
         with clock.stage("metrics"):
             judged = thresholds if np.isfinite(split.queries.utm).all() else ()
             neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in judged}
-        views = database_views, query_views
         compression = _compared(described, found, views, thresholds[0] if judged else None, clock, files)
         steps: list[RerankStep] = []
         if chain.names:
-            each = query_views.averaged(queries)
+            each = views[1].averaged(found.queries)
             context = RerankContext(split, database, each, network, size, chain, runtime, num_workers, folder)
             with clock.stage("rerank"):
                 predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
@@ -145,7 +139,7 @@ def evaluate(
         seconds=clock.seconds,
         images_per_s=found.images_per_s,
         descriptors_dim=database.shape[1],
-        fingerprint=fingerprint,
+        fingerprint=f"{database.fingerprint}-{found.queries.fingerprint}",
         rerank=tuple(steps),
         compression=compression,
     )
@@ -299,7 +293,11 @@ class _Extraction:
         return self.folder / name, fingerprint
 
 
-def _check(split: Split) -> None:
+def _checked(split: Split, options: EvalOptions) -> ImageTable | None:
+    """Refuse empty tables, absent libraries and folders now, not after hours of extraction; return the PCA's images."""
     for table, what in ((split.queries, "queries"), (split.database, "database images")):
         if len(table) == 0:
             raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
+    resolve_backend(options.search_backend)
+    searcher_type(options)
+    return pca_images(split, options)
