@@ -22,45 +22,57 @@ from commons import RunOptions
 from vgbench import options as declared
 from vgbench.data.augment import AugmentOptions
 from vgbench.data.options import DataOptions
+from vgbench.data.photos import PhotosOptions
 from vgbench.errors import UserError
 from vgbench.models.options import NetworkOptions
+from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import RuntimeOptions
 from vgbench.training.classes_options import ClassesOptions
 from vgbench.training.domain import DomainOptions
+from vgbench.training.geowarp_options import GeowarpOptions
 from vgbench.training.options import TrainOptions
 from vgbench.training.places_options import PlacesOptions
 
 
 @dataclass(frozen=True)
-class EvalSettings:
-    """What `eval.py` runs with, a group a room."""
+class Settings:
+    """What both doors run with, a group a room."""
 
     run: RunOptions
     data: DataOptions
     network: NetworkOptions
     evaluation: EvalOptions
     rerank: RerankOptions
+    report: ReportOptions
     runtime: RuntimeOptions
 
 
 @dataclass(frozen=True)
-class TrainSettings(EvalSettings):
-    """What `train.py` runs with: an evaluation's groups and what only training needs."""
+class EvalSettings(Settings):
+    """What `eval.py` runs with."""
+
+    photos: PhotosOptions
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """What `train.py` runs with: the groups of a test and what only training needs."""
 
     training: TrainOptions
     places: PlacesOptions
     classes: ClassesOptions
+    geowarp: GeowarpOptions
     augmentation: AugmentOptions
     domain: DomainOptions
 
 
-SettingsT = TypeVar("SettingsT", bound=EvalSettings)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def read_command_line(
-    settings_type: type[EvalSettings], description: str, argv: Sequence[str] | None = None
+    settings_type: type[Settings], description: str, argv: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return the options that the user set, on the command line or in `--config`, by flat name.
 
@@ -84,7 +96,7 @@ def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Ma
     return settings_type(**groups)
 
 
-def flat(settings: EvalSettings) -> dict[str, Any]:
+def flat(settings: Settings) -> dict[str, Any]:
     """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
@@ -104,11 +116,11 @@ class _OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message} (python3 {self.prog} --help lists every option)")
 
 
-def _groups(settings_type: type[EvalSettings]) -> dict[str, Any]:
+def _groups(settings_type: type[Settings]) -> dict[str, Any]:
     return typing.get_type_hints(settings_type)
 
 
-def _build_parser(settings_type: type[EvalSettings], description: str) -> argparse.ArgumentParser:
+def _build_parser(settings_type: type[Settings], description: str) -> argparse.ArgumentParser:
     parser = _OneLineParser(
         description=description,
         allow_abbrev=False,

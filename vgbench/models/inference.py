@@ -38,7 +38,8 @@ def _fast(
 ) -> Callable[[Tensor], Tensor]:
     on_cpu = runtime.device.type == "cpu"
     fused = copy.copy(network)
-    fused._modules = dict(network._modules)
+    # What looks at pairs of images has no part in descriptors, nor in maps.
+    fused._modules = {name: module for name, module in network._modules.items() if name != "geowarp"}
     fused._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
     fused.backbone = fuse(network.backbone, pointwise=on_cpu and _has_onednn())
     fused.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)

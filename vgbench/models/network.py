@@ -145,11 +145,19 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
 
         network = load_release(config["method"], trained=False)
     else:
-        network = build_network(**{**config, "pretrain": "none"})
-    network.config = dict(config)
+        network = build_network(**{**_without(config, "geowarp"), "pretrain": "none"})
+    network.config = _without(config, "geowarp")
+    if config.get("geowarp"):
+        from vgbench.models.geowarp import attach  # it is a part of networks
+
+        attach(network)
     if state_dict is not None:
         load_state_dict(network, state_dict)
     return network
+
+
+def _without(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != name}
 
 
 def _non_local_options(non_local: bool, num_non_local: int | None, channel_bottleneck: int | None) -> dict[str, Any]:

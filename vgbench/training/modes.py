@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
+from vgbench.models import Network
 from vgbench.registry import Registry
 from vgbench.runtime import Runtime
 from vgbench.training.classes_options import ClassesOptions
+from vgbench.training.geowarp_options import GeowarpOptions
 from vgbench.training.mode import TrainingMode
 from vgbench.training.options import TrainOptions
 from vgbench.training.places_options import PlacesOptions
@@ -21,6 +23,7 @@ TRAINING_MODES = Registry(
         "triplets": "vgbench.training.triplet_mode:from_recipe",
         "places": "vgbench.training.places_mode:from_recipe",
         "classes": "vgbench.training.classes_mode:from_recipe",
+        "geowarp": "vgbench.training.geowarp_mode:from_recipe",
     },
 )
 
@@ -34,6 +37,7 @@ class Recipe:
         descriptors_dim: of the network that will be trained.
         infer_batch_size: images a batch when mining.
         seed: the run's seed.
+        network: the network itself, for a way that adds to it.
     """
 
     root: Path
@@ -46,6 +50,8 @@ class Recipe:
     descriptors_dim: int
     infer_batch_size: int
     seed: int
+    geowarp: GeowarpOptions = field(default_factory=GeowarpOptions)
+    network: Network | None = None
 
 
 def build_mode(recipe: Recipe) -> TrainingMode[Any]:

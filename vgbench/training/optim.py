@@ -66,8 +66,8 @@ def build_own_optimizer(
 
 
 def parts_of(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Return the trainable parameters by part: crn, backbone, head and network (what is neither), where there are."""
-    parts: dict[str, list[nn.Parameter]] = {"crn": [], "backbone": [], "head": [], "network": []}
+    """Return the trainable parameters by part: crn, backbone, head, geowarp and network (none of these), where any."""
+    parts: dict[str, list[nn.Parameter]] = {"crn": [], "backbone": [], "head": [], "network": [], "geowarp": []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             parts[_part(name)].append(parameter)
@@ -106,7 +106,7 @@ def with_gradient(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def _part(name: str) -> str:
     if name.startswith("aggregation.") and "crn" in name.split("."):
         return "crn"
-    return {"backbone": "backbone", "aggregation": "head"}.get(name.partition(".")[0], "network")
+    return {"backbone": "backbone", "aggregation": "head", "geowarp": "geowarp"}.get(name.partition(".")[0], "network")
 
 
 def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
@@ -116,6 +116,7 @@ def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
         "backbone": base if options.lr_backbone is None else options.lr_backbone,
         "head": base if options.lr_head is None else options.lr_head,
         "network": base,
+        "geowarp": options.lr_geowarp,
     }
 
 

@@ -41,6 +41,7 @@ class OptimOptions:
     lr_crn_net: float = option(
         5e-4, "learning rate of the rest of a network with CRN, in the place of --lr; only with --aggregation crn"
     )
+    lr_geowarp: float = option(1e-4, "learning rate of what --train_mode geowarp trains")
     momentum: float | None = option(None, "momentum of sgd and rmsprop; unset: 0.9 for sgd, 0 for rmsprop")
     nesterov: bool = option(False, "Nesterov's momentum, for sgd")
     weight_decay: float | None = option(None, "weight decay; unset: 0.01 for adamw, 0.001 for sgd, 0 for the others")
@@ -55,7 +56,16 @@ class OptimOptions:
     )
 
     def __post_init__(self) -> None:
-        rates = ("lr", "lr_backbone", "lr_head", "lr_classifier", "lr_crn_layer", "lr_crn_net", "weight_decay")
+        rates = (
+            "lr",
+            "lr_backbone",
+            "lr_head",
+            "lr_classifier",
+            "lr_crn_layer",
+            "lr_crn_net",
+            "lr_geowarp",
+            "weight_decay",
+        )
         for name in rates:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vgbench.errors import UserError
 from vgbench.options import option
@@ -18,7 +19,11 @@ class TrainOptions(ScheduleOptions, OptimOptions):
     """
 
     train_mode: str = option(
-        "triplets", "way to train: triplets, places, classes, or your own as package.module:function of a Recipe"
+        "triplets",
+        "way to train: triplets, places, classes, geowarp, or your own as package.module:function of a Recipe",
+    )
+    start_from: Path | None = option(
+        None, "a checkpoint of this project, whose network and weights a new run starts from; the run is not resumed"
     )
     train_batch_size: int = option(4, "queries in a training step, each with its positive and negatives")
     criterion: str = option("triplet", "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class")

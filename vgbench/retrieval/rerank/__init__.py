@@ -17,5 +17,6 @@ RERANKERS = Registry(
         "diffusion": "vgbench.retrieval.rerank.diffusion:DiffusionReranker",
         "dense": "vgbench.retrieval.rerank.dense:DenseReranker",
         "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
+        "geowarp": "vgbench.retrieval.rerank.geowarp:GeowarpReranker",
     },
 )

@@ -25,8 +25,8 @@ class RerankOptions:
 
     rerank: tuple[str, ...] | None = option(
         None,
-        "re-rankers, applied in this order: spatial, kreciprocal, aqe, dba, diffusion, local, dense, or your own as "
-        "package.module:Class or package.module:function",
+        "re-rankers, applied in this order: spatial, kreciprocal, aqe, dba, diffusion, local, dense, geowarp, or your "
+        "own as package.module:Class or package.module:function",
     )
     rerank_topk: int = option(20, "predictions of a query that are re-ranked; the rest keep their order")
     spatial_cluster: str = option(
