@@ -19,6 +19,7 @@ from vgbench.data import Split, dataset_root, train_root
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, network_from_options
+from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.weights import read_checkpoint
 from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
@@ -29,6 +30,7 @@ from vgbench.training.checkpoint import METRICS
 from vgbench.training.domain_mode import with_domain
 from vgbench.training.mode import TrainingMode
 from vgbench.training.modes import Recipe, build_mode
+from vgbench.training.start import start_network, start_options
 
 LOG = logging.getLogger("vgbench")
 
@@ -42,7 +44,9 @@ def main() -> None:
     commons.log_to_console()
     given = parser.read_command_line(parser.TrainSettings, __doc__ or "")
     stored = stored_options(given.get("resume"))
-    settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given))
+    started = start_options(given)
+    settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given) | started)
+    settings = with_own_reranker(settings)
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     runtime = resolve_runtime(settings.runtime)
@@ -62,7 +66,7 @@ def main() -> None:
     LOG.info("run folder: %s", folder)
     LOG.info("machine: %s", commons.describe_machine(runtime))
     LOG.info("network: %s", commons.describe_network(network, settings.data.resize))
-    if settings.run.resume is None:
+    if settings.run.resume is None and settings.training.start_from is None:
         commons.initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder)
 
@@ -92,6 +96,8 @@ def stored_options(resume: Path | None) -> dict[str, Any]:
 
 def build_network(settings: parser.TrainSettings) -> Network:
     """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
+    if settings.training.start_from is not None:
+        return start_network(settings.run.resume or settings.training.start_from)
     if settings.run.resume is None:
         return network_from_options(settings.network, settings.data.resize)
     fresh = dataclasses.replace(settings.network, pretrain="none")
@@ -113,7 +119,16 @@ def recipe_of(settings: parser.TrainSettings, network: Network, runtime: Runtime
         descriptors_dim=network.descriptors_dim,
         infer_batch_size=settings.evaluation.infer_batch_size,
         seed=settings.run.seed,
+        geowarp=settings.geowarp,
+        network=network,
     )
+
+
+def with_own_reranker(settings: parser.TrainSettings) -> parser.TrainSettings:
+    """What trains a re-ranker is validated and tested with it."""
+    if settings.training.train_mode != GEOWARP or settings.rerank.rerank is not None:
+        return settings
+    return dataclasses.replace(settings, rerank=dataclasses.replace(settings.rerank, rerank=(GEOWARP,)))
 
 
 def run_training(
@@ -130,13 +145,16 @@ def run_training(
     values = tuple(sorted({*settings.evaluation.recall_values, 5}))
     options = dataclasses.replace(settings.evaluation, recall_values=values, threshold=None)
 
+    reranks = settings.training.train_mode == GEOWARP
+
     def validate(network: Network, epoch: int) -> EpochRecalls:
         described = folder / "descriptors" / "val"
         found = evaluate(
             network, val, options, size=settings.data.resize, num_workers=settings.data.num_workers,
-            runtime=runtime, folder=described, thresholds=(near,),
+            runtime=runtime, folder=described, thresholds=(near,), reranking=settings.rerank if reranks else None,
         )  # fmt: skip
-        shutil.rmtree(described)  # of weights that the next step changes
+        if not reranks:
+            shutil.rmtree(described)  # of weights that the next step changes
         return EpochRecalls(next(iter(found.recalls.values())))
 
     checkpoints = Checkpoints(folder, network.config, parser.flat(settings))

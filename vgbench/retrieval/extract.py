@@ -17,6 +17,7 @@ from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
+from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
 from vgbench.retrieval.extract_views import GATHERED, describe_views
@@ -206,9 +207,14 @@ def descriptors_dim(network: Network) -> int:
 
 
 def weights_hash(network: Network) -> str:
-    """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration."""
-    digest = hashlib.sha256(json.dumps(network.config, sort_keys=True, default=str).encode())
+    """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration.
+
+    Those of GeoWarp are left out: descriptors do not depend on it.
+    """
+    config = {key: value for key, value in network.config.items() if key != GEOWARP}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     named = [*network.named_parameters(), *network.named_buffers()]
+    named = [(name, tensor) for name, tensor in named if not name.startswith(f"{GEOWARP}.")]
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         flat = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
