@@ -15,14 +15,14 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import extraction, mining, netvlad, search, search_million, training_step
+from perf import extraction, mining, netvlad, rerank, search, search_million, training_step
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 
 NETWORKS = (("efficientnet_lite0", "gem"), ("efficientnet_lite0_s16", "netvlad"), ("resnet18conv4", "netvlad"))
 SIZE = (320, 320)
-PARTS = ("extraction", "training", "netvlad", "mining", "search")
-HEAVY = ("search_million",)  # a gigabyte on disk, several minutes
+PARTS = ("extraction", "training", "netvlad", "mining", "search", "rerank")
+HEAVY = ("search_million", "rerank_large")  # up to a gigabyte on disk, several minutes
 
 
 def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair | list[Pair]]]]:
@@ -39,6 +39,11 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
         "netvlad": [lambda: netvlad.measure(rounds, runtime.device.type)],
         "mining": [lambda: mining.measure(1000, 10_000, 1000, 1280, runtime.device, rounds)],
         "search": [lambda: search.measure(200_000, 1000, 512, rounds)],
+        "rerank": [
+            lambda: rerank.measure_local(10, 20, rounds),
+            lambda: rerank.measure_kreciprocal(1500, 100, 256, "dense", rounds),
+        ],
+        "rerank_large": [lambda: rerank.measure_kreciprocal(100_000, 1000, 256, "faiss", 1)],
         "search_million": [lambda: search_million.measure(1_000_000, 1000, rounds)],
     }
 

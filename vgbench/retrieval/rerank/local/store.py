@@ -1,4 +1,4 @@
-"""Local features on disk: HDF5 files of a few hundred images each, every one written whole or not at all.
+"""Local features on disk: HDF5 files of some dozens of images each, every one written whole or not at all.
 
 A file holds its images one after the other: `rows` int64 [n], `ends` int64 [n] (where each image's keypoints end),
 `sizes` int32 [n,2], `keypoints` uint16 [M,2] (65535ths of the image, finer than float16) and `descriptors` float16

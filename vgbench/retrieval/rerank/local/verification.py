@@ -87,7 +87,7 @@ def verify(name: str, plan: Plan, predictions: Predictions, context: RerankConte
     points: list[NDArray[np.float32]] = []
     ends: list[int] = []
     with threads() as pool:
-        verifier = _Verifier(plan, queries, database, pool)
+        verifier = Verifier(plan, queries, database, pool)
         for query, rows in enumerate(predictions.indices[:, :head].tolist()):
             costs[query], found = verifier(query, rows, terms[query])
             for place in np.argsort(costs[query], kind="stable")[:DRAWN]:
@@ -109,7 +109,15 @@ def verify(name: str, plan: Plan, predictions: Predictions, context: RerankConte
 
 
 @dataclass(frozen=True, eq=False)
-class _Verifier:
+class Verifier:
+    """Scores one query's candidates at a time.
+
+    Attributes:
+        plan: how.
+        queries, database: the features of all of them.
+        pool: as `threads` gives it.
+    """
+
     plan: Plan
     queries: FeatureStore
     database: FeatureStore
