@@ -189,7 +189,6 @@ def test_options_out_of_range_are_named(options: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_every_name_of_the_table_can_be_made() -> None:
-    assert set(RERANKERS) == {"spatial", "kreciprocal", "aqe", "dba", "diffusion", "local", "dense"}
-    for name in RERANKERS:
-        assert callable(make_reranker(name))
+@pytest.mark.parametrize("name", list(RERANKERS))
+def test_every_name_of_the_table_can_be_made(name: str) -> None:
+    assert callable(make_reranker(name))
