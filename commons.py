@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
 import platform
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ import yaml
 from tqdm import tqdm
 
 import vgbench
+from vgbench import parallel
 from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
@@ -31,9 +35,10 @@ from vgbench.options import option
 from vgbench.randomness import numpy_stream, seed_everything
 from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
-from vgbench.report.page import write_report
-from vgbench.retrieval import EvalOptions, Evaluation, evaluate
-from vgbench.retrieval.rerank.chain import steps_table
+from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
+from vgbench.retrieval import Evaluation, calibrated
+from vgbench.retrieval.findings import Calibrated, find
+from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
 
@@ -61,11 +66,12 @@ def run_door(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         LOG.debug("stopped", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        print(f"error: {parallel.who()}{error}", file=sys.stderr, flush=True)
+        parallel.leave(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    parallel.stop()
 
 
 class _AboveProgressBars(logging.Handler):
@@ -79,7 +85,7 @@ def log_to_console() -> None:
     """Send INFO and above to the console, without breaking progress bars."""
     console = _AboveProgressBars()
     console.setFormatter(logging.Formatter("%(message)s"))
-    console.setLevel(logging.INFO)
+    console.setLevel(logging.INFO if parallel.is_main() else logging.ERROR)  # ranks would all say the same
     LOG.handlers = [console]
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
@@ -96,9 +102,14 @@ def open_run_folder(options: RunOptions, default: Path | None = None) -> Path:
     """
     folder = options.run_dir or default
     if folder is None:
-        folder = _fresh_folder(Path("logs") / options.save_dir)
+        folder = parallel.tell(_fresh_folder(Path("logs") / options.save_dir))
+    if not parallel.is_main():
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if parallel.launched():
+            _restart_file().parent.mkdir(exist_ok=True)
+            write_whole(_restart_file(), str(folder.resolve()))
         for name, level in (("info.log", logging.INFO), ("debug.log", logging.DEBUG)):
             handler = logging.FileHandler(folder / name)
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -116,6 +127,21 @@ def folder_to_continue(resume: Path | None) -> Path | None:
     return None
 
 
+def resume_after_restart() -> dict[str, Any]:
+    """Where torchrun started this program again, `resume` the checkpoint that it had written; else nothing."""
+    file = _restart_file()
+    if not (parallel.launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and file.is_file()):
+        return {}
+    checkpoint = Path(file.read_text()) / "last_model.pth"
+    return {"resume": checkpoint} if checkpoint.is_file() else {}
+
+
+def _restart_file() -> Path:
+    """Remembers the run folder from one start by torchrun to the next: its job's id, or else its process's."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return Path("logs") / f".torchrun-{job if job != 'none' else os.getppid()}"
+
+
 def _fresh_folder(parent: Path) -> Path:
     """Name a folder by the second; two runs started in the same second get different names."""
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -128,7 +154,8 @@ def _fresh_folder(parent: Path) -> Path:
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
     kept = {name: value for name, value in values.items() if name not in THIS_RUN}
-    write_whole(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
+    if parallel.is_main():
+        write_whole(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -197,6 +224,11 @@ def initialise_clusters(network: Network, table: ImageTable, options: DataOption
     """Put the clusters of a NetVLAD layer, where the network has one, on local features of images of `table`."""
     if netvlad_of(network) is None or "method" in network.config:
         return
+    parallel.on_main(lambda: _cluster(network, table, options, seed, runtime))
+    parallel.copy_from_main(network)
+
+
+def _cluster(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
     LOG.info("NetVLAD: k-means over local features of %d images", min(CLUSTERING_IMAGES, len(table)))
     rows = numpy_stream(seed, "clusters").permutation(len(table))[:CLUSTERING_IMAGES].astype(np.int64)
     loader = image_loader(table, rows, size=options.resize, batch_size=16, num_workers=options.num_workers)
@@ -211,30 +243,52 @@ def test(
     runtime: Runtime,
     folder: Path,
     descriptors: Path | None = None,
+    confidence: Calibrated | None = None,
 ) -> dict[str, Any]:
     """The end of every run: test the network, print the recalls, write results (returned), predictions and report."""
-    data, evaluation_options = settings.data, settings.evaluation
-    found = evaluate(
-        network, split, evaluation_options, size=data.resize, num_workers=data.num_workers, runtime=runtime,
-        folder=descriptors or folder / "descriptors", thresholds=(data.val_positive_dist_threshold,),
-        reranking=settings.rerank,
+    descriptors = descriptors or folder / "descriptors"
+    check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank))
+    found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
+    started = time.perf_counter()
+    findings = find(
+        split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence
     )  # fmt: skip
-    results = results_of(found, network, split, options, evaluation_options)
+    results = results_of(found, network, split, options) | findings.facts
+    if not parallel.is_main():
+        return results
     found.predictions.save(folder / "predictions.h5", found.fingerprint)
-    nearest = next(iter(found.neighbours.values()))
     history = read_history(folder / METRICS)
-    report = write_report(folder / "report.html", results, split, found.predictions, nearest, history)
+    tested = Tested(network, settings.data.resize, runtime, split, found, findings, results, history)
+    report = write_outputs(folder, tested, settings.report, descriptors)
+    results["seconds"]["report"] = round(time.perf_counter() - started, 3)
     write_results(folder, results)
-    LOG.info("%s", recall_table(results))
-    if found.rerank:
+    if found.recalls:
+        LOG.info("%s", recall_table(results))
+    if found.rerank and found.recalls:
         LOG.info("%s", steps_table(found.rerank))
+    for line in findings_lines(findings.facts):
+        LOG.info("%s", line)
     LOG.info("report: %s", report)
     return results
 
 
-def results_of(
-    found: Evaluation, network: Network, split: Split, options: Mapping[str, Any], evaluation: EvalOptions
-) -> dict[str, Any]:
+def pipeline_of(network: Network, settings: Any, runtime: Runtime) -> calibrated.Pipeline:
+    """How the settings make predictions with a network."""
+    return calibrated.Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
+
+
+def learn_confidence(network: Network, val: Split, settings: Any, runtime: Runtime, folder: Path) -> Calibrated | None:
+    """Learn on val how likely a match is right, keep it in the run's folder and return it; None for other queries."""
+    pipeline = pipeline_of(network, settings, runtime)
+    described = folder / "descriptors" / "confidence"
+    learned = calibrated.learn(pipeline, val, described, "the val split")
+    parallel.on_main(lambda: shutil.rmtree(described, ignore_errors=True))
+    if learned is not None and parallel.is_main():
+        calibrated.save(folder / calibrated.FILE, learned, pipeline)
+    return learned if settings.data.queries_folder == "queries" else None
+
+
+def results_of(found: Evaluation, network: Network, split: Split, options: Mapping[str, Any]) -> dict[str, Any]:
     """What results.json holds."""
     return {
         "dataset": split.root.name,

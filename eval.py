@@ -3,6 +3,7 @@
 python3 eval.py --resume=logs/default/<run>/best_model.pth --dataset_name=tokyo247
 python3 eval.py --resume=... --dataset_name=svox --queries_folder=queries_night --threshold 5 10 25 100
 python3 eval.py --backbone=efficientnet_lite0 --aggregation=gem --dataset_name=pitts30k    # untrained
+python3 eval.py --resume=... --queries_folder=~/Pictures/holiday --no_labels    # where were these taken?
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from typing import Any
 
 import commons
 import parser
-from vgbench.data import dataset_root
+from vgbench import parallel
+from vgbench.data import Split, dataset_root
+from vgbench.data.photos import read_photos_split
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
 from vgbench.models import Network, NetworkOptions, load_state_dict, network_from_options, rebuild_network
 from vgbench.models.weights import read_checkpoint
-from vgbench.runtime import resolve_runtime
+from vgbench.report.gallery import spread
+from vgbench.retrieval import calibrated
+from vgbench.retrieval.findings import Calibrated
+from vgbench.runtime import Runtime, resolve_runtime
 
 LOG = logging.getLogger("vgbench")
 
@@ -38,9 +44,8 @@ def main() -> None:
     taken_over = {name: stored[name] for name in TAKEN_OVER if name in stored}
     settings = parser.resolve(parser.EvalSettings, given, taken_over | commons.method_defaults(given))
     runtime = resolve_runtime(settings.runtime)
-    split = read_checked_split(
-        settings.data, dataset_root(settings.data), "test", queries_folder=settings.data.queries_folder
-    )
+    parallel.start(runtime.device)
+    split = read_queries(settings)
     commons.seed(settings.run.seed)
     network = network_of(checkpoint, resume, settings, given)
     runtime.place(network)
@@ -55,7 +60,43 @@ def main() -> None:
         LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
         table = commons.database_for_clusters(dataset_root(settings.data), split, settings.data)
         commons.initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
-    commons.test(network, split, settings, options, runtime, folder, descriptors=descriptors_folder(settings, folder))
+    descriptors = descriptors_folder(settings, folder)
+    confidence = learned_confidence(network, settings, runtime, descriptors)
+    commons.test(network, split, settings, options, runtime, folder, descriptors, confidence)
+
+
+def read_queries(settings: parser.EvalSettings) -> Split:
+    """The test split, or its database with somebody's own photographs as queries."""
+    root = dataset_root(settings.data)
+    if settings.photos.no_labels:
+        return read_photos_split(settings.data, root)
+    return read_checked_split(settings.data, root, "test", queries_folder=settings.data.queries_folder)
+
+
+def learned_confidence(
+    network: Network, settings: parser.EvalSettings, runtime: Runtime, descriptors: Path
+) -> Calibrated | None:
+    """What training learned on val of the confidence of a match, where it is of the same kind of test.
+
+    For photographs without coordinates it is else learned on the dataset's own test queries.
+    """
+    pipeline = commons.pipeline_of(network, settings, runtime)
+    resume, photos = settings.run.resume, settings.photos
+    kept = None if resume is None else calibrated.load(resume.parent / calibrated.FILE, pipeline)
+    if not photos.no_labels:
+        return kept if settings.data.queries_folder == "queries" else None
+    if kept is not None or photos.confidence_queries == 0:
+        return kept
+    data = dataclasses.replace(settings.data, queries_folder="queries", on_bad_image="skip")
+    try:
+        labelled = read_checked_split(data, dataset_root(data), "test")
+    except UserError as error:
+        LOG.warning("no confidence: there are no test queries to learn it from (%s)", error)
+        return None
+    some = labelled.queries.select(spread(len(labelled.queries), photos.confidence_queries))
+    return calibrated.learn(
+        pipeline, dataclasses.replace(labelled, queries=some), descriptors, "the dataset's test queries"
+    )
 
 
 def network_option_names() -> list[str]:

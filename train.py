@@ -15,6 +15,7 @@ from typing import Any
 
 import commons
 import parser
+from vgbench import parallel
 from vgbench.data import Split, dataset_root, train_root
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
@@ -23,7 +24,7 @@ from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.weights import read_checkpoint
 from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
-from vgbench.retrieval import evaluate
+from vgbench.retrieval.together import evaluate_together
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
 from vgbench.training.checkpoint import METRICS
@@ -42,7 +43,7 @@ CARRIED = (
 
 def main() -> None:
     commons.log_to_console()
-    given = parser.read_command_line(parser.TrainSettings, __doc__ or "")
+    given = parser.read_command_line(parser.TrainSettings, __doc__ or "") | commons.resume_after_restart()
     stored = stored_options(given.get("resume"))
     started = start_options(given)
     settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given) | started)
@@ -50,6 +51,7 @@ def main() -> None:
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     runtime = resolve_runtime(settings.runtime)
+    parallel.start(runtime.device)
     root, few = dataset_root(settings.data), settings.training.dry_run
     val = read_checked_split(settings.data, root, "val", few=few)
     test = read_checked_split(settings.data, root, "test", settings.data.queries_folder, few=few)
@@ -73,7 +75,8 @@ def main() -> None:
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)
     load_state_dict(network, best)
-    tested = commons.test(network, test, settings, parser.flat(settings), runtime, folder)
+    confidence = commons.learn_confidence(network, val, settings, runtime, folder)
+    tested = commons.test(network, test, settings, parser.flat(settings), runtime, folder, confidence=confidence)
     LOG.info("%s", training_summary(
         result, folder, best["recalls"], tested, read_history(folder / METRICS), peak_memory(runtime.device),
         evaluation_command(
@@ -149,12 +152,12 @@ def run_training(
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
         described = folder / "descriptors" / "val"
-        found = evaluate(
+        found = evaluate_together(
             network, val, options, size=settings.data.resize, num_workers=settings.data.num_workers,
             runtime=runtime, folder=described, thresholds=(near,), reranking=settings.rerank if reranks else None,
         )  # fmt: skip
         if not reranks:
-            shutil.rmtree(described)  # of weights that the next step changes
+            parallel.on_main(lambda: shutil.rmtree(described))  # of weights that the next step changes
         return EpochRecalls(next(iter(found.recalls.values())))
 
     checkpoints = Checkpoints(folder, network.config, parser.flat(settings))

@@ -11,9 +11,10 @@ import contextlib
 import datetime
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -51,6 +52,20 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def who() -> str:
+    """Return "rank 3: " for messages, "" where there is one rank."""
+    return f"rank {os.environ['RANK']}: " if launched() else ""
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, without waiting for ranks that wait for it: torchrun ends those."""
+    if launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def world() -> int:
     """How many ranks share the work."""
     return dist.get_world_size() if _together() else 1
@@ -63,13 +78,20 @@ def rank() -> int:
 
 def is_main() -> bool:
     """Whether this is the rank that writes; also for work that it does alone."""
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return not launched() or os.environ["RANK"] == "0"
 
 
 def share(count: int) -> slice:
     """Return this rank's part of `count` things: contiguous, in the order of ranks, sizes differing by one at most."""
     ranks, own = world(), rank()
     return slice(own * count // ranks, (own + 1) * count // ranks)
+
+
+def own_stream() -> tuple[str | int, ...]:
+    """Return what to add to the name of a random stream for draws that should differ between ranks; () on rank 0."""
+    return ("rank", rank()) if rank() else ()
 
 
 def wait() -> None:
@@ -156,7 +178,7 @@ def add_up(tensor: Tensor) -> Tensor:
     return cast(Tensor, _AddUp.apply(tensor))
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def add_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its sum over all ranks, in one message a data type."""
     if not _together():
         return

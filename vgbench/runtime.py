@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from vgbench import parallel
 from vgbench.errors import UserError
 from vgbench.options import option
 
@@ -82,6 +83,9 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
     if options.device == "cuda" and not has_cuda:
         raise UserError("--device cuda: torch sees no CUDA device here; use --device auto or --device cpu")
     device = torch.device("cuda" if has_cuda and options.device != "cpu" else "cpu")
+    if device.type == "cuda" and parallel.launched():
+        device = torch.device("cuda", parallel.local_rank())
+        torch.cuda.set_device(device)
     if device.type == "cpu" and options.amp == "fp16":
         raise UserError("--amp fp16: a CPU has no fp16 convolutions; use --amp auto, bf16 or off")
     if device.type == "cpu":

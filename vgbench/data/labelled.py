@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.table import ImageTable
@@ -82,6 +83,12 @@ class _LabelledBatches(Batches[LabelledBatch]):
             paths = [self.views.path_of(self.table, int(row), (*self.place, index)) for row in rows]
         images = stack_images([decode_image(path, self.size) for path in paths])
         return LabelledBatch(images, torch.from_numpy(labels.astype(np.int64)))
+
+
+def own_part(batch: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+    """Return this rank's rows and labels of a batch that all ranks share."""
+    part = parallel.share(len(batch[0]))
+    return batch[0][part], batch[1][part]
 
 
 def labelled_loader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.protocol import Split
@@ -53,6 +54,7 @@ class TripletBatch:
         query: int64 [B], indices into `images`.
         positive: int64 [B], indices into `images`.
         negatives: int64 [B,N], indices into `images`.
+        of: triplets of the training step that these are of; more than B where several ranks share it, 0 for B.
     """
 
     images: Tensor
@@ -60,14 +62,30 @@ class TripletBatch:
     query: Tensor
     positive: Tensor
     negatives: Tensor
+    of: int = 0
+
+    @property
+    def step_size(self) -> int:
+        """How many triplets the step has, over all ranks."""
+        return self.of or len(self)
 
     def to(self, device: torch.device | str) -> TripletBatch:
         """Return the batch on a device; from pinned memory the copy does not wait."""
-        return TripletBatch(*(getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)))
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> TripletBatch:
         """Return the batch in pinned memory (DataLoader calls this)."""
-        return TripletBatch(*(getattr(self, f.name).pin_memory() for f in dataclasses.fields(self)))
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> TripletBatch:
+        return TripletBatch(
+            images=change(self.images),
+            is_query=change(self.is_query),
+            query=change(self.query),
+            positive=change(self.positive),
+            negatives=change(self.negatives),
+            of=self.of,
+        )
 
     def __len__(self) -> int:
         return len(self.query)
@@ -87,13 +105,21 @@ class _TripletBatches(Batches[TripletBatch]):
         self.split, self.triplets, self.size = split, triplets, size
         self.batch_size, self.drop_last = batch_size, drop_last
         self.views, self.place = views, place
+        self.world, self.rank = parallel.world(), parallel.rank()  # asked now, not in a worker process
+
+    def share_of(self, count: int) -> slice:
+        """Return this rank's part of a step of `count` triplets."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
     def __len__(self) -> int:
         total = len(self.triplets)
         return total // self.batch_size if self.drop_last else -(-total // self.batch_size)
 
     def make(self, index: int) -> TripletBatch:
-        chosen = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        first = index * self.batch_size
+        step_size = min(self.batch_size, len(self.triplets) - first)
+        own = self.share_of(step_size)
+        chosen = slice(first + own.start, first + own.stop)
         query, negatives = self.triplets.query[chosen], self.triplets.negatives[chosen]
         database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])
         query_rows, query_index = np.unique(query, return_inverse=True)
@@ -107,6 +133,7 @@ class _TripletBatches(Batches[TripletBatch]):
             query=torch.from_numpy(query_index.reshape(-1)),
             positive=shifted[: len(query)],
             negatives=shifted[len(query) :].reshape(negatives.shape),
+            of=step_size,
         )
 
     def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
@@ -132,7 +159,7 @@ def triplet_loader(
         split: whose images.
         triplets: rows of the split's tables.
         size: height and width in pixels, or None for the images' own (they must then be the same within a batch).
-        batch_size: triplets a batch.
+        batch_size: triplets a batch, which ranks share.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         drop_last: leave out a last batch of fewer triplets.
         views: translated versions that stand in for some of the images.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vgbench import parallel
 from vgbench.data.decode import check_image
 from vgbench.data.loader import Batches, BatchLoader
 from vgbench.data.table import ImageTable
@@ -84,7 +85,8 @@ def check_images(table: ImageTable, on_bad_image: str, num_workers: int) -> Imag
     Raises:
         UserError: there are unreadable images and `on_bad_image` is "error", or no image is readable.
     """
-    bad = find_bad_images(table, num_workers)
+    with parallel.main_first():  # which remembers what it saw
+        bad = find_bad_images(table, num_workers)
     if not len(bad):
         return table
     names = ", ".join(f"{name} ({reason})" for name, reason in bad.images[:_NAMED])

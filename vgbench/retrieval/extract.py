@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
@@ -21,6 +23,7 @@ from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
 from vgbench.retrieval.extract_views import GATHERED, describe_views
+from vgbench.retrieval.share_out import share_out
 from vgbench.retrieval.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.retrieval.views import Views
 from vgbench.runtime import Runtime
@@ -44,8 +47,9 @@ def describe(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (rows int64 [B] on the CPU, descriptors float32 [B,D] on the device), in the order of `rows`.
 
-    The network itself is left as it is: its inference form runs, in eval mode, without gradients, in the runtime's
-    precision. One batch more than was asked for is never computed.
+    Several ranks share the images, and all get all descriptors. The network itself is left as it is: its inference
+    form runs, in eval mode, without gradients, in the runtime's precision. One batch more than was asked for is never
+    computed.
 
     Args:
         rows: int64 [M] into the table.
@@ -58,10 +62,13 @@ def describe(
     if len(rows) == 0:
         return
     infer = for_inference(network, runtime)
-    for images, batch_rows in image_loader(table, rows, size=size, batch_size=batch_size, num_workers=num_workers):
-        yield batch_rows, infer(runtime.to_device(images)).float()
-        if progress is not None:
-            progress(len(batch_rows))
+
+    def describe_own(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, batch in image_loader(table, own, size=size, batch_size=batch_size, num_workers=num_workers):
+            yield batch, infer(runtime.to_device(images)).float()
+
+    dim = descriptors_dim(network)
+    yield from share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
 
 
 def describe_rows(
@@ -133,8 +140,8 @@ def extract(
     fingerprint = fingerprint or extraction_fingerprint(
         network, table, size=size, runtime=runtime, dtype=dtype, views=views
     )
-    with writing_alone(path):
-        if stored_fingerprint(path) == fingerprint:
+    with writing_alone(path) if parallel.is_main() else contextlib.nullcontext():
+        if parallel.tell(stored_fingerprint(path) == fingerprint):
             log.info("%s: same weights, images and preprocessing; reused", path)
             if skipped is not None:
                 skipped(len(table))
@@ -143,6 +150,7 @@ def extract(
             path, network, table, fingerprint, size=size, batch_size=batch_size, num_workers=num_workers,
             runtime=runtime, dtype=dtype, progress=progress, skipped=skipped, views=views,
         )  # fmt: skip
+    parallel.wait()
     return Descriptors(path)
 
 
@@ -165,8 +173,13 @@ def _describe_into(
     if views is not None:
         dim, each = views.dim(dim), views.described
         step *= GATHERED if views.method.keeps_ratio else 1
-    with DescriptorWriter(path, len(table) * each, dim, dtype, fingerprint, resume_multiple=step * each) as writer:
-        done = writer.rows_done // each
+    with contextlib.ExitStack() as files:
+        writer = None
+        if parallel.is_main():
+            writer = files.enter_context(
+                DescriptorWriter(path, len(table) * each, dim, dtype, fingerprint, resume_multiple=step * each)
+            )
+        done = parallel.tell(writer.rows_done // each if writer else 0)
         if done:
             log.info("%s: continuing at image %d of %d", path, done, len(table))
             if skipped is not None:
@@ -185,8 +198,10 @@ def _describe_into(
         _write_all(writer, batches, table, dim)
 
 
-def _write_all(writer: DescriptorWriter, batches: Iterator[tuple[Tensor, Tensor]], table: ImageTable, dim: int) -> None:
-    """Write each batch while the device works on the next one."""
+def _write_all(
+    writer: DescriptorWriter | None, batches: Iterator[tuple[Tensor, Tensor]], table: ImageTable, dim: int
+) -> None:
+    """Write each batch while the device works on the next one; a rank without a writer helps to describe them."""
     pending: Tensor | None = None
     for _, descriptors in batches:
         if descriptors.shape[1] != dim:
@@ -194,10 +209,10 @@ def _write_all(writer: DescriptorWriter, batches: Iterator[tuple[Tensor, Tensor]
                 f"{table.root}: the network gives {descriptors.shape[1]} dimensions but declares {dim}. Expected its "
                 "descriptors_dim to be true; mend the network"
             )
-        if pending is not None:
+        if pending is not None and writer is not None:
             writer.write(pending.cpu())
         pending = descriptors
-    if pending is not None:
+    if pending is not None and writer is not None:
         writer.write(pending.cpu())
 
 

@@ -14,6 +14,7 @@ from vgbench.data.loader import Batches, BatchLoader, image_loader
 from vgbench.data.table import ImageTable
 from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
+from vgbench.retrieval.share_out import share_out
 from vgbench.retrieval.views import Views
 from vgbench.runtime import Runtime
 
@@ -47,15 +48,36 @@ def describe_views(
     if len(rows) == 0:
         return
     infer = for_inference(network, runtime)
-    progress = progress or (lambda images: None)
-    if not views.method.keeps_ratio:
-        size = views.decoded(views.largest)
-        for images, batch_rows in image_loader(table, rows, size=size, batch_size=batch_size, num_workers=num_workers):
-            yield batch_rows, views.describe(infer, runtime.to_device(images))
-            progress(len(batch_rows))
-        return
-    plan = _Plan(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
     dim = views.dim(int(network.descriptors_dim))
+
+    def describe_alike(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        size = views.decoded(views.largest)
+        for images, batch in image_loader(table, own, size=size, batch_size=batch_size, num_workers=num_workers):
+            yield batch, views.describe(infer, runtime.to_device(images))
+
+    def describe_ratios(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from _describe_ratios(
+            infer, table, own, views, dim, batch_size=batch_size, num_workers=num_workers, runtime=runtime
+        )
+
+    unit = batch_size * (GATHERED if views.method.keeps_ratio else 1)
+    describe_own = describe_ratios if views.method.keeps_ratio else describe_alike
+    yield from share_out(rows, unit, describe_own, dim=dim, device=runtime.device, progress=progress)
+
+
+def _describe_ratios(
+    infer: Callable[[Tensor], Tensor],
+    table: ImageTable,
+    rows: NDArray[np.int64],
+    views: Views,
+    dim: int,
+    *,
+    batch_size: int,
+    num_workers: int,
+    runtime: Runtime,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Describe images of many sizes: those of one size together, within GATHERED batches."""
+    plan = _Plan(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
     out = torch.empty(0)
     missing = 0
     for images, places in BatchLoader(_Framed(table, plan, views), num_workers):
@@ -66,7 +88,6 @@ def describe_views(
         described = views.describe(infer, runtime.to_device(images))
         out[(places % plan.span).to(runtime.device)] = described.view(len(places), views.described, -1)
         missing -= len(places)
-        progress(len(places))
         if not missing:
             yield torch.from_numpy(rows[start : start + len(out)].copy()), out.flatten(0, 1)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from vgbench import parallel
 from vgbench.registry import Registry
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.search import search
+from vgbench.retrieval.search import merge_predictions, search_rows
 from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
 from vgbench.runtime import Runtime
 
@@ -34,7 +35,15 @@ class ExactSearch:
 
     def search(self, queries: Descriptors, k: int) -> Predictions:
         block_bytes = BLOCK_BYTES // 8 if self.options.efficient_ram_testing else BLOCK_BYTES
-        return search(self.database, queries, k, self.options.search_backend, self.runtime, block_bytes)
+        # Ranks share the database; all of them get what all of them found.
+        rows = parallel.share(len(self.database))
+        parts = [
+            search_rows(
+                self.database, queries, k, self.options.search_backend, self.runtime, block_bytes,
+                (rows.start, rows.stop),
+            )
+        ] if rows.stop > rows.start else []  # fmt: skip
+        return merge_predictions([part for found in parallel.collect(parts) for part in found], k)
 
 
 _INDEX, _CODES = "vgbench.retrieval.search_index:IndexSearch", "vgbench.retrieval.search_codes:CodeSearch"

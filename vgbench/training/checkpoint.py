@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vgbench import __version__
+from vgbench import __version__, parallel
 from vgbench.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -118,31 +118,32 @@ class Checkpoints:
 
         `network` is what others load; where weights are averaged, `ema` has both the averaged and the trained ones.
         """
-        save_checkpoint(
-            path,
-            {
-                "epoch_num": progress.epoch,
-                _WEIGHTS: network,
-                "optimizer_state_dict": optimizer,
-                "recalls": dict(recalls),
-                "best_r5": progress.best_r5,
-                "not_improved_num": progress.not_improved_num,
-                "network_config": self.network_config,
-                "options": self.options,
-                "progress": asdict(progress),
-                "mode_state": mode,
-                "scaler": scaler,
-                **({} if ema is None else {"ema": ema}),
-                "version": __version__,
-            },
-        )
+        content = {
+            "epoch_num": progress.epoch,
+            _WEIGHTS: network,
+            "optimizer_state_dict": optimizer,
+            "recalls": dict(recalls),
+            "best_r5": progress.best_r5,
+            "not_improved_num": progress.not_improved_num,
+            "network_config": self.network_config,
+            "options": self.options,
+            "progress": asdict(progress),
+            "mode_state": mode,
+            "scaler": scaler,
+            **({} if ema is None else {"ema": ema}),
+            "version": __version__,
+        }
+        parallel.on_main(lambda: save_checkpoint(path, content))
 
     def adopt(self, resumed: Path) -> None:
         """Where the resumed checkpoint lies in another folder, copy that run's best checkpoint and metrics here."""
         if resumed.parent.resolve() == self.folder.resolve():
             return
+        parallel.on_main(lambda: self._copy(resumed.parent))
+
+    def _copy(self, other: Path) -> None:
         for name in (BEST, METRICS):
-            source, target = resumed.parent / name, self.folder / name
+            source, target = other / name, self.folder / name
             if source.is_file():
                 partial = target.with_name(name + ".partial")
                 shutil.copyfile(source, partial)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vgbench import parallel
 from vgbench.data.augment import BatchAugment
 from vgbench.data.classes import Group, cosplace_groups, describe_groups, eigenplaces_groups
-from vgbench.data.labelled import LabelledBatch, labelled_loader
+from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_train_images
 from vgbench.data.table import ImageTable
 from vgbench.data.views import build_views
@@ -78,7 +79,7 @@ class ClassesMode:
         self.current = epoch % len(self.groups)
         group = self.groups[self.current]
         steps = min(ITERATIONS_PER_ROUND, self.options.iterations_per_epoch - index * ITERATIONS_PER_ROUND)
-        size = self.options.images_per_batch
+        size = self.options.images_per_batch * parallel.world()
         parts = []
         offset = 0
         for number, classes in enumerate(group):
@@ -90,7 +91,7 @@ class ClassesMode:
         rows, labels = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
         return labelled_loader(
             self.images,
-            list(zip(rows, labels, strict=True)),
+            [own_part(batch) for batch in zip(rows, labels, strict=True)],
             size=self.recipe.data.resize,
             num_workers=self.recipe.data.num_workers,
             views=self.views,
@@ -101,15 +102,17 @@ class ClassesMode:
         """Return the classifiers' cross-entropy, a weighted sum where a group has lateral and frontal classes."""
         images = self.augment.flip_places(batch.images, batch.labels, generator)
         descriptors = forward(self.augment(images, generator))
+        # Every rank has the loss of all images, and takes its part of it.
+        descriptors, labels = parallel.gather(descriptors), parallel.gather(batch.labels)
         group, heads = self.groups[self.current], self.heads[self.current]
         weights = (self.options.lambda_lat, self.options.lambda_front) if len(group) > 1 else (1.0,)
         total = descriptors.new_zeros(())
         offset = 0
         for classes, head, weight in zip(group, heads, weights, strict=True):
-            own = (batch.labels >= offset) & (batch.labels < offset + len(classes))
-            total = total + weight * cast(MarginHead, head)(descriptors[own], batch.labels[own] - offset)
+            own = (labels >= offset) & (labels < offset + len(classes))
+            total = total + weight * cast(MarginHead, head)(descriptors[own], labels[own] - offset)
             offset += len(classes)
-        return total
+        return total / parallel.world()
 
     def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
         """Return the optimiser of the epoch's classifier."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data import DataOptions, ImageTable, image_loader
 from vgbench.data.augment import resize_batch
 from vgbench.data.unlabelled import read_unlabelled
@@ -102,7 +103,9 @@ class DomainMode(Generic[BatchT]):
         """Prepare the inner mode's round and draw target images for each of its steps."""
         inner = self.mode.round(network, epoch, index)
         count, size = len(self.targets), self.options.grl_batch_size
-        draws = (numpy_stream(self.seed, "targets", epoch, index, step) for step in range(len(inner)))
+        draws = (
+            numpy_stream(self.seed, "targets", epoch, index, step, *parallel.own_stream()) for step in range(len(inner))
+        )
         rows = [stream.choice(count, size, replace=count < size) for stream in draws]
         loader = image_loader(
             self.targets,
@@ -128,7 +131,7 @@ class DomainMode(Generic[BatchT]):
         loss = self.mode.loss(watched, batch.inner, generator)
         # At another size than the source's, the classifier would tell sizes apart, not domains.
         targets = batch.targets if batch.targets.shape[2:] == sizes[-1] else resize_batch(batch.targets, sizes[-1])
-        return loss + self.adversary.loss(torch.cat(seen), forward(targets), batch.progress)
+        return loss + self.adversary.loss(torch.cat(seen), forward(targets), batch.progress) / parallel.world()
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Return the inner mode's pictures."""

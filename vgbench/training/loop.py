@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vgbench import parallel
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
@@ -29,6 +30,7 @@ from vgbench.training.pictures import Shows
 from vgbench.training.resume import Resumed, read_resumed
 from vgbench.training.schedule import Schedule
 from vgbench.training.step import Stepper, forget_gradients, set_training
+from vgbench.training.synced_norm import synchronise_norms
 from vgbench.training.watch import Watch
 
 LOG = logging.getLogger(__name__)
@@ -134,6 +136,9 @@ class _Loop(Generic[BatchT]):
         self.network = network
         self.mode, self.validate, self.options = mode, validate, options
         self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed
+        parallel.copy_from_main(network)
+        if not options.freeze_bn:
+            synchronise_norms(network)
         self.optimizer = build_optimizer(network, options)
         self.schedule = Schedule(options, options.epochs_num)
         self.stepper = Stepper(network, runtime, options.clip_grad_norm)
@@ -257,7 +262,7 @@ class _Loop(Generic[BatchT]):
             for number, batch in enumerate(islice(batches, total)):
                 first = number - number % together  # of those that share a step; the round's last may be fewer
                 last = min(first + together, total) - 1
-                generator = torch_stream(self.seed, "step", epoch, index, number)
+                generator = torch_stream(self.seed, "step", epoch, index, number, *parallel.own_stream())
                 waiting.append(self.stepper.backward(self.mode, batch, generator, 1 / (last - first + 1)))
                 if number == last:
                     self._update(optimizers, epoch + (index + first / total) / self.rounds_per_epoch)

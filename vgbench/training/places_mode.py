@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data.augment import BatchAugment
 from vgbench.data.cells import Rows, derive_places
-from vgbench.data.labelled import LabelledBatch, labelled_loader
+from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_known_places, read_train_images
 from vgbench.data.table import ImageTable
 from vgbench.data.views import build_views
@@ -90,7 +91,10 @@ class PlacesMode:
         self._hardest = None
         self.augment.multiple = image_multiple(network)
         rng = numpy_stream(self.recipe.seed, "places", epoch, index)
-        batches = draw_batches(self._sites(epoch, index), self.options, rng)
+        world = parallel.world()
+        together = dataclasses.replace(self.options, places_per_batch=self.options.places_per_batch * world)
+        drawn = draw_batches(self._sites(epoch, index), together, rng)
+        batches = [own_part(batch) for batch in drawn if len(batch[0]) >= world]
         return labelled_loader(
             self.images,
             batches,
@@ -107,7 +111,9 @@ class PlacesMode:
         descriptors = forward(images)
         if self._hardest is None:  # the round's first batch
             self._hardest = hardest_grid(images, batch.labels, descriptors.detach())
-        return loss_of(self.criterion, self.miner, descriptors, batch.labels)
+        # Every rank has the loss of all images, and takes its part of it.
+        whole = loss_of(self.criterion, self.miner, parallel.gather(descriptors), parallel.gather(batch.labels))
+        return whole / parallel.world()
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Return where the first batch of the round was most confused."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vgbench import parallel
 from vgbench.models import Network
 from vgbench.runtime import Runtime
 from vgbench.training.depthwise import fast_depthwise_gradients
@@ -36,14 +37,15 @@ class Stepper:
     def backward(
         self, mode: TrainingMode[BatchT], batch: BatchT, generator: torch.Generator, share: float = 1.0
     ) -> Tensor:
-        """Add the gradients of `share` times a batch's loss; returns the loss itself, still on the device."""
+        """Add the gradients of `share` times a batch's loss; returns the loss of all ranks' batches, on the device."""
         loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
         self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return parallel.add_up(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Change the weights by the gradients that were added, and forget the gradients."""
         for optimizer in optimizers:
+            parallel.add_gradients(with_gradient(optimizer))
             if self.clip_grad_norm is not None:
                 self.scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(with_gradient(optimizer), self.clip_grad_norm)

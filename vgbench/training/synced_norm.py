@@ -12,8 +12,9 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics, while training, are those of the images of all ranks together."""
 
     def forward(self, input: Tensor) -> Tensor:
+        alone: Tensor
         if not self.training or parallel.world() == 1:
-            alone: Tensor = super().forward(input)
+            alone = super().forward(input)
             return alone
         values = input.float()
         count = values.new_full((1,), values.numel() / values.shape[1])
@@ -28,7 +29,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         normalised = (centred - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
-        return normalised.to(input.dtype)
+        found: Tensor = normalised.to(input.dtype)
+        return found
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vgbench import parallel
 from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.data.splits import read_checked_split
@@ -115,7 +116,12 @@ class TripletMode:
             )  # fmt: skip
         self._mined = mined.triplets
         self.augment.multiple = image_multiple(network)
-        batch_size = self.options.train_batch_size
+        batch_size = self.options.train_batch_size * parallel.world()
+        if len(mined.triplets) < parallel.world():
+            raise UserError(
+                f"epoch {epoch}, round {index}: {len(mined.triplets)} triplets for {parallel.world()} ranks. Expected "
+                "one for each at least; raise --cache_refresh_rate"
+            )
         return triplet_loader(
             self.split,
             mined.triplets,
@@ -133,7 +139,8 @@ class TripletMode:
         batch = self.augment.augment_triplets(batch, generator)
         descriptors = forward(batch.images)
         total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])
-        return total / batch.negatives.numel()
+        # This rank's part: the step's triplets are shared out.
+        return total / (batch.step_size * batch.negatives.shape[1])
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Return the round's first triplets with their hardest negatives."""

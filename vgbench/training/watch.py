@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.training.checkpoint import METRICS, Progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Watch:
     def start(self, progress: Progress) -> None:
         """Say where the run (re)starts; what an interrupted run wrote beyond that is removed."""
         self._start = dataclasses.replace(progress)
-        rewind(self.path, progress)
+        if parallel.is_main():
+            rewind(self.path, progress)
 
     def round(self, progress: Progress, index: int, values: Mapping[str, float]) -> None:
         """Write the numbers of round `index` of `progress.epoch`."""
@@ -83,6 +85,8 @@ class Watch:
         self.close()
 
     def _append(self, row: Mapping[str, Any]) -> None:
+        if not parallel.is_main():
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -95,7 +99,7 @@ class Watch:
         writer.flush()
 
     def _writer(self, name: str, purge: int) -> SummaryWriter | None:
-        if self._tensorboard is None:
+        if self._tensorboard is None or not parallel.is_main():
             return None
         if name not in self._writers:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it

@@ -114,7 +114,8 @@ class BatchAugment:
         versions, index = torch.unique(2 * wanted + flip[:, None], return_inverse=True)
         source, mirrored = versions // 2, versions % 2 == 1
         images = batch.images[source]
-        return TripletBatch(
+        return dataclasses.replace(
+            batch,
             images=torch.where(mirrored[:, None, None, None], images.flip(-1), images),
             is_query=batch.is_query[source],
             query=index[:, 0].contiguous(),

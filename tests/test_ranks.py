@@ -1,0 +1,96 @@
+"""Two ranks (gloo, on the CPU) against one: the same losses and recalls, exact resuming, and the end of a rank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from doors import of
+from ranks import torchrun
+from tiny_city import write_dataset
+
+from vgbench.models.weights import read_checkpoint
+
+COMMON = [
+    "--backbone=resnet18conv4", "--aggregation=gem", "--pretrain=none", "--resize", "48", "48", "--num_workers=0",
+    "--device=cpu", "--amp=off", "--infer_batch_size=4", "--epochs_num=2", "--patience=9", "--lr=0.001",
+]  # fmt: skip
+PLACES = ["--train_mode=places", "--place_cell=20", "--img_per_place=2", "--min_img_per_place=2", "--loss=NTXent"]
+CLASSES = ["--train_mode=classes", "--M=20", "--N=2", "--L=1", "--min_images_per_class=2", "--iterations_per_epoch=3"]
+# What one rank is told, and what each of two is told.
+MODES: dict[str, tuple[list[str], list[str], list[str]]] = {
+    # An image that two triplets of a step share counts once on one rank and twice on two, in BatchNorm alone.
+    "triplets": (
+        ["--freeze_bn", "--queries_per_epoch=8", "--cache_refresh_rate=4", "--negs_num_per_query=3", "--margin=1"],
+        ["--train_batch_size=4"], ["--train_batch_size=2"],
+    ),
+    "places": ([*PLACES, "--miner=none"], ["--places_per_batch=4"], ["--places_per_batch=2"]),
+    "classes": (CLASSES, ["--images_per_batch=8"], ["--images_per_batch=4"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("datasets") / "tiny")
+
+
+def train(ranks: int, dataset: Path, run: Path, *arguments: str) -> None:
+    run.parent.mkdir(parents=True, exist_ok=True)
+    done = torchrun(ranks, "train.py", *of(dataset), *COMMON, f"--run_dir={run}", *arguments, cwd=run.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def losses_of(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def recalls_of(run: Path) -> Any:
+    return json.loads((run / "results.json").read_text())["recalls"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_ranks_are_one_with_twice_the_batch(mode: str, dataset: Path, tmp_path: Path) -> None:
+    common, alone, each = MODES[mode]
+    train(1, dataset, tmp_path / "one", *common, *alone)
+    train(2, dataset, tmp_path / "two", *common, *each)
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert len(one) > 2 and one == pytest.approx(two, abs=1e-5)
+    assert recalls_of(tmp_path / "one") == recalls_of(tmp_path / "two")
+    assert (tmp_path / "two" / "report.html").is_file() and not list((tmp_path / "two").rglob("*.partial"))
+    weights = [read_checkpoint(tmp_path / name / "last_model.pth")["model_state_dict"] for name in ("one", "two")]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], atol=2e-4, rtol=1e-3, msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_rank_is_started_again_and_the_run_ends_as_without(mode: str, dataset: Path, tmp_path: Path) -> None:
+    common, _, each = MODES[mode]
+    train(2, dataset, tmp_path / "whole", *common, *each)
+    done = torchrun(
+        2, "tests/killed_rank.py", *of(dataset), *COMMON, *common, *each,
+        f"--run_dir={tmp_path / 'cut'}", cwd=tmp_path, restarts=1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "killed").is_file() and "resumed" in (tmp_path / "cut" / "info.log").read_text()
+    whole, cut = (read_checkpoint(tmp_path / name / "last_model.pth") for name in ("whole", "cut"))
+    for key, value in whole["model_state_dict"].items():
+        assert torch.equal(value, cut["model_state_dict"][key]), key
+    assert recalls_of(tmp_path / "whole") == recalls_of(tmp_path / "cut")
+
+
+def test_a_rank_that_cannot_go_on_ends_the_job_with_its_reason(dataset: Path, tmp_path: Path) -> None:
+    done = torchrun(2, "train.py", *of(dataset), *COMMON, "--train_batch_size=0", cwd=tmp_path)
+    assert done.returncode != 0 and "rank 1: --train_batch_size 0: too small" in done.stderr
+
+
+def test_eval_on_two_ranks(dataset: Path, tmp_path: Path) -> None:
+    arguments = [*of(dataset), *COMMON[:10], "--infer_batch_size=5", "--rerank", "spatial"]
+    for ranks in (1, 2):
+        done = torchrun(ranks, "eval.py", *arguments, f"--run_dir={tmp_path / str(ranks)}", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("1", "2"))
+    assert one["recalls"] == two["recalls"] and [step["recalls"] for step in one["rerank"]]
