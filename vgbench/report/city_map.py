@@ -20,7 +20,7 @@ MOST_DATABASE, MOST_QUERIES = 8000, 4000
 
 
 def city_map(
-    database_utm: NDArray[np.float64], queries_utm: NDArray[np.float64], hit: NDArray[np.bool_], *, title: str
+    database_utm: NDArray[np.float64], queries_utm: NDArray[np.float64], hit: NDArray[np.bool_] | None, *, title: str
 ) -> str:
     """Return one `<svg>`, north up: database as grey dots, hits as green discs, misses as red crosses.
 
@@ -29,7 +29,7 @@ def city_map(
     Args:
         database_utm: float64 [N,2], east and north in metres.
         queries_utm: float64 [Q,2], likewise.
-        hit: bool [Q].
+        hit: bool [Q]; None where nobody knows, for queries as blue discs.
         title: what the map says, for screen readers.
     """
     everything = np.concatenate([database_utm, queries_utm])
@@ -49,14 +49,14 @@ def city_map(
         return at
 
     known = np.isfinite(queries_utm).all(1)
-    spots, share = _spots(place(queries_utm[known]), hit[known], MOST_QUERIES)
+    spots, share = _spots(place(queries_utm[known]), None if hit is None else hit[known], MOST_QUERIES)
     grey, _ = _spots(place(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
     both = (share > 0) & (share < 1)
     return "".join(
         [
             f'<svg class="map" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">',
             f'<path class="map-database" d="{_dots(grey)}"/>',
-            f'<path class="map-hit" d="{_dots(spots[share == 1])}"/>',
+            f'<path class="map-{"query" if hit is None else "hit"}" d="{_dots(spots[share == 1])}"/>',
             f'<path class="map-miss" d="{_crosses(spots[share == 0])}"/>',
             f'<path class="map-both" d="{_dots(spots[both])}"/>',
             f'<path class="map-share" d="{_sectors(spots[both], share[both])}"/>',

@@ -1,24 +1,56 @@
-"""The gallery of the page: queries with their best predictions, worst failures first."""
+"""The gallery of the page: queries with their best predictions, worst failures first, and why they were made."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.report.evidence import heat_picture, match_picture
 from vgbench.report.outcome import NEVER, Outcome, metres_text
-from vgbench.report.picture import thumbnail_uris
+from vgbench.report.picture import jpeg_uri, thumbnail_uris
 
 if TYPE_CHECKING:
     from vgbench.data import Split
     from vgbench.retrieval.predictions import Predictions
+    from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 TOP = 5
 THUMBNAIL = (240, 200)
 # Of the places in the gallery, the share kept for hits where there are enough of both.
 SHARE_OF_HITS = 1 / 3
+# Queries whose matches are drawn: a picture each.
+DRAWN = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known about single queries beside their predictions.
+
+    Attributes:
+        confidence: float64 [Q], how likely the best match is right, 0 to 1, NaN if unknown; None for none.
+        heat: query row -> uint8 [2,h,w], heat maps of the query and its best match.
+        matches: what a re-ranker verified, None where there was none.
+        where: query row -> the predicted position for a person, where the queries' own is not known.
+        positions: float64 [Q,2], the predicted positions for the map then, metres.
+    """
+
+    confidence: NDArray[np.float64] | None = None
+    heat: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    matches: LocalMatches | None = None
+    where: dict[int, str] = field(default_factory=dict)
+    positions: NDArray[np.float64] | None = None
+
+    def inliers(self, query: int, row: int) -> NDArray[np.float32] | None:
+        """Return the matches of a query with a database row, float32 [m,4]; None where none were kept."""
+        if self.matches is None:
+            return None
+        rank = np.flatnonzero(self.matches.candidates[query] == row)
+        return self.matches.of(query, int(rank[0])) if len(rank) else None
 
 
 def choose_queries(outcome: Outcome, limit: int) -> NDArray[np.int64]:
@@ -31,45 +63,98 @@ def choose_queries(outcome: Outcome, limit: int) -> NDArray[np.int64]:
     misses, hits = order[~hit], order[hit]
     room_for_hits = min(len(hits), max(round(limit * SHARE_OF_HITS), limit - len(misses)))
     misses = misses[: limit - room_for_hits]
-    spread = np.linspace(0, max(len(hits) - 1, 0), room_for_hits).round().astype(np.int64)
-    return np.concatenate([misses, np.sort(hits)[spread]])
+    return np.concatenate([misses, np.sort(hits)[spread(len(hits), room_for_hits)]])
 
 
-def gallery(split: Split, predictions: Predictions, outcome: Outcome, rows: NDArray[np.int64]) -> str:
-    """Return the cards of the queries in `rows` (int64) as HTML, thumbnails embedded."""
+def spread(count: int, limit: int) -> NDArray[np.int64]:
+    """Choose `limit` of the rows 0..count-1 evenly, int64; all where there are fewer."""
+    return np.linspace(0, max(count - 1, 0), min(count, limit)).round().astype(np.int64)
+
+
+def gallery(
+    split: Split,
+    predictions: Predictions,
+    outcome: Outcome | None,
+    rows: NDArray[np.int64],
+    evidence: Evidence | None = None,
+) -> str:
+    """Return the cards of the queries in `rows` (int64) as HTML, thumbnails embedded.
+
+    Args:
+        outcome: what became of the queries; None where their coordinates are not known.
+    """
+    evidence = evidence or Evidence()
     shown = predictions.indices[rows, :TOP]
     query_paths = {int(row): split.queries.path(int(row)) for row in rows}
     database_paths = {int(row): split.database.path(int(row)) for row in np.unique(shown)}
     uris = thumbnail_uris([*query_paths.values(), *database_paths.values()], THUMBNAIL)
     cards = []
-    for row, best in zip(rows.tolist(), shown.tolist(), strict=True):
+    for place, (row, best) in enumerate(zip(rows.tolist(), shown.tolist(), strict=True)):
         query_name = split.queries.relative_path(row)
         figures = [_figure(uris[query_paths[row]], query_name, "query", f"query {row}", "")]
         for rank, index in enumerate(best):
-            right = bool(outcome.correct[row, rank])
-            caption = f"{'✓' if right else '✗'} {metres_text(float(outcome.metres[row, rank]))}"
-            detail = f"d {predictions.distances[row, rank]:.3f}"
+            kind, caption = _judged(outcome, row, rank)
+            inliers = evidence.inliers(row, index)
+            detail = f"d {predictions.distances[row, rank]:.3f}" if inliers is None else f"{len(inliers)} inliers"
             name = split.database.relative_path(index)
-            figures.append(_figure(uris[database_paths[index]], name, "right" if right else "wrong", caption, detail))
-        cards.append(_card(outcome, row, query_name, figures))
+            figures.append(_figure(uris[database_paths[index]], name, kind, caption, detail))
+        figures += _why(split, evidence, row, best[0] if best else None, drawn=place < DRAWN)
+        cards.append(_card(_kind(outcome, row), row, _verdict(outcome, row, evidence), query_name, figures))
     return "\n".join(cards)
 
 
-def _card(outcome: Outcome, row: int, name: str, figures: list[str]) -> str:
-    kind = "hit" if outcome.hit[row] else "miss"
+def _why(split: Split, evidence: Evidence, row: int, best: int | None, *, drawn: bool) -> list[str]:
+    """Return the second line of a card: where the network looked, and what was verified."""
+    figures: list[str] = []
+    if best is None:
+        return figures
+    paths = split.queries.path(row), split.database.path(best)
+    if row in evidence.heat:
+        for path, heat, of in zip(paths, evidence.heat[row], ("the query", "its best match"), strict=True):
+            uri = jpeg_uri(heat_picture(path, heat, THUMBNAIL))
+            figures.append(_figure(uri, f"Bright: what makes {of} similar to the other", "heat", "where it looks", ""))
+    inliers = evidence.inliers(row, best)
+    if drawn and inliers is not None and len(inliers):
+        uri = jpeg_uri(match_picture(*paths, inliers, (340, 260)), 78)
+        caption = f"{len(inliers)} inliers with the best match"
+        figures.append(_figure(uri, "Matches of local features that fit one geometry", "matches", caption, ""))
+    return figures
+
+
+def _card(kind: str, row: int, verdict: str, name: str, figures: list[str]) -> str:
     return (
-        f'<article class="card {kind}" id="query-{row}"><header><strong>{_verdict(outcome, row)}</strong>'
+        f'<article class="card {kind}" id="query-{row}"><header><strong>{verdict}</strong>'
         f'<span class="name">{escape(name)}</span></header><div class="strip">{"".join(figures)}</div></article>'
     )
 
 
-def _verdict(outcome: Outcome, row: int) -> str:
+def _kind(outcome: Outcome | None, row: int) -> str:
+    if outcome is None:
+        return "unjudged"
+    return "hit" if outcome.hit[row] else "miss"
+
+
+def _judged(outcome: Outcome | None, row: int, rank: int) -> tuple[str, str]:
+    """Return a prediction's class and caption."""
+    if outcome is None:
+        return "plain", f"{rank + 1}."
+    right = bool(outcome.correct[row, rank])
+    return "right" if right else "wrong", f"{'✓' if right else '✗'} {metres_text(float(outcome.metres[row, rank]))}"
+
+
+def _verdict(outcome: Outcome | None, row: int, evidence: Evidence) -> str:
+    sure = "" if evidence.confidence is None or not math.isfinite(evidence.confidence[row]) else (
+        f" <small>confidence {100 * evidence.confidence[row]:.0f}%</small>"
+    )  # fmt: skip
+    if outcome is None:
+        return escape(evidence.where.get(row, "Placed")) + sure
     if outcome.hit[row]:
-        return "Hit"
+        return "Hit" + sure
     if not outcome.answerable[row]:
-        return "No right answer in the database"
+        return "No right answer in the database" + sure
     first = int(outcome.first_hit[row])
-    return f"Missed, not in the best {outcome.correct.shape[1]}" if first == NEVER else f"Missed, right at rank {first}"
+    missed = f"not in the best {outcome.correct.shape[1]}" if first == NEVER else f"right at rank {first}"
+    return f"Missed, {missed}{sure}"
 
 
 def _figure(uri: str, name: str, kind: str, caption: str, detail: str) -> str:

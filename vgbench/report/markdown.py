@@ -24,6 +24,8 @@ def dataset_label(results: Results) -> str:
         label += " " + queries.removeprefix("queries_")
     if results.get("split", "test") != "test":
         label += f" {results['split']}"
+    if not results["recalls"]:  # queries without coordinates
+        return label
     threshold = main_threshold(results)
     return label if float(threshold) == USUAL_THRESHOLD else f"{label} ({float(threshold):g} m)"
 

@@ -1,7 +1,9 @@
-"""report.html: everything worth seeing about a run in one file that opens from disk, without a network or a script."""
+"""report.html: everything worth seeing about a run in one file that opens from disk, without a network."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -9,14 +11,16 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import vgbench
 from vgbench.errors import UserError
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
 from vgbench.report.compression import compression_section
-from vgbench.report.gallery import TOP, choose_queries, gallery
+from vgbench.report.gallery import TOP, Evidence, choose_queries, gallery, spread
 from vgbench.report.history import History, history_of
+from vgbench.report.insight import PERCENT, breakdown_section, position_section, rerank_section, trust_section
 from vgbench.report.markdown import Results, dataset_label, main_threshold
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
 
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from vgbench.retrieval.predictions import Predictions
 
 _HERE = Path(__file__).parent
-_PERCENT = (0, 20, 40, 60, 80, 100)
 
 
 def write_report(
@@ -33,10 +36,11 @@ def write_report(
     results: Results,
     split: Split,
     predictions: Predictions,
-    neighbours: Neighbours,
+    neighbours: Neighbours | None,
     history: Iterable[Mapping[str, Any]] = (),
     *,
     max_queries: int = 60,
+    evidence: Evidence | None = None,
 ) -> Path:
     """Write the page, whole or not at all, and return its path.
 
@@ -45,16 +49,24 @@ def write_report(
         results: what results.json holds.
         split: the tables that the predictions' rows refer to.
         predictions: best K database rows of each query.
-        neighbours: the positives within the threshold that counts (`markdown.main_threshold`).
+        neighbours: the positives within the threshold that counts (`markdown.main_threshold`); None where the queries
+            have no coordinates.
         history: records of metrics.jsonl (`history.read_history`), where the run trained.
         max_queries: how many queries the gallery shows.
+        evidence: what is known about single queries beside their predictions.
 
     Raises:
         UserError: the file cannot be written.
         ValueError: predictions and neighbours are of different numbers of queries.
     """
-    outcome = outcome_of(split, predictions, neighbours)
-    page = _page(results, split, predictions, outcome, history_of(history), max_queries)
+    outcome = None if neighbours is None else outcome_of(split, predictions, neighbours)
+    evidence = evidence or Evidence()
+    sections = (
+        _unjudged(results, split, predictions, evidence, max_queries)
+        if outcome is None
+        else _judged(results, split, predictions, outcome, history_of(history), evidence, max_queries)
+    )
+    page = _page(results, "\n".join([*sections, _details(results)]))
     partial = path.with_name(path.name + ".partial")
     try:
         # File names that are no valid text arrive as lone surrogates, which UTF-8 cannot hold.
@@ -65,38 +77,126 @@ def write_report(
     return path
 
 
-def _page(
-    results: Results, split: Split, predictions: Predictions, outcome: Outcome, history: History, max_queries: int
-) -> str:
-    rows = choose_queries(outcome, max_queries)
-    shown_hits = int(outcome.hit[rows].sum())
-    hits, total = int(outcome.hit.sum()), len(outcome.hit)
-    threshold = f"{float(main_threshold(results)):g}"
+def gallery_rows(
+    split: Split, predictions: Predictions, neighbours: Neighbours | None, max_queries: int
+) -> NDArray[np.int64]:
+    """Return the rows of the queries that the gallery shows, in its order, int64."""
+    if neighbours is None:
+        return spread(len(predictions), max_queries)
+    return choose_queries(outcome_of(split, predictions, neighbours), max_queries)
+
+
+def _page(results: Results, sections: str) -> str:
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     label = dataset_label(results)
     return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{_network_name(results)} on {label}"),
         network=escape(_network_name(results)),
         dataset=escape(label),
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        # Only this very script may run: a file name that smuggles one in may not.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         headline=_headline(results),
-        threshold=threshold,
-        recall_table=_recall_table(results),
-        how_far=_how_far(outcome),
-        recall_chart=_recall_chart(results, outcome),
-        training=_training(history),
-        map=city_map(split.database.utm, split.queries.utm, outcome.hit, title=f"Map of {total} queries, {hits} hits"),
-        hits=f"{hits:,}",
-        misses=f"{total - hits:,}",
-        database=f"{len(split.database):,}",
-        top=min(TOP, predictions.indices.shape[1]),
-        shown=len(rows),
-        shown_hits=shown_hits,
-        shown_misses=len(rows) - shown_hits,
-        queries=f"{total:,}",
-        gallery=gallery(split, predictions, outcome, rows),
-        compression=compression_section(results.get("compression") or {}),
-        details=_details(results),
+        sections=sections,
         version=escape(str(results.get("version", vgbench.__version__))),
+    )
+
+
+def _judged(
+    results: Results,
+    split: Split,
+    predictions: Predictions,
+    outcome: Outcome,
+    history: History,
+    evidence: Evidence,
+    max_queries: int,
+) -> list[str]:
+    """Return the sections of a page on queries whose coordinates are known."""
+    threshold = float(main_threshold(results))
+    rows = choose_queries(outcome, max_queries)
+    lead = (
+        f"{len(rows):,} of {len(outcome.hit):,} queries: the worst failures first, then hits spread over the set. "
+        f"Green (✓) is within {threshold:g}&nbsp;m, red (✗) is not; distances are on the ground, d is between "
+        "descriptors."
+    )
+    hits = int(outcome.hit[rows].sum())
+    chosen = {"all": ("All", len(rows)), "misses": ("Misses", len(rows) - hits), "hits": ("Hits", hits)}
+    return [
+        _recall(results, outcome),
+        rerank_section(results.get("rerank") or []),
+        position_section(results, threshold),
+        breakdown_section(results.get("breakdown") or {}),
+        trust_section(results),
+        compression_section(results.get("compression") or {}),
+        _training(history),
+        _map(split, outcome),
+        _gallery(f"Queries and their best {_top(predictions)} predictions", lead, chosen)
+        + f"{gallery(split, predictions, outcome, rows, evidence)}</div></section>",
+    ]
+
+
+def _unjudged(
+    results: Results, split: Split, predictions: Predictions, evidence: Evidence, max_queries: int
+) -> list[str]:
+    """Return the sections of a page on photographs without coordinates."""
+    rows = spread(len(predictions), max_queries)
+    lead = (
+        f"{len(rows):,} of {len(predictions):,} photographs. Nobody knows their coordinates, so nothing is marked "
+        "right or wrong; d is the distance between descriptors. All positions are in predictions.csv."
+    )
+    if results.get("confidence"):
+        lead += f" The confidence was learned from {escape(results['confidence']['learned_from'])}."
+    drawing = ""
+    if evidence.positions is not None:
+        drawing = city_map(split.database.utm, evidence.positions, None, title="Map of the predicted positions")
+        drawing = (
+            '<section id="map"><h2>Where they were taken</h2><p class="key"><span><i class="dot query"></i>'
+            f'{len(predictions):,} photographs, by their predictions</span><span><i class="dot database"></i>'
+            f'{len(split.database):,} database images</span></p><div class="panel">{drawing}</div></section>'
+        )
+    heading = f"Photographs and their best {_top(predictions)} matches"
+    cards = gallery(split, predictions, None, rows, evidence)
+    return [drawing, f"{_gallery(heading, lead, {})}{cards}</div></section>"]
+
+
+def _top(predictions: Predictions) -> int:
+    return min(TOP, int(predictions.indices.shape[1]))
+
+
+def _recall(results: Results, outcome: Outcome) -> str:
+    return (
+        '<section id="recall"><h2>Recall</h2><p class="lead">A query counts as localised by R@N if one of its first N '
+        f"predictions lies within the threshold. The headline is at {float(main_threshold(results)):g}&nbsp;m.</p>"
+        f'<div class="pair"><div class="panel scroll">{_recall_table(results)}<p class="note">{_how_far(outcome)}</p>'
+        f'</div><div class="panel">{_recall_chart(results, outcome)}</div></div></section>'
+    )
+
+
+def _map(split: Split, outcome: Outcome) -> str:
+    hits, total = int(outcome.hit.sum()), len(outcome.hit)
+    drawing = city_map(
+        split.database.utm, split.queries.utm, outcome.hit, title=f"Map of {total} queries, {hits} hits"
+    )  # fmt: skip
+    return (
+        f'<section id="map"><h2>Where it works</h2><p class="key"><span><i class="dot hit"></i>{hits:,} hits at rank 1'
+        f'</span><span><i class="cross">✕</i>{total - hits:,} misses</span><span><i class="dot both"></i>several '
+        'queries at one spot, the share of hits in green</span><span><i class="dot database"></i>'
+        f'{len(split.database):,} database images</span></p><div class="panel">{drawing}</div></section>'
+    )
+
+
+def _gallery(heading: str, lead: str, chosen: Mapping[str, tuple[str, int]]) -> str:
+    """Return the gallery's beginning, up to its cards: buttons that need no script, and a search that does."""
+    buttons = "".join(
+        f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
+        f'<label for="show-{name}">{text} <b>{count:,}</b></label>'
+        for name, (text, count) in chosen.items()
+    )
+    return (
+        f'<section id="gallery"><h2>{heading}</h2><p class="lead">{lead}</p>{buttons}<span class="search" hidden>'
+        '<input type="search" id="filter" placeholder="Filter by name or words" aria-label="Filter by name or words">'
+        '<output id="filtered"></output></span><div class="cards">'
     )
 
 
@@ -107,9 +207,13 @@ def _network_name(results: Results) -> str:
 
 
 def _headline(results: Results) -> str:
-    recalls = results["recalls"][main_threshold(results)]
+    recalls = results["recalls"][main_threshold(results)] if results["recalls"] else {}
     facts = [(f"R@{value}", f"{recalls[value]:.1f}<small>%</small>") for value in list(recalls)[:3]]
-    counts = [("queries", "queries"), ("database", "database images"), ("descriptors_dim", "dimensions")]
+    counts = [
+        ("queries", "queries" if recalls else "photographs"),
+        ("database", "database images"),
+        ("descriptors_dim", "dimensions"),
+    ]
     facts += [(label, f"{int(results[key]):,}") for key, label in counts if results.get(key) is not None]
     if results.get("images_per_second"):
         facts.append(("images a second", f"{results['images_per_second']:,.0f}"))
@@ -146,7 +250,7 @@ def _recall_chart(results: Results, outcome: Outcome) -> str:
         if threshold != main:
             known = sorted((int(value), float(percent)) for value, percent in recalls.items())
             series.append(Series(f"{float(threshold):g} m", [n for n, _ in known], [percent for _, percent in known]))
-    return line_chart(series, title="Recall@N", x_label="N predictions", y_label="recall@N, %", y_ticks=_PERCENT)
+    return line_chart(series, title="Recall@N", x_label="N predictions", y_label="recall@N, %", y_ticks=PERCENT)
 
 
 def _training(history: History) -> str:
@@ -182,7 +286,7 @@ def _details(results: Results) -> str:
         )
         if rows:
             lists += f'<h3>{heading}</h3><dl class="options">{rows}</dl>'
-    return lists
+    return f'<section id="options"><h2>What was run</h2>{lists}</section>'
 
 
 def _value_text(value: Any) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from vgbench.data.decode import orientation
 from vgbench.report.outcome import metres_text
-from vgbench.retrieval.metrics import hits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +32,9 @@ def read_thumbnail(path: Path, box: tuple[int, int]) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            turned = orientation(image, path) != 1
             image.draft("RGB", (box[0] * 2, box[1] * 2))
-            small = image.convert("RGB")
+            small = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
     except (OSError, Image.DecompressionBombError):
         tile = Image.new("RGB", box, MISSING)
         ImageDraw.Draw(tile).text((8, 8), "unreadable", fill=PAPER)
@@ -58,7 +59,7 @@ def thumbnail_uris(paths: Iterable[Path], box: tuple[int, int]) -> dict[Path, st
 def prediction_panel(
     split: Split,
     predictions: Predictions,
-    neighbours: Neighbours,
+    neighbours: Neighbours | None,
     query_row: int,
     *,
     top: int = 5,
@@ -67,6 +68,7 @@ def prediction_panel(
     """Draw a query (blue border) beside its best predictions, right ones bordered green and wrong ones red.
 
     Args:
+        neighbours: the positives of each query; None where nobody knows them, for gray borders.
         query_row: row of the query in `split.queries`.
         top: how many predictions, where there are so many.
         box: width and height that each photograph fits into, pixels.
@@ -77,9 +79,14 @@ def prediction_panel(
     if not 0 <= query_row < len(predictions.indices):
         raise IndexError(f"query {query_row}: expected 0..{len(predictions.indices) - 1}")
     rows = predictions.indices[query_row, :top]
-    correct = hits(predictions.indices[:, :top], neighbours)[query_row]
-    offsets = split.database.utm[rows] - split.queries.utm[query_row]
     tiles = [(split.queries.path(query_row), "query", BLUE)]
+    if neighbours is None:
+        shown = zip(rows.tolist(), predictions.distances[query_row].tolist(), strict=False)
+        tiles += [(split.database.path(row), f"{n}.  d {d:.3f}", MISSING) for n, (row, d) in enumerate(shown, start=1)]
+        return _compose([(read_thumbnail(path, box), text, colour) for path, text, colour in tiles])
+    # Of this query alone: a search among all positives would cost as much for one panel as for all.
+    correct = np.isin(rows, neighbours.of(query_row))
+    offsets = split.database.utm[rows] - split.queries.utm[query_row]
     for rank, (row, right, offset) in enumerate(zip(rows, correct, offsets, strict=True), start=1):
         text = f"{rank}.  {metres_text(float(np.hypot(*offset)))}"
         tiles.append((split.database.path(int(row)), text, GREEN if right else RED))
@@ -99,6 +106,6 @@ def _compose(
     for image, text, colour in tiles:
         framed = ImageOps.expand(image, border, colour)
         panel.paste(framed, (x, gap + height - framed.height))
-        draw.text((x + 2, gap + height + 5), text, fill=INK if colour == BLUE else colour, font=font)
+        draw.text((x + 2, gap + height + 5), text, fill=INK if colour in (BLUE, MISSING) else colour, font=font)
         x += framed.width + gap
     return panel

@@ -27,7 +27,7 @@ class Findings:
     Attributes:
         poses: the predicted positions.
         confidence: float64 [Q], how likely the best match is right, 0 to 1; NaN where nothing could be learned.
-        facts: what results.json holds of all this; empty for queries without coordinates.
+        facts: what results.json holds of all this; of queries without coordinates only where the confidence is from.
     """
 
     poses: Poses
@@ -48,22 +48,23 @@ def find(
     predictions: Predictions,
     neighbours: Mapping[float, Neighbours],
     options: EvalOptions,
+    threshold: float,
     calibrated: Calibrated | None = None,
 ) -> Findings:
     """Analyse predictions.
 
     Args:
-        neighbours: threshold in metres -> positives, the one that counts first; empty where the queries have no
-            coordinates.
+        neighbours: threshold in metres -> positives; empty where the queries have no coordinates.
+        threshold: the one that counts, metres.
         calibrated: the model of the confidence; None to learn it from these queries, each from the others.
     """
     poses = predicted_poses(predictions, split.database.utm, options)
-    radius = next(iter(neighbours), options.pose_radius)
-    scores = distance_and_ratio(predictions, split.database.utm, radius)
+    scores = distance_and_ratio(predictions, split.database.utm, threshold)
     if not neighbours:
-        unknown = np.full(len(predictions), np.nan)
-        return Findings(poses, unknown if calibrated is None else calibrated.model(scores), {})
-    positives = neighbours[radius]
+        if calibrated is None:
+            return Findings(poses, np.full(len(predictions), np.nan), {})
+        return Findings(poses, calibrated.model(scores), {"confidence": {"learned_from": calibrated.source}})
+    positives = neighbours[threshold]
     right = hits(predictions.indices[:, :1], positives)[:, 0]
     confidence = cross_validated(scores, right) if calibrated is None else calibrated.model(scores)
     source = "cross-validation over the queries" if calibrated is None else calibrated.source

@@ -1,0 +1,97 @@
+"""Heat maps of pairs of images, kept beside the descriptors so that a second report finds them."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from vgbench.data.decode import decode_image
+from vgbench.models.contribution import pair_contributions
+
+if TYPE_CHECKING:
+    from vgbench.data import Split
+    from vgbench.models import Network
+    from vgbench.runtime import Runtime
+
+SIDE = 24  # cells of a kept map, whatever its own are
+_PAIRS_AT_ONCE = 4
+_KEPT = 5000
+
+
+def heat_maps(
+    network: Network,
+    split: Split,
+    pairs: NDArray[np.int64],
+    size: tuple[int, int],
+    runtime: Runtime,
+    cache: Path | None = None,
+    seconds: float = float("inf"),
+) -> dict[int, NDArray[np.uint8]]:
+    """Return where the network sees that a query and its match look alike.
+
+    Args:
+        pairs: int64 [M,2], a query's row and a database row.
+        size: height and width in pixels that the images are described at.
+        cache: a file that keeps the maps; it must be named by what determines them. None to keep nothing.
+        seconds: no further map is begun after so many; what was made is kept, so that the next call goes on.
+
+    Returns:
+        query row -> uint8 [2,SIDE,SIDE], the query's map and its match's, 255 where it counts most.
+    """
+    known = _read(cache)
+    missing = [pair for pair in map(tuple, pairs.tolist()) if pair not in known]
+    missing = list(dict.fromkeys(missing))
+    until = time.perf_counter() + seconds
+    for start in range(0, len(missing), _PAIRS_AT_ONCE):
+        if time.perf_counter() > until:
+            break
+        some = missing[start : start + _PAIRS_AT_ONCE]
+        queries = [decode_image(split.queries.path(query), size) for query, _ in some]
+        matches = [decode_image(split.database.path(match), size) for _, match in some]
+        ours, theirs = (runtime.to_device(torch.stack(images)) for images in (queries, matches))
+        maps = torch.stack(pair_contributions(network, ours, theirs, runtime), dim=1)
+        known |= dict(zip(some, _levels(maps), strict=True))
+    if missing and cache is not None:
+        _write(cache, known)
+    return {query: known[query, match] for query, match in pairs.tolist() if (query, match) in known}
+
+
+def _levels(maps: torch.Tensor) -> NDArray[np.uint8]:
+    """Bring maps float [B,2,h,w] to one size and to 0..255 each."""
+    even = F.interpolate(maps.float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+    # From what every place contributes to a little below the top, which one place might hold alone.
+    marks = torch.tensor([0.1, 0.99], device=even.device)
+    low, high = torch.quantile(even.flatten(2), marks, dim=2)[..., None, None]
+    levels = (255 * ((even - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)).round()
+    return np.asarray(levels.cpu().numpy(), np.uint8)
+
+
+def _read(cache: Path | None) -> dict[tuple[int, int], NDArray[np.uint8]]:
+    if cache is None or not cache.is_file():
+        return {}
+    try:
+        with np.load(cache) as kept:
+            pairs, maps = kept["pairs"], kept["maps"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return {}  # they are made again
+    if maps.shape != (len(pairs), 2, SIDE, SIDE):
+        return {}
+    return {(int(query), int(match)): one for (query, match), one in zip(pairs, maps, strict=True)}
+
+
+def _write(cache: Path, known: dict[tuple[int, int], NDArray[np.uint8]]) -> None:
+    kept = list(known.items())[-_KEPT:]
+    partial = cache.with_name(cache.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, pairs=np.array([pair for pair, _ in kept]), maps=np.stack([one for _, one in kept]))
+        partial.replace(cache)
+    except OSError:  # a cache that cannot be written costs time, not the run
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""What a finished test leaves to look at and to go on with: the page, panels, pairs, predicted positions."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vgbench.data.zones import latitude_longitude, zones
+from vgbench.errors import UserError
+from vgbench.report.exports import write_pairs, write_positions
+from vgbench.report.gallery import Evidence
+from vgbench.report.heat import heat_maps
+from vgbench.report.options import ReportOptions
+from vgbench.report.outcome import metres_text
+from vgbench.report.page import gallery_rows, write_report
+from vgbench.report.picture import prediction_panel
+from vgbench.retrieval.rerank.local.matches import LocalMatches
+
+if TYPE_CHECKING:
+    from vgbench.data import Neighbours, Split
+    from vgbench.models import Network
+    from vgbench.retrieval import Evaluation
+    from vgbench.retrieval.findings import Findings
+    from vgbench.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.csv"
+PANELS = "preds"
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A finished test.
+
+    Attributes:
+        network: what was tested.
+        size: height and width in pixels that it saw.
+        runtime: where it runs.
+        split: the images.
+        found: predictions and recalls.
+        findings: what they say.
+        results: what results.json holds.
+        history: records of metrics.jsonl, where the run trained.
+    """
+
+    network: Network
+    size: tuple[int, int]
+    runtime: Runtime
+    split: Split
+    found: Evaluation
+    findings: Findings
+    results: Mapping[str, Any]
+    history: Iterable[Mapping[str, Any]] = ()
+
+    @property
+    def positives(self) -> Neighbours | None:
+        """Those within the threshold that counts; None where the queries have no coordinates."""
+        return next(iter(self.found.neighbours.values()), None)
+
+
+def check_report(options: ReportOptions, predictions: int) -> None:
+    """Raise UserError, before a test costs time, where there will be fewer predictions a query than `--pairs_num`."""
+    if options.pairs_out is not None and (options.pairs_num or 1) > predictions:
+        raise UserError(
+            f"--pairs_num {options.pairs_num}: there are {predictions} predictions a query. Expected at most as many; "
+            f"ask for more by --recall_values 1 5 {options.pairs_num}"
+        )
+
+
+def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: Path) -> Path:
+    """Write everything that the options ask for into a run's folder and return the page's path.
+
+    Args:
+        cache: the folder of descriptors, where heat maps are kept too.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    split, predictions = tested.split, tested.found.predictions
+    if tested.positives is None:
+        write_positions(folder / PREDICTIONS, split, predictions, tested.findings)
+        log.info("predicted positions: %s", folder / PREDICTIONS)
+    if options.pairs_out is not None:
+        count = write_pairs(options.pairs_out, split, predictions, options.pairs_format, options.pairs_num)
+        log.info("%d pairs: %s", count, options.pairs_out)
+    _write_panels(folder / PANELS, tested, options.save_preds)
+    rows = gallery_rows(split, predictions, tested.positives, options.report_queries)
+    evidence = Evidence(
+        confidence=tested.findings.confidence,
+        heat=_heat(tested, rows[: options.heat_maps], options.heat_seconds, cache),
+        matches=_matches(tested.found),
+        where={} if tested.positives is not None else _where(tested, rows),
+        positions=None if tested.positives is not None else tested.findings.poses.best,
+    )
+    return write_report(
+        folder / "report.html", tested.results, split, predictions, tested.positives, tested.history,
+        max_queries=options.report_queries, evidence=evidence,
+    )  # fmt: skip
+
+
+def findings_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return what a log says of `Findings.facts`: two lines on positions, one on trust; none where nothing is known."""
+    if "pose" not in facts:
+        return [f"confidence learned from {one['learned_from']}" for one in facts.values()]
+    pose, accept = facts["pose"], facts["accept"]
+    lines = [
+        f"position by {text}: " + ", ".join(f"{q}% within {metres_text(m)}" for q, m in pose[name].items())
+        for name, text in (("best", "the best match"), ("weighted", f"the best {pose['candidates']} that agree"))
+    ]
+    trust = ", ".join(f"{accept[name]['recall_at_100_precision']:.1f} by {name}" for name in ("distance", "ratio"))
+    lines.append(f"R@100P: {trust}")
+    if "confidence" in facts:
+        error = facts["confidence"]["expected_calibration_error"]
+        lines[-1] += f"; confidence off by {error:.1f} points, learned from {facts['confidence']['learned_from']}"
+    return lines
+
+
+def _write_panels(folder: Path, tested: Tested, count: int) -> None:
+    split, predictions = tested.split, tested.found.predictions
+    count = min(count, len(predictions))
+    if not count:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in range(count):
+            panel = prediction_panel(split, predictions, tested.positives, row)
+            panel.save(folder / f"{row:05}.jpg", quality=88)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}). Expected a writable folder") from error
+    log.info("%d panels: %s", count, folder)
+
+
+def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) -> dict[int, NDArray[np.uint8]]:
+    """Return query row -> heat maps of the query and its best match, of as many as the time allows."""
+    pairs = np.stack([rows, tested.found.predictions.indices[rows, 0]], axis=1)
+    facts = f"{tested.found.fingerprint} {tested.size}"
+    name = f"{tested.split.root.name}_{tested.split.queries.root.name}_heat"
+    kept = cache / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"
+    found = heat_maps(
+        tested.network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=seconds or float("inf")
+    )
+    if len(found) < len(rows):
+        log.info(
+            "heat maps of %d of %d queries in --heat_seconds %g; the next report goes on",
+            len(found),
+            len(rows),
+            seconds,
+        )
+    return found
+
+
+def _matches(found: Evaluation) -> LocalMatches | None:
+    """Return the verified matches of the last re-ranker that kept some."""
+    paths = [step.files["local_matches"] for step in found.rerank if "local_matches" in step.files]
+    return LocalMatches.load(paths[-1]) if paths else None
+
+
+def _where(tested: Tested, rows: NDArray[np.int64]) -> dict[int, str]:
+    """Write the predicted positions of some queries for a person."""
+    utm = tested.findings.poses.best[rows]
+    zone = zones(tested.split.database, tested.found.predictions.indices[rows, 0])
+    degrees = latitude_longitude(utm, zone)
+    return {
+        int(row): f"{lat:.5f}, {lon:.5f}" if np.isfinite(lat) else f"UTM {east:.0f} {north:.0f}"
+        for row, (lat, lon), (east, north) in zip(rows, degrees, utm, strict=True)
+    }
