@@ -1,4 +1,6 @@
+import base64
 import dataclasses
+import hashlib
 import os
 import re
 from html.parser import HTMLParser
@@ -36,7 +38,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
     def of_class(self, name):
@@ -92,17 +94,23 @@ def test_recalls_by_threshold(write):
     assert " 5 m 16.7 33.3 50.0 " in text
 
 
-def test_nothing_is_fetched_and_nothing_runs(write):
+def test_nothing_is_fetched_and_only_the_filter_runs(write):
     text = write()
     page = Page(text)
     for tag, attrs in page.tags:
-        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert tag not in ("link", "iframe", "object", "embed", "base")
         assert not [name for name in attrs if name.startswith("on")]
         for name in ("src", "href", "srcset", "action", "data", "poster", "background"):
             assert attrs.get(name, "data:").startswith("data:")
     without_data = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"(?i)https?:|//[a-z]|@import|url\(", without_data)
-    assert "default-src 'none'" in without_data
+    [policy] = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    [script] = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'"
+    ]  # fmt: skip
+    assert not re.search(r"fetch|XMLHttp|import|eval|innerHTML|document\.write", script)
 
 
 def test_file_names_and_options_are_text(city, write):

@@ -1,4 +1,4 @@
-"""What a real browser makes of the page: themes, phones, filters without a script, and no request but the file."""
+"""What a real browser makes of the page: themes, phones, filters, and no request but the file."""
 
 import shutil
 import subprocess
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vgbench.report.gallery import Evidence
 from vgbench.report.page import write_report
+from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -72,6 +74,43 @@ def test_the_buttons_filter(report, tmp_path, chosen, shown):
         "[...document.querySelectorAll('.card')].filter(c => getComputedStyle(c).display !== 'none').length)"
     )
     assert int(measure(report, tmp_path, 900, script)) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "said"),
+    [("", 6, ""), ("MISSED", 3, "3 of 6"), ("rank 3", 1, "1 of 6"), ("nowhere", 0, "0 of 6")],
+)
+def test_words_filter_the_gallery(report, tmp_path, words, shown, said):
+    script = (
+        f"(document.getElementById('filter').value = '{words}', "
+        "document.getElementById('filter').dispatchEvent(new Event('input')), "
+        "[...document.querySelectorAll('.card')].filter(c => getComputedStyle(c).display !== 'none').length + '/' + "
+        "document.getElementById('filtered').textContent)"
+    )
+    assert measure(report, tmp_path, 900, script) == f"{shown}/{said}"
+
+
+def test_the_policy_lets_the_filter_run_and_nothing_else(report, tmp_path):
+    """The search box is hidden until its script has run; another script is refused."""
+    alien = "<script>document.getElementById('filter').placeholder = 'alien'</script></body>"
+    spoilt = tmp_path / "spoilt.html"
+    spoilt.write_text(report.read_text().replace("</body>", alien))
+    dom = chromium("--dump-dom", spoilt.as_uri())
+    assert '<span class="search">' in dom and 'placeholder="alien"' not in dom
+
+
+def test_evidence_is_drawn_below_its_query_and_match(city, tmp_path):
+    heat = {4: np.full((2, 8, 8), 128, np.uint8)}
+    ends = np.cumsum(np.full((6, 3), 2)).reshape(6, 3)
+    matches = LocalMatches(city.predictions.indices, ends, np.full((36, 4), 0.5, np.float32))
+    args = city.results, city.split, city.predictions, city.neighbours
+    report = write_report(tmp_path / "why.html", *args, evidence=Evidence(heat=heat, matches=matches))
+    script = (
+        "(f => f.map(e => e.className + ' ' + Math.round(e.getBoundingClientRect().left)).join(','))"
+        "([...document.querySelectorAll('#query-4 figure')])"
+    )
+    found = dict(part.split() for part in measure(report, tmp_path, 1000, script).split(",")[-3:])
+    assert set(found) == {"heat", "matches"} and int(found["matches"]) > int(found["heat"])
 
 
 def test_every_photograph_is_shown(report, tmp_path):
