@@ -49,9 +49,9 @@ class GeoWarp(nn.Module):
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the quadrilaterals float32 [B,2,4,2], the first in the first image."""
-        with full_precision(one):
-            found: Tensor = self.corners(self.convolutions(correlation(one.float(), other.float())).flatten(1))
-        return found.view(-1, 2, 4, 2)
+        with full_precision(one):  # corners are finer than bf16, whose gradients here are no faster on a CPU
+            corners: Tensor = self.corners(self.convolutions(correlation(one.float(), other.float())).flatten(1))
+        return corners.view(-1, 2, 4, 2)
 
     def both_ways(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the mean of the answers for (one, other) and, exchanged, (other, one): float32 [B,2,4,2]."""

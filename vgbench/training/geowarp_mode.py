@@ -21,7 +21,7 @@ from vgbench.models.inference import features_for_inference
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.runtime import Runtime
 from vgbench.training.geowarp_options import GeowarpOptions
-from vgbench.training.mining.base import Describe, Miner
+from vgbench.training.mining.base import Describe, Miner, Task
 from vgbench.training.mining.hardest import Rows
 from vgbench.training.mode import Forward, Round
 from vgbench.training.modes import Recipe
@@ -51,7 +51,14 @@ def from_recipe(recipe: Recipe) -> GeowarpMode:
 
 
 class PositiveMiner(Miner):
-    """Each query with the nearest of its positives in descriptor space, and no negatives."""
+    """Each query with the nearest of its positives in descriptor space, and no negatives.
+
+    The network is frozen, so that a query's positive is looked for once in a run.
+    """
+
+    def __init__(self, task: Task, seed: int) -> None:
+        super().__init__(task, 1, 1, seed)
+        self.known = np.full(len(task.queries), -1, np.int64)
 
     def candidates(self, rng: np.random.Generator, queries: Rows) -> Rows:
         """Return none: int64 [T,0]."""
@@ -61,16 +68,28 @@ class PositiveMiner(Miner):
         """Draw a round's queries, distinct ones, and choose their positives; the triplets have no negatives."""
         rng = numpy_stream(self.seed, "mining", epoch, index)
         queries = self.sample_queries(rng, min(queries_num, int(self.task.eligible.size)))
-        positive, _ = self.choose(describe, queries, self.candidates(rng, queries))
-        return Triplets(queries, positive, np.empty((queries.size, 0), np.int64))
+        new = queries[self.known[queries] < 0]
+        if new.size:
+            self.known[new], _ = self.choose(describe, new, self.candidates(rng, new))
+        return Triplets(queries, self.known[queries], np.empty((queries.size, 0), np.int64))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return each query's positive, as far as known."""
+        return {"positives": torch.from_numpy(self.known)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; raises UserError if it is not of these images."""
+        if len(state.get("positives", ())) != len(self.known):
+            raise UserError("checkpoint: of other training images. Expected those of the interrupted run")
+        self.known[:] = state["positives"].numpy()
 
 
 class GeowarpMode(TripletMode):
     """Rounds of queries and their nearest positives; only the network's GeoWarp learns.
 
-    Three losses: on two random views of each image, whose common part is known; on real pairs, whose answer must not
-    depend on mirroring or exchanging the two; and on the local features of real pairs, which should be alike in what
-    the answer says they share.
+    Three losses: on two random views of each image, whose common part is known; on real pairs, whose answer must be
+    mirrored when both images are; and on the local features of real pairs, which should be alike in what the answer
+    says they share.
 
     Args:
         split: the training images.
@@ -105,7 +124,7 @@ class GeowarpMode(TripletMode):
                 "erasing only with --train_mode geowarp; leave it out"
             )
         super().__init__(split, options, data, augmentation, runtime, infer_batch_size=infer_batch_size, seed=seed)
-        self.pairs = PositiveMiner(self.task, 1, 1, seed)
+        self.pairs = PositiveMiner(self.task, seed)
         self.geowarp, self.network, self.seed = geowarp, network, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_stream(seed, "geowarp").initial_seed())
@@ -128,22 +147,22 @@ class GeowarpMode(TripletMode):
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the weighted sum of the losses, each a mean over the step's pairs (this rank's part of it)."""
-        options, count = self.geowarp, len(batch)
-        pairs = torch.stack([batch.query, batch.positive], 1)
-        images = self._normalised(batch.images)
-        query, positive = (self._frozen(images)[pairs[:, side]] for side in range(2))
+        options, pairs = self.geowarp, torch.stack([batch.query, batch.positive], 1)
         views, right = self._views(batch, pairs, generator)
-        answers = attach(self.network)(
-            torch.cat([views[:, 0], query, query.flip(-1), positive]),
-            torch.cat([views[:, 1], positive, positive.flip(-1), query]),
-        )
-        of_views, plain, flipped, exchanged = answers.split([2 * count, count, count, count])
-        corners = (of_views - right).square().mean((1, 2, 3)).sum() / 2
-        other_ways = torch.stack([mirrored(flipped), exchanged.flip(1)])
-        consistency = (other_ways - plain).square().mean((2, 3, 4)).sum() / 2
-        total = options.geowarp_views_weight * corners + options.geowarp_consistency_weight * consistency
-        if options.geowarp_features_weight:
-            total = total + options.geowarp_features_weight * self._features_apart(images[pairs], plain).sum()
+        firsts, seconds = [views[:, 0]], [views[:, 1]]
+        if options.uses_pairs:
+            images = self._normalised(batch.images)
+            query, positive = self._frozen(images)[pairs].unbind(1)
+            firsts += [query, query.flip(-1)]
+            seconds += [positive, positive.flip(-1)]
+        # In one batch, so that all share the statistics of its normalisation.
+        answers = attach(self.network)(torch.cat(firsts), torch.cat(seconds))
+        total = options.geowarp_views_weight * _apart(answers[: len(views)], right).sum() / 2
+        if options.uses_pairs:
+            plain, flipped = answers[len(views) :].chunk(2)
+            total = total + options.geowarp_consistency_weight * _apart(mirrored(flipped), plain).sum()
+            if options.geowarp_features_weight:
+                total = total + options.geowarp_features_weight * self._features_apart(images[pairs], plain).sum()
         part: Tensor = total / batch.step_size
         return part
 
@@ -167,16 +186,17 @@ class GeowarpMode(TripletMode):
         return {"pairs, whole and cut": grid([list(zip(row, [BLUE, GREEN] * 2, strict=True)) for row in rows])}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return {}: the network has it all."""
-        return {}
+        """Return the positives that are known."""
+        return {"mining": "geowarp", "miner": self.pairs.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take nothing back; raises UserError if another way to train wrote it."""
-        if state:
+        """Take them back; raises UserError if another way to train wrote the state."""
+        if state.get("mining") != "geowarp":
             raise UserError(
-                f"--train_mode geowarp: the interrupted run trained otherwise ({', '.join(state)}). Expected a run of "
-                "geowarp; to start from that run's network use --start_from"
+                "--train_mode geowarp: the interrupted run trained otherwise. Expected a run of geowarp; to start from "
+                "that run's network use --start_from"
             )
+        self.pairs.load_state_dict(state["miner"])
 
     def describe(self) -> str:
         """Return one line for the log."""
@@ -213,6 +233,11 @@ class GeowarpMode(TripletMode):
         with self.runtime.autocast():
             maps = self.network.local_features(self.runtime.to_device(cut))
         return difference(maps[::2], maps[1::2])
+
+
+def _apart(answers: Tensor, others: Tensor) -> Tensor:
+    """Mean squared differences of coordinates [B,2,4,2]: [B]."""
+    return (answers - others).square().mean((1, 2, 3))
 
 
 def _whole(count: int) -> Tensor:

@@ -21,11 +21,16 @@ class GeowarpOptions:
     )
     geowarp_views_weight: float = option(1.0, "weight of the loss on the known corners of two views of an image")
     geowarp_consistency_weight: float = option(
-        0.1, "weight of the loss on answers that change when a real pair is mirrored or exchanged"
+        0.1, "weight of the loss on real pairs whose answer is not mirrored when they are"
     )
     geowarp_features_weight: float = option(
         0.1, "weight of the distance of the local features of real pairs, cut as answered; 0 saves half of the time"
     )
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether real pairs are looked at."""
+        return self.geowarp_consistency_weight > 0 or self.geowarp_features_weight > 0
 
     def __post_init__(self) -> None:
         if not 0 < self.geowarp_cut < 1:
