@@ -119,7 +119,7 @@ def _of_core(core: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         contribution: Tensor = (assignment * along).sum(1)
         return contribution
     if isinstance(core, SPoC):
-        return (x * targets[:, :, None]).mean(2)
+        return (x * targets[:, :, None]).sum(1)
     if isinstance(core, MAC):
         share = (x == x.amax(2, keepdim=True)).float()
         pooled = x.amax(2)
