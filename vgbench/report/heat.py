@@ -58,7 +58,7 @@ def heat_maps(
         ours, theirs = (runtime.to_device(torch.stack(images)) for images in (queries, matches))
         maps = torch.stack(pair_contributions(network, ours, theirs, runtime), dim=1)
         known |= dict(zip(some, _levels(maps), strict=True))
-    if missing and cache is not None:
+    if known and missing and cache is not None:
         _write(cache, known)
     return {query: known[query, match] for query, match in pairs.tolist() if (query, match) in known}
 
