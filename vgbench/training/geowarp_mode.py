@@ -12,11 +12,12 @@ from torch import Tensor
 from vgbench import parallel
 from vgbench.data import DataOptions, Split, TripletBatch, triplet_loader
 from vgbench.data.augment import AugmentOptions
+from vgbench.data.loader import decode_batch
 from vgbench.data.splits import read_checked_split
 from vgbench.data.triplets import Triplets
 from vgbench.errors import UserError
 from vgbench.models import Network
-from vgbench.models.geowarp import attach, difference, mirrored, random_views, warp
+from vgbench.models.geowarp import WHOLE, attach, difference, mirrored, random_views, warp
 from vgbench.models.inference import features_for_inference
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.runtime import Runtime
@@ -170,8 +171,6 @@ class GeowarpMode(TripletMode):
         """Return the round's first pairs, query (blue) and positive (green), whole and as cut by the answer."""
         if self._mined is None or self._maps is None:
             return {}
-        from vgbench.data.loader import decode_batch
-
         chosen = self._mined.query[:ROWS], self._mined.positive[:ROWS]
         tables = self.split.queries, self.split.database
         size = self.data.resize
@@ -242,6 +241,4 @@ def _apart(answers: Tensor, others: Tensor) -> Tensor:
 
 def _whole(count: int) -> Tensor:
     """The whole image as quadrilaterals [count,4,2]."""
-    from vgbench.models.geowarp import WHOLE
-
     return torch.tensor(WHOLE).expand(count, 4, 2)
