@@ -216,11 +216,9 @@ class GeowarpMode(TripletMode):
 
     def _views(self, batch: TripletBatch, pairs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Maps of two views of each query and of each positive [2B,2,C,h,w], and what they share [2B,2,4,2]."""
-        sides, own = 2, parallel.share(batch.step_size)
-        views, right = random_views(sides * batch.step_size, self.geowarp.geowarp_cut, generator)
-        device = batch.images.device
-        views, right = (part[sides * own.start : sides * own.stop].to(device) for part in (views, right))
         sources = batch.images[pairs.flatten()]
+        views, right = random_views(len(sources), self.geowarp.geowarp_cut, generator)
+        views, right = views.to(sources.device), right.to(sources.device)
         twice = torch.stack([self.augment.vary(sources, generator) for _ in range(2)], 1).flatten(0, 1)
         maps = self._frozen(warp(self._normalised(twice), views.flatten(0, 1)))
         return torch.stack([maps[::2], maps[1::2]], 1), right
