@@ -12,8 +12,8 @@ from datasets_vg.synthetic_city.camera import Camera
 from datasets_vg.synthetic_city.light import SEASONS, make_light
 from datasets_vg.synthetic_city.plan import District
 from datasets_vg.synthetic_city.render import OVERSAMPLING, Shot
-from vgbench.data.utm import to_latitude_longitude
 from vgbench.data import ImageName, format_name
+from vgbench.data.utm import to_latitude_longitude
 
 ZONE, LETTER = 32, "T"
 SPACING = 10.0

@@ -8,8 +8,8 @@ from PIL import Image
 
 from datasets_vg.__main__ import main
 from datasets_vg.synthetic_city.prepare import CityOptions, prepare
-from vgbench.data.utm import from_latitude_longitude
 from vgbench.data import neighbours_within, read_folder
+from vgbench.data.utm import from_latitude_longitude
 
 SPLITS = ("train", "val", "test")
 

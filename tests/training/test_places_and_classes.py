@@ -57,7 +57,7 @@ def test_places_of_a_batch_are_apart(gap: float) -> None:
     count = 60
     sites = Sites(
         rows=np.arange(4 * count), starts=np.arange(0, 4 * count + 1, 4), usable=np.arange(count),
-        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count),
+        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count), radii=rng.uniform(0, 9, count),
     )  # fmt: skip
     options = dataclasses.replace(PLACES_OPTIONS, place_gap=gap, places_per_batch=8, img_per_place=3)
     batches = draw_batches(sites, options, np.random.default_rng(1))
@@ -69,7 +69,8 @@ def test_places_of_a_batch_are_apart(gap: float) -> None:
         seen += places.tolist()
         for i, one in enumerate(places):
             for other in places[:i]:
-                far = np.linalg.norm(sites.centres[one] - sites.centres[other]) >= gap
+                apart = np.linalg.norm(sites.centres[one] - sites.centres[other])
+                far = apart >= gap + sites.radii[one] + sites.radii[other]
                 turned = abs((sites.headings[one] - sites.headings[other] + 180) % 360 - 180) >= OVERLAP
                 assert far or turned
     assert len(set(seen)) == len(seen) and len(seen) >= count - (count if gap == 100 else 1)
@@ -80,7 +81,7 @@ def test_neighbours_stand_together_in_a_batch() -> None:
     east = np.arange(count) * 30.0
     sites = Sites(
         rows=np.arange(2 * count), starts=np.arange(0, 2 * count + 1, 2), usable=np.arange(count),
-        centres=np.stack([east, 0 * east], 1), headings=np.zeros(count),
+        centres=np.stack([east, 0 * east], 1), headings=np.zeros(count), radii=np.zeros(count),
     )  # fmt: skip
     spans = {}
     for spread in (None, 120.0):

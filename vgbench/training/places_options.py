@@ -19,7 +19,9 @@ class PlacesOptions:
     cities: tuple[str, ...] | None = option(None, "cities of GSV-Cities or GSV-XS to train on; unset: all", metavar="C")
     place_cell: float = option(20.0, "places derived from coordinates: side of a cell, metres")
     place_heading: float = option(90.0, "places derived from coordinates: width of a bin of headings, degrees")
-    place_gap: float = option(25.0, "places derived from coordinates: least distance of two in a batch, metres")
+    place_gap: float = option(
+        25.0, "places derived from coordinates: least distance of images of two in a batch, metres"
+    )
     place_spread: float | None = option(
         None,
         "places derived from coordinates: fill batches with places this near to one another first, metres: next-door "

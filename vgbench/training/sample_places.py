@@ -24,6 +24,7 @@ class Sites:
         starts: int64 [labels + 1], where each label's images start in `rows`.
         usable: int64 [P], the labels with enough images.
         centres: float64 [labels,2], mean coordinates in metres; None where places are known to be apart.
+        radii: float64 [labels], how far a place's images are from its centre at most, metres.
         headings: float64 [labels], degrees, NaN where unknown.
     """
 
@@ -31,6 +32,7 @@ class Sites:
     starts: Rows
     usable: Rows
     centres: NDArray[np.float64] | None = None
+    radii: NDArray[np.float64] | None = None
     headings: NDArray[np.float64] | None = None
 
     @property
@@ -58,14 +60,17 @@ class Sites:
         radians = np.radians(images.heading.astype(np.float64))
         sine, cosine = (np.bincount(labels, f(radians), minlength=len(size)) for f in (np.sin, np.cos))
         headings = np.degrees(np.arctan2(sine, cosine))
-        return cls(known.rows, known.starts, known.usable, np.stack(sums, 1) / size[:, None], headings)
+        centres = np.stack(sums, 1) / size[:, None]
+        radii = np.zeros(len(size))
+        np.maximum.at(radii, labels, np.linalg.norm(images.utm - centres[labels], axis=1))
+        return cls(known.rows, known.starts, known.usable, centres, radii, headings)
 
 
 def draw_batches(sites: Sites, options: PlacesOptions, rng: np.random.Generator) -> list[tuple[Rows, Rows]]:
     """Draw one pass over all places.
 
-    Each place is in one batch, with `img_per_place` distinct images; places that are nearer than `place_gap` and look
-    the same way never meet in a batch, since they would count as different. A last batch of one place is left out.
+    Each place is in one batch, with `img_per_place` distinct images; places that look the same way and have images
+    nearer than `place_gap` never meet in a batch, since they would count as different. A last batch of one place is left out.
 
     Returns:
         (rows of the table int64 [B], labels int64 [B]) a batch.
@@ -93,14 +98,14 @@ def _neighbours_first(pending: Rows, centres: NDArray[np.float64], spread: float
 
 def _apart(pending: Rows, sites: Sites, options: PlacesOptions) -> tuple[Rows, Rows]:
     """Take places for a batch, in order, passing over those that stand too close to one that is taken."""
-    assert sites.centres is not None and sites.headings is not None
-    centres, headings = sites.centres[pending], sites.headings[pending]
+    assert sites.centres is not None and sites.headings is not None and sites.radii is not None
+    centres, headings, radii = sites.centres[pending], sites.headings[pending], sites.radii[pending]
     free = np.ones(len(pending), dtype=bool)
     taken: list[int] = []
     while len(taken) < options.places_per_batch and free.any():
         place = int(free.argmax())
         taken.append(place)
-        near = np.linalg.norm(centres - centres[place], axis=1) < options.place_gap
+        near = np.linalg.norm(centres - centres[place], axis=1) < options.place_gap + radii + radii[place]
         turned = np.abs((headings - headings[place] + 180) % 360 - 180)
         free &= ~(near & ~(turned >= OVERLAP))
         free[place] = False
