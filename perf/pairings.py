@@ -50,14 +50,13 @@ def measure(backbone: str, aggregation: str) -> dict[str, Any]:
     runtime.place(network)
     images = torch.randint(0, 256, (IMAGES, 3, size, size), dtype=torch.uint8, device=runtime.device)
     network.requires_grad_(True).train()
-    with runtime.autocast():
+    with runtime.autocast(), FlopCounterMode(display=False) as counter:
         described = network(images)
     described.square().sum().backward()
     network.zero_grad(set_to_none=True)
     network.eval()
     describe = for_inference(network, runtime)
-    with FlopCounterMode(display=False) as counter:  # which is the round that warms up, too
-        describe(images)
+    describe(images)
     return {
         "size": f"{size}x{size}",
         "parameters": round(sum(p.numel() for p in network.parameters()) / 1e6, 2),
