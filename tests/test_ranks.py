@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from vgbench.models.weights import read_checkpoint
 
 COMMON = [
     "--backbone=resnet18conv4", "--aggregation=gem", "--pretrain=none", "--resize", "48", "48", "--num_workers=0",
-    "--device=cpu", "--amp=off", "--infer_batch_size=4", "--epochs_num=2", "--patience=9", "--lr=0.001",
+    "--device=cpu", "--amp=off", "--infer_batch_size=4", "--epochs_num=2", "--patience=9",
+    # Adam's first steps are of one length whatever the gradient, and make rounding of near-zeros into differences.
+    "--optim=sgd", "--lr=0.001", "--lr_classifier=0.001",
 ]  # fmt: skip
 PLACES = ["--train_mode=places", "--place_cell=20", "--img_per_place=2", "--min_img_per_place=2", "--loss=NTXent"]
 CLASSES = ["--train_mode=classes", "--M=20", "--N=2", "--L=1", "--min_images_per_class=2", "--iterations_per_epoch=3"]
@@ -57,12 +60,12 @@ def test_two_ranks_are_one_with_twice_the_batch(mode: str, dataset: Path, tmp_pa
     train(1, dataset, tmp_path / "one", *common, *alone)
     train(2, dataset, tmp_path / "two", *common, *each)
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
-    assert len(one) > 2 and one == pytest.approx(two, abs=1e-5)
+    assert len(one) > 2 and one == pytest.approx(two, rel=1e-5, abs=1e-5)
     assert recalls_of(tmp_path / "one") == recalls_of(tmp_path / "two")
     assert (tmp_path / "two" / "report.html").is_file() and not list((tmp_path / "two").rglob("*.partial"))
     weights = [read_checkpoint(tmp_path / name / "last_model.pth")["model_state_dict"] for name in ("one", "two")]
     for key, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][key], atol=2e-4, rtol=1e-3, msg=key)
+        torch.testing.assert_close(value, weights[1][key], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -84,7 +87,8 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_without(mode: str, d
 
 def test_a_rank_that_cannot_go_on_ends_the_job_with_its_reason(dataset: Path, tmp_path: Path) -> None:
     done = torchrun(2, "train.py", *of(dataset), *COMMON, "--train_batch_size=0", cwd=tmp_path)
-    assert done.returncode != 0 and "rank 1: --train_batch_size 0: too small" in done.stderr
+    # Whichever comes first; torchrun ends the other one.
+    assert done.returncode != 0 and re.search("rank [01]: --train_batch_size 0: too small", done.stderr)
 
 
 def test_eval_on_two_ranks(dataset: Path, tmp_path: Path) -> None:
@@ -93,4 +97,4 @@ def test_eval_on_two_ranks(dataset: Path, tmp_path: Path) -> None:
         done = torchrun(ranks, "eval.py", *arguments, f"--run_dir={tmp_path / str(ranks)}", cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("1", "2"))
-    assert one["recalls"] == two["recalls"] and [step["recalls"] for step in one["rerank"]]
+    assert one["recalls"] == two["recalls"] and one["rerank"][0]["after"] == two["rerank"][0]["after"]

@@ -57,7 +57,8 @@ def test_places_of_a_batch_are_apart(gap: float) -> None:
     count = 60
     sites = Sites(
         rows=np.arange(4 * count), starts=np.arange(0, 4 * count + 1, 4), usable=np.arange(count),
-        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count), radii=rng.uniform(0, 9, count),
+        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count),
+        radii=rng.uniform(0, 9, count),
     )  # fmt: skip
     options = dataclasses.replace(PLACES_OPTIONS, place_gap=gap, places_per_batch=8, img_per_place=3)
     batches = draw_batches(sites, options, np.random.default_rng(1))

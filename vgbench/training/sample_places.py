@@ -70,7 +70,8 @@ def draw_batches(sites: Sites, options: PlacesOptions, rng: np.random.Generator)
     """Draw one pass over all places.
 
     Each place is in one batch, with `img_per_place` distinct images; places that look the same way and have images
-    nearer than `place_gap` never meet in a batch, since they would count as different. A last batch of one place is left out.
+    nearer than `place_gap` never meet in a batch, since they would count as different. A last batch of one place is
+    left out.
 
     Returns:
         (rows of the table int64 [B], labels int64 [B]) a batch.

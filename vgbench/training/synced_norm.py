@@ -17,16 +17,16 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             alone = super().forward(input)
             return alone
         values = input.float()
-        count = values.new_full((1,), values.numel() / values.shape[1])
-        # Shifted by a value that all ranks know, so that large means do not cost the variance its digits.
-        shift = self.running_mean if self.running_mean is not None else values.new_zeros(values.shape[1])
-        centred = values - shift.detach().clone()[:, None, None]
-        sums = parallel.add_up(torch.cat([centred.sum((0, 2, 3)), centred.square().sum((0, 2, 3)), count]))
-        total = sums[-1]
-        mean, square = sums[:-1].view(2, -1) / total
-        variance = (square - mean.square()).clamp(min=0)
-        self._follow(mean.detach() + shift, variance.detach() * total.detach() / (total.detach() - 1).clamp(min=1))
-        normalised = (centred - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
+        channels = values.shape[1]
+        own = values.sum((0, 2, 3)), values.new_full((1,), values.numel() / channels)
+        sums = parallel.add_up(torch.cat(own))
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
+        # The mean first: a difference of squares would cost the variance its digits.
+        centred = values - mean[:, None, None]
+        variance = parallel.add_up(centred.square().sum((0, 2, 3))) / count
+        self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        normalised = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
         found: Tensor = normalised.to(input.dtype)
