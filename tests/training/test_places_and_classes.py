@@ -159,7 +159,7 @@ def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume:
 
     def watched(*arguments: Any) -> Any:
         loss = plain(*arguments)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         return loss
 
     mode.loss = watched
