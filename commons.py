@@ -127,13 +127,15 @@ def folder_to_continue(resume: Path | None) -> Path | None:
     return None
 
 
-def resume_after_restart() -> dict[str, Any]:
-    """Where torchrun started this program again, `resume` the checkpoint that it had written; else nothing."""
+def after_restart(given: dict[str, Any]) -> dict[str, Any]:
+    """Where torchrun started this program again, go on from the checkpoint that it had written, whatever was given."""
     file = _restart_file()
     if not (parallel.launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and file.is_file()):
-        return {}
+        return given
     checkpoint = Path(file.read_text()) / "last_model.pth"
-    return {"resume": checkpoint} if checkpoint.is_file() else {}
+    if not checkpoint.is_file():
+        return given
+    return {name: value for name, value in given.items() if name != "start_from"} | {"resume": checkpoint}
 
 
 def _restart_file() -> Path:

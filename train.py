@@ -43,7 +43,7 @@ CARRIED = (
 
 def main() -> None:
     commons.log_to_console()
-    given = parser.read_command_line(parser.TrainSettings, __doc__ or "") | commons.resume_after_restart()
+    given = commons.after_restart(parser.read_command_line(parser.TrainSettings, __doc__ or ""))
     stored = stored_options(given.get("resume"))
     started = start_options(given)
     settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given) | started)

@@ -191,7 +191,15 @@ def steps_table(steps: Sequence[RerankStep]) -> str:
         recalls = [f"{after[n]:.1f}" for n in values]
         rows.append([step.name, *recalls, f"{step.ms_per_query:.3g}", f"{step.bytes_per_image:,.0f}"])
     headers = ["after", *(f"R@{n}" for n in values), "ms a query", "bytes an image"]
-    return str(tabulate(rows, headers=headers, tablefmt="pipe", colalign=["left", *["right"] * (len(headers) - 1)]))
+    return str(
+        tabulate(
+            rows,
+            headers=headers,
+            tablefmt="pipe",
+            colalign=["left", *["right"] * (len(headers) - 1)],
+            disable_numparse=True,
+        )
+    )
 
 
 def _recalls_json(table: Mapping[float, Mapping[int, float]]) -> dict[str, dict[str, float]]:
