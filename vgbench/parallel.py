@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ def start(device: torch.device) -> None:
     """Join the other ranks, over NCCL where they have GPUs and gloo where they do not; nothing where there are none."""
     if launched() and not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, own, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        # The store outlives a restart, and has the addresses of ranks that are no more.
+        fresh = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=fresh, rank=own, world_size=count, timeout=PATIENCE)
 
 
 def stop() -> None:
