@@ -89,7 +89,11 @@ def is_main() -> bool:
 
 def share(count: int) -> slice:
     """Return this rank's part of `count` things: contiguous, in the order of ranks, sizes differing by one at most."""
-    ranks, own = world(), rank()
+    return part(count, rank(), world())
+
+
+def part(count: int, own: int, ranks: int) -> slice:
+    """Return `share(count)` of rank `own` of `ranks`, for a process that is none of them, such as a loader's worker."""
     return slice(own * count // ranks, (own + 1) * count // ranks)
 
 

@@ -105,11 +105,7 @@ class _TripletBatches(Batches[TripletBatch]):
         self.split, self.triplets, self.size = split, triplets, size
         self.batch_size, self.drop_last = batch_size, drop_last
         self.views, self.place = views, place
-        self.world, self.rank = parallel.world(), parallel.rank()  # asked now, not in a worker process
-
-    def share_of(self, count: int) -> slice:
-        """Return this rank's part of a step of `count` triplets."""
-        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+        self.rank, self.world = parallel.rank(), parallel.world()  # asked now, not in a worker process
 
     def __len__(self) -> int:
         total = len(self.triplets)
@@ -118,7 +114,7 @@ class _TripletBatches(Batches[TripletBatch]):
     def make(self, index: int) -> TripletBatch:
         first = index * self.batch_size
         step_size = min(self.batch_size, len(self.triplets) - first)
-        own = self.share_of(step_size)
+        own = parallel.part(step_size, self.rank, self.world)
         chosen = slice(first + own.start, first + own.stop)
         query, negatives = self.triplets.query[chosen], self.triplets.negatives[chosen]
         database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])

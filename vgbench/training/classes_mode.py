@@ -100,8 +100,7 @@ class ClassesMode:
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
         """Return the classifiers' cross-entropy, a weighted sum where a group has lateral and frontal classes."""
-        images = self.augment.flip_places(batch.images, batch.labels, generator)
-        descriptors = forward(self.augment(images, generator))
+        descriptors = forward(self.augment.augment_places(batch.images, batch.labels, generator))
         # Every rank has the loss of all images, and takes its part of it.
         descriptors, labels = parallel.gather(descriptors), parallel.gather(batch.labels)
         group, heads = self.groups[self.current], self.heads[self.current]

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgbench import parallel
-from vgbench.data import DataOptions, Split, TripletBatch, triplet_loader
+from vgbench.data import DataOptions, Split, TripletBatch
 from vgbench.data.augment import AugmentOptions
 from vgbench.data.loader import decode_batch
 from vgbench.data.splits import read_checked_split
@@ -140,11 +139,7 @@ class GeowarpMode(TripletMode):
         self._mined = self.pairs.pairs(
             lambda table, rows: self._describe(network, table, rows), epoch, index, self.options.queries_in_round(index)
         )
-        batch_size = self.options.train_batch_size * parallel.world()
-        return triplet_loader(
-            self.split, self._mined, size=self.data.resize, batch_size=batch_size, num_workers=self.data.num_workers,
-            drop_last=len(self._mined) >= batch_size, views=self.views, place=(epoch, index),
-        )  # fmt: skip
+        return self._batches(self._mined, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the weighted sum of the losses, each a mean over the step's pairs (this rank's part of it)."""

@@ -106,8 +106,7 @@ class PlacesMode:
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
         """Return the metric loss of a batch on what the miner chose of it."""
-        images = self.augment.flip_places(batch.images, batch.labels, generator)
-        images = self.augment(images, generator)
+        images = self.augment.augment_places(batch.images, batch.labels, generator)
         descriptors = forward(images)
         if self._hardest is None:  # the round's first batch
             self._hardest = hardest_grid(images, batch.labels, descriptors.detach())

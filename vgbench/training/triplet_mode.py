@@ -116,23 +116,7 @@ class TripletMode:
             )  # fmt: skip
         self._mined = mined.triplets
         self.augment.multiple = image_multiple(network)
-        batch_size = self.options.train_batch_size * parallel.world()
-        if len(mined.triplets) < parallel.world():
-            raise UserError(
-                f"epoch {epoch}, round {index}: {len(mined.triplets)} triplets for {parallel.world()} ranks. Expected "
-                "one for each at least; raise --cache_refresh_rate"
-            )
-        return triplet_loader(
-            self.split,
-            mined.triplets,
-            size=self.data.resize,
-            batch_size=batch_size,
-            num_workers=self.data.num_workers,
-            # A round smaller than one batch is that batch, rather than nothing.
-            drop_last=len(mined.triplets) >= batch_size,
-            views=self.views,
-            place=(epoch, index),
-        )
+        return self._batches(mined.triplets, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch, a scalar: the sum over queries and negatives divided by their number."""
@@ -173,6 +157,27 @@ class TripletMode:
             f"triplets from {len(task.queries)} queries{aside} and {len(task.database)} database images: "
             f"{options.mining} mining, {options.criterion} loss, {options.rounds_per_epoch} rounds of at most "
             f"{min(options.cache_refresh_rate, int(task.eligible.size))} queries an epoch"
+        )
+
+    def _batches(self, triplets: Triplets, epoch: int, index: int) -> Round[TripletBatch]:
+        """The steps of a round, which ranks share."""
+        world = parallel.world()
+        if len(triplets) < world:
+            raise UserError(
+                f"epoch {epoch}, round {index}: {len(triplets)} triplets for {world} ranks. Expected one for each at "
+                "least; raise --cache_refresh_rate"
+            )
+        batch_size = self.options.train_batch_size * world
+        return triplet_loader(
+            self.split,
+            triplets,
+            size=self.data.resize,
+            batch_size=batch_size,
+            num_workers=self.data.num_workers,
+            # A round smaller than one batch is that batch, rather than nothing.
+            drop_last=len(triplets) >= batch_size,
+            views=self.views,
+            place=(epoch, index),
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:

@@ -140,6 +140,10 @@ class BatchAugment:
         flip = (torch.rand(len(known), generator=generator) < FLIP_PROBABILITY)[index].to(images.device)
         return torch.where(flip[:, None, None, None], images.flip(-1), images)
 
+    def augment_places(self, images: Tensor, places: Tensor, generator: Generator) -> Tensor:
+        """Mirror places, then vary each image and resize the batch; arguments as `flip_places`."""
+        return self(self.flip_places(images, places, generator), generator)
+
     def augment_triplets(self, batch: TripletBatch, generator: Generator) -> TripletBatch:
         """Vary the queries, then mirror triplets, then resize the batch."""
         batch = self.flip_triplets(self.augment_queries(batch, generator), generator)

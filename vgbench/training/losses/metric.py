@@ -45,7 +45,7 @@ _DISTANCES = {"cosine": "CosineSimilarity", "euclidean": "LpDistance", "snr": "S
 
 def loss_names() -> list[str]:
     """Return the losses on descriptors and places, by class name."""
-    return sorted({*_classes("losses"), "CentroidTripletLoss"})
+    return sorted(_losses())
 
 
 def miner_names() -> list[str]:
@@ -66,17 +66,15 @@ def build_metric_loss(name: str, arguments: Sequence[str], distance: str | None,
     Raises:
         UserError: no such loss, or not with these arguments.
     """
-    known = {**_classes("losses"), "CentroidTripletLoss": CentroidTripletLoss}
     given = {"num_classes": places, "embedding_size": dim, "descriptors_dim": dim, "l": dim}
-    built = _build("--loss", name, "Loss", known, arguments, distance, given)
+    built = _build("--loss", name, "Loss", _losses(), arguments, distance, given)
     assert isinstance(built, nn.Module)
     return built
 
 
 def needs_classes(name: str) -> bool:
     """Whether a loss learns weights of each place, so that places must stay the same from epoch to epoch."""
-    return "num_classes" in _parameters(_find("--loss", name, "Loss", _classes("losses") | {"CentroidTripletLoss":
-        CentroidTripletLoss}))  # fmt: skip
+    return "num_classes" in _parameters(_find("--loss", name, "Loss", _losses()))
 
 
 def build_metric_miner(
@@ -90,6 +88,10 @@ def build_metric_miner(
     built = _build("--miner", name, "Miner", _classes("miners"), arguments, distance, {})
     assert callable(built)
     return built  # type: ignore[no-any-return]
+
+
+def _losses() -> dict[str, Any]:
+    return _classes("losses") | {"CentroidTripletLoss": CentroidTripletLoss}
 
 
 def _classes(module: str) -> dict[str, Any]:
