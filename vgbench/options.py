@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from vgbench.errors import UserError
+
 HELP = "help"
 CHOICES = "choices"
 METAVAR = "metavar"
@@ -29,3 +31,19 @@ def option(default: Any, help: str, *, choices: Sequence[str] | None = None, met
         metavar: the placeholder shown in `--help`.
     """
     return dataclasses.field(default=default, metadata={HELP: help, CHOICES: choices, METAVAR: metavar})
+
+
+def check_at_least(options: object, least: int, *names: str) -> None:
+    """Raise UserError for the first of some options that is a number below `least`; those that are unset pass."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: too small. Expected a whole number of at least {least}")
+
+
+def check_above_zero(options: object, *names: str) -> None:
+    """Raise UserError for the first of some options that is no finite number above 0; those that are unset pass."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name} {value}: out of range. Expected a number above 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_above_zero, check_at_least, option
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,10 @@ class ClassesOptions:
     m: float | None = option(None, "margin; unset: cosface 0.4, arcface 0.5 (radians), sphereface 1.5 (a factor)")
 
     def __post_init__(self) -> None:
-        for name in ("N", "L", "groups_num", "min_images_per_class", "iterations_per_epoch", "images_per_batch"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 1")
-        for name in ("M", "alpha", "focal_dist", "focal_tolerance", "s"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"--{name} {value}: out of range. Expected a number above 0")
+        check_at_least(
+            self, 1, "N", "L", "groups_num", "min_images_per_class", "iterations_per_epoch", "images_per_batch"
+        )
+        check_above_zero(self, "M", "alpha", "focal_dist", "focal_tolerance", "s")
         for name in ("lambda_lat", "lambda_front", "m"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

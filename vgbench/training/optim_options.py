@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_above_zero, check_at_least, option
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "asgd", "rmsprop", "adagrad")
 SCHEDULES = ("none", "step", "multistep", "cosine", "plateau", "onecycle", "exponential")
@@ -80,12 +80,8 @@ class OptimOptions:
             raise UserError(f"--nesterov: {self.optim} has none. Expected --optim sgd")
         if self.nesterov and self.momentum == 0:
             raise UserError("--nesterov: there is no momentum. Expected --momentum above 0 beside it")
-        if self.clip_grad_norm is not None and not 0 < self.clip_grad_norm < float("inf"):
-            raise UserError(f"--clip_grad_norm {self.clip_grad_norm}: out of range. Expected a number above 0")
-        if self.accumulate_steps < 1:
-            raise UserError(
-                f"--accumulate_steps {self.accumulate_steps}: too small. Expected a whole number of at least 1"
-            )
+        check_above_zero(self, "clip_grad_norm")
+        check_at_least(self, 1, "accumulate_steps")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UserError(f"--ema_decay {self.ema_decay}: out of range. Expected a number between 0 and 1")
 
@@ -128,10 +124,7 @@ class ScheduleOptions:
                 raise UserError(
                     f"--{name} {shown}: --schedule {self.schedule} has no use for it. Expected {' or '.join(users)}"
                 )
-        for name in ("schedule_epochs", "schedule_step", "plateau_patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value}: too small. Expected a whole number of at least 1")
+        check_at_least(self, 1, "schedule_epochs", "schedule_step", "plateau_patience")
         if not 0 <= self.warmup_epochs < float("inf"):
             raise UserError(f"--warmup_epochs {self.warmup_epochs}: out of range. Expected a finite number from 0")
         for name, low, high in (("schedule_gamma", 0, 1), ("onecycle_rise", 0, 1)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_at_least, option
 from vgbench.training.optim_options import OptimOptions, ScheduleOptions
 
 
@@ -43,17 +43,10 @@ class TrainOptions(ScheduleOptions, OptimOptions):
     def __post_init__(self) -> None:
         OptimOptions.__post_init__(self)
         ScheduleOptions.__post_init__(self)
-        for name in (
-            "train_batch_size",
-            "epochs_num",
-            "patience",
-            "cache_refresh_rate",
-            "queries_per_epoch",
-            "negs_num_per_query",
-            "neg_samples_num",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 1")
+        check_at_least(
+            self, 1, "train_batch_size", "epochs_num", "patience", "cache_refresh_rate", "queries_per_epoch",
+            "negs_num_per_query", "neg_samples_num",
+        )  # fmt: skip
         if not 0 <= self.margin < float("inf"):
             raise UserError(f"--margin {self.margin}: out of range. Expected a finite number of at least 0")
         self._check_schedule()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_at_least, option
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,8 @@ class PlacesOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("places_per_batch", "img_per_place", "min_img_per_place"):
-            if getattr(self, name) < 2:
-                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 2")
-        if self.passes_per_epoch < 1:
-            raise UserError(f"--passes_per_epoch {self.passes_per_epoch}: too small. Expected at least 1")
+        check_at_least(self, 2, "places_per_batch", "img_per_place", "min_img_per_place")
+        check_at_least(self, 1, "passes_per_epoch")
         if self.min_img_per_place < self.img_per_place:
             raise UserError(
                 f"--min_img_per_place {self.min_img_per_place}: fewer than --img_per_place {self.img_per_place}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_above_zero, check_at_least, option
 from vgbench.retrieval.rerank import RERANKERS
 
 SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
@@ -90,18 +90,15 @@ class RerankOptions:
     dense_weight: float = option(0.5, "dense: as --local_weight")
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "rerank_topk", "kreciprocal_k1", "kreciprocal_k2", "aqe_k", "dba_k", "diffusion_k")
-        _at_least_one(self, "diffusion_query_k", "diffusion_size", "local_iterations", "local_keypoints")
+        check_at_least(self, 1, "rerank_topk", "kreciprocal_k1", "kreciprocal_k2", "aqe_k", "dba_k", "diffusion_k")
+        check_at_least(self, 1, "diffusion_query_k", "diffusion_size", "local_iterations", "local_keypoints")
         for name in ("aqe_alpha", "dba_alpha", "diffusion_gamma", "local_weight", "local_budget", "dense_weight"):
             _between(self, name, 0, float("inf"))
-        for name in ("spatial_radius", "local_threshold"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} {getattr(self, name)}: out of range. Expected a number above 0")
+        check_above_zero(self, "spatial_radius", "local_threshold")
         _between(self, "kreciprocal_lambda", 0, 1)
         _between(self, "local_ratio", 0, 1)
         _between(self, "diffusion_alpha", 0, 0.999)
-        if self.local_refine < 0:
-            raise UserError(f"--local_refine {self.local_refine}: too small. Expected a whole number of at least 0")
+        check_at_least(self, 0, "local_refine")
         if self.dense_patch < 1 or self.dense_patch % 2 == 0:
             raise UserError(f"--dense_patch {self.dense_patch}: has no middle. Expected an odd number, 1 or more")
         if self.local_size != 0 and self.local_size < 64:
@@ -122,12 +119,6 @@ class RerankOptions:
     def names(self) -> tuple[str, ...]:
         """The re-rankers in order; empty where none was asked for."""
         return self.rerank or ()
-
-
-def _at_least_one(options: RerankOptions, *names: str) -> None:
-    for name in names:
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: too small. Expected a whole number of at least 1")
 
 
 def _between(options: RerankOptions, name: str, low: float, high: float) -> None:
