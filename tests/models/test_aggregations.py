@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_heads import small_options
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
@@ -17,24 +18,13 @@ from vgbench.models.aggregation.rmac import OVERLAP, regions
 from vgbench.models.aggregation.salad import transport
 
 CHANNELS, HEIGHT, WIDTH = 12, 7, 10
-OPTIONS: dict[str, dict[str, int]] = {
-    "netvlad": {"netvlad_clusters": 5},
-    "crn": {"netvlad_clusters": 5},
-    "convap": {"out_channels": 6},
-    "convgem": {"out_channels": 6},
-    "cosplace": {"out_dim": 6},
-    "mixvpr": {"in_h": HEIGHT, "in_w": WIDTH, "out_channels": 6, "out_rows": 3},
-    "salad": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
-    "megaloc": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9, "feat_dim": 11},
-    "boq": {"proj_channels": 64, "num_queries": 4, "row_dim": 3},
-}
 # L2-normalised always; the others are where --l2 says so, or not at all.
 UNIT = {"netvlad", "crn", "rrm", "convap", "convgem", "cosplace", "mixvpr", "salad", "megaloc", "boq"}
 
 
 def _layer(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return build_aggregation(name, CHANNELS, **OPTIONS.get(name, {})).eval()
+    return build_aggregation(name, CHANNELS, **small_options(name, HEIGHT, WIDTH)).eval()
 
 
 def _inputs(name: str, batch: int = 3) -> Tensor | tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from small_heads import small_options
 from torch import Tensor, nn
 
 from vgbench.models import AGGREGATIONS, build_aggregation, build_network
@@ -44,18 +45,7 @@ def forget_compilations() -> None:
 
 def _aggregation(name: str, height: int, width: int) -> nn.Module:
     torch.manual_seed(0)
-    options: dict[str, dict[str, int]] = {
-        "netvlad": {"netvlad_clusters": 5},
-        "crn": {"netvlad_clusters": 5},
-        "convap": {"out_channels": 6},
-        "convgem": {"out_channels": 6},
-        "cosplace": {"out_dim": 6},
-        "mixvpr": {"in_h": height, "in_w": width, "out_channels": 6, "out_rows": 3},
-        "salad": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
-        "megaloc": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9, "feat_dim": 11},
-        "boq": {"proj_channels": 64, "num_queries": 4, "row_dim": 3},
-    }
-    return build_aggregation(name, CHANNELS, **options.get(name, {})).eval()
+    return build_aggregation(name, CHANNELS, **small_options(name, height, width)).eval()
 
 
 def _features(name: str, batch: int, height: int, width: int) -> Any:

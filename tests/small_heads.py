@@ -1,0 +1,21 @@
+"""Options that make every aggregation small enough for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def small_options(name: str, height: int, width: int) -> dict[str, Any]:
+    """Options of one aggregation, for a map of `height` x `width` cells; {} where it has no size to choose."""
+    options: dict[str, dict[str, Any]] = {
+        "netvlad": {"netvlad_clusters": 5},
+        "crn": {"netvlad_clusters": 5},
+        "convap": {"out_channels": 6},
+        "convgem": {"out_channels": 6},
+        "cosplace": {"out_dim": 6},
+        "mixvpr": {"in_h": height, "in_w": width, "out_channels": 6, "out_rows": 3},
+        "salad": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
+        "megaloc": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9, "feat_dim": 11},
+        "boq": {"proj_channels": 64, "num_queries": 4, "row_dim": 3},
+    }
+    return options.get(name, {})
