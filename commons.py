@@ -38,6 +38,7 @@ from vgbench.report.markdown import recall_table
 from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
 from vgbench.retrieval import Evaluation, calibrated
 from vgbench.retrieval.findings import Calibrated, find
+from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
@@ -274,9 +275,9 @@ def test(
     return results
 
 
-def pipeline_of(network: Network, settings: Any, runtime: Runtime) -> calibrated.Pipeline:
+def pipeline_of(network: Network, settings: Any, runtime: Runtime) -> Pipeline:
     """How the settings make predictions with a network."""
-    return calibrated.Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
+    return Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
 
 
 def learn_confidence(network: Network, val: Split, settings: Any, runtime: Runtime, folder: Path) -> Calibrated | None:

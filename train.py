@@ -24,7 +24,8 @@ from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.weights import read_checkpoint
 from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
-from vgbench.retrieval.together import evaluate_together
+from vgbench.retrieval.pipeline import Pipeline
+from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, is_resumable, train
 from vgbench.training.checkpoint import METRICS
@@ -143,19 +144,17 @@ def run_training(
     folder: Path,
 ) -> TrainResult:
     """The epoch loop, with val tested after each epoch."""
-    near = settings.data.val_positive_dist_threshold
     # Early stopping watches R@5, whatever values are reported.
     values = tuple(sorted({*settings.evaluation.recall_values, 5}))
     options = dataclasses.replace(settings.evaluation, recall_values=values, threshold=None)
 
     reranks = settings.training.train_mode == GEOWARP
+    chain = settings.rerank if reranks else RerankOptions()
+    pipeline = Pipeline(network, settings.data, options, chain, runtime)
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
         described = folder / "descriptors" / "val"
-        found = evaluate_together(
-            network, val, options, size=settings.data.resize, num_workers=settings.data.num_workers,
-            runtime=runtime, folder=described, thresholds=(near,), reranking=settings.rerank if reranks else None,
-        )  # fmt: skip
+        found = dataclasses.replace(pipeline, network=network).evaluate(val, described)
         if not reranks:
             parallel.on_main(lambda: shutil.rmtree(described))  # of weights that the next step changes
         return EpochRecalls(next(iter(found.recalls.values())))

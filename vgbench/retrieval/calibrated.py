@@ -5,21 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split
-from vgbench.models.network import Network
 from vgbench.retrieval.confidence import Confidence
-from vgbench.retrieval.evaluate import Evaluation
 from vgbench.retrieval.extract import weights_hash
 from vgbench.retrieval.findings import Calibrated, learn_confidence
-from vgbench.retrieval.options import EvalOptions
-from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.together import evaluate_together
-from vgbench.runtime import Runtime
+from vgbench.retrieval.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -28,39 +21,21 @@ FILE = "confidence.json"
 _WITHOUT_EFFECT = ("infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values")
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """How a network's predictions are made: everything between images and their distances."""
-
-    network: Network
-    data: DataOptions
-    evaluation: EvalOptions
-    reranking: RerankOptions
-    runtime: Runtime
-
-    def evaluate(self, split: Split, folder: Path) -> Evaluation:
-        """Test a split, with descriptors in `folder`; raises as `retrieval.evaluate` does."""
-        return evaluate_together(
-            self.network, split, self.evaluation, size=self.data.resize, num_workers=self.data.num_workers,
-            runtime=self.runtime, folder=folder, thresholds=(self.data.val_positive_dist_threshold,),
-            reranking=self.reranking,
-        )  # fmt: skip
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the confidence of a match depends on, as JSON values."""
-        search = {k: v for k, v in dataclasses.asdict(self.evaluation).items() if k not in _WITHOUT_EFFECT}
-        chain = dataclasses.asdict(self.reranking) if self.reranking.names else {}
-        facts = {
-            "weights": weights_hash(self.network),
-            "dataset": self.data.dataset_name,
-            "resize": self.data.resize,
-            "threshold": (self.evaluation.threshold or (self.data.val_positive_dist_threshold,))[0],
-            "predictions": max(self.evaluation.recall_values),
-            **search,
-            **chain,
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
-        return plain
+def facts_of(pipeline: Pipeline) -> dict[str, Any]:
+    """Return what the confidence of a match depends on, as JSON values."""
+    search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in _WITHOUT_EFFECT}
+    chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.names else {}
+    facts = {
+        "weights": weights_hash(pipeline.network),
+        "dataset": pipeline.data.dataset_name,
+        "resize": pipeline.data.resize,
+        "threshold": (pipeline.evaluation.threshold or (pipeline.data.val_positive_dist_threshold,))[0],
+        "predictions": max(pipeline.evaluation.recall_values),
+        **search,
+        **chain,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return plain
 
 
 def learn(pipeline: Pipeline, split: Split, folder: Path, source: str) -> Calibrated | None:
@@ -72,7 +47,7 @@ def learn(pipeline: Pipeline, split: Split, folder: Path, source: str) -> Calibr
 
 def save(path: Path, calibrated: Calibrated, pipeline: Pipeline) -> None:
     """Keep a model for `load`."""
-    content = {"source": calibrated.source, "model": calibrated.model.as_json(), "pipeline": pipeline.facts()}
+    content = {"source": calibrated.source, "model": calibrated.model.as_json(), "pipeline": facts_of(pipeline)}
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
@@ -82,7 +57,7 @@ def load(path: Path, pipeline: Pipeline) -> Calibrated | None:
     """Return the model that `save` kept, None where there is none or it is of another pipeline."""
     try:
         content = json.loads(path.read_text())
-        if content["pipeline"] != pipeline.facts():
+        if content["pipeline"] != facts_of(pipeline):
             log.debug("%s: learned with other options", path)
             return None
         return Calibrated(Confidence.from_json(content["model"]), str(content["source"]))

@@ -1,0 +1,49 @@
+"""A network with everything between images and their distances, tested by one rank or by several."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgbench import parallel
+from vgbench.data.options import DataOptions
+from vgbench.data.protocol import Split
+from vgbench.models.network import Network
+from vgbench.retrieval.evaluate import Evaluation, evaluate
+from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How a network's predictions are made."""
+
+    network: Network
+    data: DataOptions
+    evaluation: EvalOptions
+    reranking: RerankOptions
+    runtime: Runtime
+
+    def evaluate(self, split: Split, folder: Path) -> Evaluation:
+        """Test a split, with descriptors in `folder`; returns the same on every rank, raises as `evaluate` does.
+
+        Descriptors and exact search are shared out. Reduced or coded descriptors, approximate search and re-ranking
+        are rank 0's alone, on the descriptors that all have made.
+        """
+        exact = dataclasses.replace(self.evaluation, index="exact", quantise="none", pca_dim=None, pca_file=None)
+        plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions())
+        if parallel.world() == 1 or (self.evaluation == exact and not self.reranking.names):
+            return self._run(split, folder)
+        described = plain._run(split, folder)
+        found = parallel.on_main(lambda: self._run(split, folder))
+        seconds = {stage: value for stage, value in described.seconds.items() if stage.startswith("extract")}
+        return dataclasses.replace(found, seconds=found.seconds | seconds, images_per_s=described.images_per_s)
+
+    def _run(self, split: Split, folder: Path) -> Evaluation:
+        return evaluate(
+            self.network, split, self.evaluation, size=self.data.resize, num_workers=self.data.num_workers,
+            runtime=self.runtime, folder=folder, thresholds=(self.data.val_positive_dist_threshold,),
+            reranking=self.reranking,
+        )  # fmt: skip
