@@ -11,16 +11,22 @@ import argparse
 import sys
 from pathlib import Path
 
+import yaml
+
 from commons import run_door
 from parser import EvalSettings, TrainSettings, read_command_line, resolve
-from vgbench.report.campaign import Campaign
-from vgbench.report.matrix import read_matrix
+from vgbench import combine
+from vgbench.report.campaign import Campaign, flags
+from vgbench.report.matrix import COMBINED, read_matrix
 
 HERE = Path(__file__).resolve().parent
 
 
 def check_options(door: str, config: Path) -> None:
     """Refuse what a door would refuse, before hours of other runs; raises UserError."""
+    if door in COMBINED:
+        combine.check_options(door, flags(yaml.safe_load(config.read_text(encoding="utf-8"))))
+        return
     settings_type = TrainSettings if door == "train" else EvalSettings
     resolve(settings_type, read_command_line(settings_type, "", ["--config", str(config)]), {})
 

@@ -92,6 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def check_options(command: str, words: Sequence[str]) -> None:
+    """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
+    _parser().parse_args([command, *words, "--checkpoints", "a.pth", "b.pth", "--output", "c.pth"])
+
+
 def soup(options: SoupOptions, data: DataOptions, runtime: Runtime) -> dict[str, Any]:
     """Return the content of a soup's checkpoint.
 

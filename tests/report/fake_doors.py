@@ -39,9 +39,23 @@ recalls = {"25": {"1": options.get("lr", 50.0), "5": 80.0}}
 (run_dir / "results.json").write_text(json.dumps({"dataset": name, "recalls": recalls, "descriptors_dim": 8}))
 """
 
+COMBINE = """
+import json, pathlib, sys
+words = sys.argv[1:]
+output = pathlib.Path(words[words.index("--output") + 1])
+with (pathlib.Path(__file__).parents[1] / "calls.jsonl").open("a") as calls:
+    calls.write(json.dumps(words) + "\\n")
+if "--weights" in words:
+    sys.exit("error: 3 weights of 2 networks")
+output.write_text("combined")
+"""
+
 
 def write_doors(folder: Path) -> Path:
     folder.mkdir()
+    (folder / "vgbench").mkdir()
+    (folder / "vgbench" / "__init__.py").touch()
+    (folder / "vgbench" / "combine.py").write_text(COMBINE)
     for door in ("train.py", "eval.py"):
         (folder / door).write_text(SCRIPT)
     return folder

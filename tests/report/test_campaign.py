@@ -88,7 +88,7 @@ def test_changed_options_run_again_and_nothing_old_is_lost(bench):
         ("crash", "ValueError: shapes differ"),
         ("killed", "ended by SIGKILL (out of memory?)"),
         ("silent", "50%"),
-        ("forgets", "train.py ended well but left no results.json that can be read"),
+        ("forgets", "train ended well but left no results that can be read"),
     ],
 )
 def test_a_failure_is_marked_and_the_others_go_on(bench, dataset, reason):
@@ -173,6 +173,30 @@ def test_checkpoints_from_elsewhere_and_networks_as_they_come(bench, tmp_path):
     table, failures, calls = bench.run(runs)
     assert calls == [["eval", "a", "eval-1", str(weights)], ["eval", "b", "eval-1", None]]
     assert failures == {} and "tokyo R@1" in table
+
+
+def test_networks_of_earlier_runs_are_tested_again_and_combined(bench):
+    again = {"name": "down", "of": "gem", "eval": [{"dataset_name": "tokyo"}]}
+    both = {"name": "both", "ensemble": {"runs": ["gem", "netvlad"], "combine": "mean"}, "eval": [{"lr": 70.0}]}
+    table, failures, calls = bench.run([*TWO, again, both])
+    gem, netvlad, joined = (
+        str(bench.folder / one / "best_model.pth") for one in ("gem/train", "netvlad/train", "both/ensemble")
+    )
+    assert failures == {} and calls[3] == ["eval", "down", "eval-1", gem]
+    assert calls[4] == ["ensemble", "--combine", "mean", "--checkpoints", gem, netvlad, "--output", joined]
+    assert calls[5] == ["eval", "both", "eval-1", joined]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == ["gem", "netvlad", "down", "both"]
+    assert bench.run([*TWO, again, both])[2] == []
+    # Another training makes another network, which its neighbours' results do not depend on.
+    other = [TWO[0], {"name": "netvlad", "train": {"lr": 61.0}}, again, both]
+    assert [call[0] for call in bench.run(other)[2]] == ["train", "ensemble", "eval"]
+
+
+def test_what_cannot_be_combined_leaves_out_its_tests_alone(bench):
+    both = {"name": "both", "soup": {"runs": ["gem", "netvlad"], "weights": [1, 2, 3]}, "eval": [{}]}
+    table, failures, calls = bench.run([*TWO, both])
+    assert failures == {"both": "soup: 3 weights of 2 networks"} and len(calls) == 4
+    assert bench.said[-1].endswith("left out, both/soup failed") and "3 weights" in table
 
 
 def _alive(group):

@@ -44,6 +44,23 @@ def test_a_bare_list_is_a_matrix(read):
     assert read([{"name": "a", "train": None}]).runs == ["a"]
 
 
+def test_options_on_every_test(read):
+    matrix = read(
+        {
+            "tests": [{"dataset_name": "x"}, {"dataset_name": "y", "resize": [2, 3]}],
+            "runs": [ONE, {"name": "b", "of": "a", "eval": {"resize": [4, 5]}}, {"name": "c", "of": "b", "eval": {}}],
+        }
+    )
+    assert [job.options for job in matrix.jobs[1:]] == [
+        {"dataset_name": "x", "resize": [4, 5]},
+        {"dataset_name": "y", "resize": [4, 5]},
+        {"dataset_name": "x"},
+        {"dataset_name": "y", "resize": [2, 3]},
+    ]
+    assert {job.makers for job in matrix.jobs[1:]} == {("a/train",)}
+    assert {job.after for job in matrix.jobs[1:]} == {matrix.jobs[0].digest}
+
+
 def test_the_digest_follows_what_is_computed(read, tmp_path):
     def digests(train, evaluation):
         return [job.digest for job in read([{"name": "a", "train": train, "eval": [evaluation]}]).jobs]
@@ -69,11 +86,11 @@ ONE = {"name": "a", "train": {}}
     ("content", "message"),
     [
         ("runs: [", "some.yaml: cannot be read as YAML"),
-        ("just words", "expected `defaults | published | runs: ...`, found str"),
+        ("just words", "expected `defaults | published | runs | tests: ...`, found str"),
         ({}, "runs is missing"),
         ({"runs": []}, "runs: expected a list of at least one"),
         ({"runs": {"a": 1}}, "runs: expected a list"),
-        ({"runs": [ONE], "run": 1}, "run is not known. Expected defaults, published, runs"),
+        ({"runs": [ONE], "run": 1}, "run is not known. Expected defaults, published, runs, tests"),
         ({"runs": [ONE], "defaults": {"both": {}}}, "defaults: both is not known"),
         ({"runs": [ONE], "defaults": [1]}, "defaults: expected"),
         (["gem"], "run 1: expected"),
@@ -82,10 +99,21 @@ ONE = {"name": "a", "train": {}}
         ([{"name": "a"}], "run 1 (a): neither `train:` nor `eval:`"),
         (
             [{"name": "a", "train": {}, "checkpoint": "x"}],
-            "run 1 (a): expected `train: {options}` or `checkpoint: <file.pth>`, found both",
+            "run 1 (a): found train and checkpoint. Expected at most one of train, checkpoint, of, ensemble, soup",
         ),
+        ([{"name": "a", "of": "b", "eval": [{}]}], "run 1 (a): no run above with a network is named b"),
+        ([ONE, {"name": "b", "of": "c", "eval": [{}]}], "named c. Expected one of a"),
+        ([ONE, {"name": "b", "eval": [{}]}, {"name": "c", "of": "b", "eval": [{}]}], "named b. Expected one of a"),
+        ([ONE, {"name": "b", "of": "a"}], "run 2 (b): neither"),
+        ([ONE, {"name": "b", "ensemble": {"runs": ["a"]}}], "run 2 (b): ensemble: expected `runs: [<run above>"),
+        ([ONE, {"name": "b", "ensemble": ["a"]}], "ensemble: expected `option: value`, found list"),
+        ([ONE, {"name": "b", "soup": {"runs": ["a", "x"]}}], "run 2 (b): soup: no run above with a network is named x"),
+        ([ONE, {"name": "b", "soup": {"runs": ["a", "a"], "output": "x"}}], "output is set by the benchmark itself"),
         ([{"name": "a", "checkpoint": "no/such.pth", "eval": [{}]}], "checkpoint no/such.pth: no such file"),
-        ([{"name": "a", "train": {}, "eval": {"dataset_name": "x"}}], "eval: expected a list"),
+        ([{"name": "a", "train": {}, "eval": {"dataset_name": "x"}}], "eval: there are no `tests:`. Expected them, or"),
+        ([{"name": "a", "train": {}, "eval": 3}], "eval: expected `option: value`, found int"),
+        ({"runs": [ONE], "tests": {"dataset_name": "x"}}, "tests: expected a list"),
+        ({"runs": [ONE], "tests": ["x"]}, "test 1: expected `option: value`, found str"),
         ([{"name": "a", "train": {}, "eval": ["x"]}], "eval 1: expected `option: value`, found str"),
         ([{"name": "a", "train": {"--lr": 1}}], "'--lr' is no option name"),
         ([{"name": "a", "train": {"resume": "x"}}], "resume is set by the benchmark itself"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import signal
 import subprocess
@@ -23,9 +24,10 @@ import yaml
 
 from vgbench.errors import UserError
 from vgbench.report.markdown import main_threshold, results_table
-from vgbench.report.matrix import Job, Matrix
+from vgbench.report.matrix import COMBINED, Job, Matrix
 
 Check = Callable[[str, Path], None]
+BEST = "best_model.pth"
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 8192
 _GRACE_SECONDS = 5
@@ -67,29 +69,30 @@ class Campaign:
             return self._write_table(failures), failures
 
     def _step(self, label: str, job: Job, failures: dict[str, str], lock: int) -> None:
-        stored = self._stored_results(job)
+        stored = self._outcome(job)
         if stored is not None:
-            self.say(f"{label}: already done, {_recall_text(stored)}")
+            self.say(f"{label}: already done{_recall_text(stored)}")
             return
-        if job.after and not (self._run_dir(job).with_name("train") / "results.json").is_file():
-            self.say(f"{label}: left out, its training failed")
+        missing = [maker for maker in self._makers(job) if self._outcome(maker) is None]
+        if missing:
+            self.say(f"{label}: left out, {missing[0].folder} failed")
             return
         self._set_aside(job)
         self.say(f"{label}: started, see {self._path(job, '.log')}")
         began = time.monotonic()
         self._write_state(job, "started")
         reason = self._call(job, lock)
-        results = _read_json(self._run_dir(job) / "results.json")
-        if not reason and not _is_results(results):
-            reason = f"{job.door}.py ended well but left no results.json that can be read"
+        outcome = self._product(job)
+        if not reason and outcome is None:
+            reason = f"{job.door} ended well but left no results that can be read"
         took = _duration(time.monotonic() - began)
-        if reason:
+        if reason or outcome is None:
             failures.setdefault(job.run, f"{job.name}: {reason}")
             self._write_state(job, "failed", reason)
             self.say(f"{label}: FAILED after {took}: {reason}")
             return
         self._write_state(job, "finished")
-        self.say(f"{label}: done in {took}, {_recall_text(results)}")
+        self.say(f"{label}: done in {took}{_recall_text(outcome)}")
 
     def _call(self, job: Job, lock: int) -> str:
         """Run one door; return why it failed, '' if it did not."""
@@ -98,8 +101,9 @@ class Campaign:
             start = output.tell()
             # The door holds the lock too: should only this process be killed, a second benchmark waits for the door.
             process = subprocess.Popen(
-                self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock]
-            )
+                self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock],
+                env=self._environment() if job.door in COMBINED else None,
+            )  # fmt: skip
             try:
                 self._wait(process, log)
             except BaseException:
@@ -126,18 +130,33 @@ class Campaign:
 
     def _command(self, job: Job) -> list[str]:
         run_dir = self._run_dir(job)
+        makers = [str(self._run_dir(maker) / BEST) for maker in self._makers(job)]
+        if job.door in COMBINED:
+            run_dir.mkdir(exist_ok=True)
+            command = [self.python, "-m", "vgbench.combine", job.door, *flags(job.options)]
+            return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
         command = [self.python, str(self.doors / f"{job.door}.py"), "--config", str(self._path(job, ".yaml"))]
         command += ["--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
-        elif job.after:
-            command += ["--resume", str(run_dir.with_name("train") / "best_model.pth")]
+        elif makers:
+            command += ["--resume", *makers]
         elif job.door == "train" and (run_dir / "last_model.pth").is_file():
             command += ["--resume", str(run_dir / "last_model.pth")]
         return command
 
+    def _environment(self) -> dict[str, str]:
+        # `-m` looks in the folder where the benchmark was started; the package is the one beside the doors.
+        known = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(self.doors), *([known] if known else [])])
+        return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+    def _makers(self, job: Job) -> list[Job]:
+        by_folder = {one.folder: one for one in self.matrix.jobs}
+        return [by_folder[folder] for folder in job.makers]
+
     def _run_dir(self, job: Job) -> Path:
-        return self.folder / job.run / job.name
+        return self.folder / job.folder
 
     def _path(self, job: Job, suffix: str) -> Path:
         return self.folder / job.run / (job.name + suffix)
@@ -153,14 +172,20 @@ class Campaign:
         state = {"digest": job.digest, "status": status, "reason": reason}
         _write(self._path(job, ".state.json"), json.dumps(state, indent=2) + "\n")
 
-    def _stored_results(self, job: Job) -> dict[str, Any] | None:
-        """Return the results of a job that is finished with just these options, else None."""
+    def _outcome(self, job: Job) -> dict[str, Any] | None:
+        """Return what a job that is finished with just these options left, else None."""
         state = _read_json(self._path(job, ".state.json"))
-        if not isinstance(state, dict) or state.get("digest") != job.digest:
+        if not isinstance(state, dict) or state.get("digest") != job.digest or state.get("status") == "failed":
             return None
+        # A benchmark that was killed may have missed the end of a door: the product, written last, tells.
+        return self._product(job)
+
+    def _product(self, job: Job) -> dict[str, Any] | None:
+        """Return the results that a job wrote, {} for a combined network, None where they are missing."""
+        if job.door in COMBINED:
+            return {} if (self._run_dir(job) / BEST).is_file() else None
         results = _read_json(self._run_dir(job) / "results.json")
-        # A benchmark that was killed may have missed the end of a door: its results.json, written last, tells.
-        return results if _is_results(results) and state.get("status") != "failed" else None
+        return results if _is_results(results) else None
 
     def _set_aside(self, job: Job) -> None:
         """Move away what a job of other options left, so that nothing of it is taken for this job's."""
@@ -180,14 +205,22 @@ class Campaign:
     def _write_table(self, failures: Mapping[str, str]) -> str:
         results = []
         for job in self.matrix.jobs:
-            stored = self._stored_results(job)
-            if stored is not None:
+            stored = self._outcome(job)
+            if stored:
                 results.append({**stored, "name": job.run})
         table = results_table(
             results, published=self.matrix.published, failures=failures, order=self.matrix.runs if results else ()
         )
         _write(self.folder / "table.md", table)
         return table
+
+
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Return options by flat name as the words of a command line."""
+    words = []
+    for name, value in options.items():
+        words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 @contextmanager
@@ -230,9 +263,11 @@ def _is_results(content: Any) -> bool:
         return False
 
 
-def _recall_text(results: Any) -> str:
+def _recall_text(results: dict[str, Any]) -> str:
+    if not results:
+        return ""
     recalls = results["recalls"][main_threshold(results)]
-    return f"{results['dataset']} " + " ".join(f"R@{value} {recalls[value]:.1f}" for value in list(recalls)[:2])
+    return f", {results['dataset']} " + " ".join(f"R@{value} {recalls[value]:.1f}" for value in list(recalls)[:2])
 
 
 def _read_json(path: Path) -> Any:

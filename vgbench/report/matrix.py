@@ -1,17 +1,22 @@
 """A matrix of runs, as a YAML file says it: read, checked, and turned into jobs.
 
-A file holds `runs`, and where wanted `defaults` and `published`:
+A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
 
     defaults:
       all: {datasets_folder: datasets}      # options of both doors
       train: {epochs_num: 5}                # of train.py only
-      eval: {recall_values: [1, 5]}         # of eval.py only
-    runs:
+XX    runs:
       - name: gem
         train: {dataset_name: pitts30k, aggregation: gem}
-        eval: [{dataset_name: tokyo_xs}, {dataset_name: msls}]
+        eval: [{dataset_name: tokyo_xs}]
       - name: trained elsewhere
         checkpoint: logs/default/2024-01-01_12-00-00/best_model.pth
+        eval: [{dataset_name: tokyo_xs}]
+      - name: gem at three scales
+        of: gem                             # the network of a run above
+        eval: {scales: [1, 0.83, 0.71]}     # every one of `tests`, with these options besides
+      - name: both
+        ensemble: {runs: [gem, netvlad]}    # or `soup:`; the options of `python3 -m vgbench.combine`
         eval: [{dataset_name: tokyo_xs}]
       - name: untrained
         eval: [{dataset_name: tokyo_xs, backbone: efficientnet_lite0, aggregation: gem}]
@@ -25,7 +30,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +43,11 @@ from vgbench.report.published import published_results
 Options = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*( [A-Za-z0-9._+=-]+)*")
 # What the matrix itself sets for every job.
-_OURS = ("config", "run_dir", "resume", "save_dir")
+_OURS = ("config", "run_dir", "resume", "save_dir", "checkpoints", "output")
+_DEFAULTS = ("all", "train", "eval")
+COMBINED = ("ensemble", "soup")
+# Where a run's network comes from; without any of them it is untrained.
+_SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,12 @@ class Job:
 
     Attributes:
         run: name of the run that it belongs to.
-        door: "train" or "eval".
+        door: "train", "eval", or what `python3 -m vgbench.combine` is to do: "ensemble" or "soup".
         name: "train", "eval-1", ...: the name of its folder within the run's.
         options: the door's options by flat name, without those that the matrix sets.
-        checkpoint: what an evaluation tests; None for the best model of the run's own training, or no training at all.
-        after: the digest of the training that an evaluation builds on, "" without one.
+        checkpoint: what an evaluation tests, where no job of the matrix makes it.
+        makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one for an evaluation, several to combine.
+        after: the digests of these jobs, "" without any.
     """
 
     run: str
@@ -59,7 +69,13 @@ class Job:
     name: str
     options: Options
     checkpoint: Path | None = None
+    makers: tuple[str, ...] = ()
     after: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where it works, below the matrix's folder."""
+        return f"{self.run}/{self.name}"
 
     @property
     def digest(self) -> str:
@@ -77,7 +93,7 @@ class Matrix:
 
     Attributes:
         name: the file's name without extension.
-        jobs: in the order in which they run; a training comes right before the evaluations that build on it.
+        jobs: in the order in which they run; what makes a network comes before what takes it.
         published: rows for `markdown.results_table`.
     """
 
@@ -106,48 +122,128 @@ def read_matrix(path: Path) -> Matrix:
         ) from error
     content = {"runs": content} if isinstance(content, list) else content
     where = str(path)
-    _check_keys(where, content, {"runs", "defaults", "published"}, needed="runs")
+    _check_keys(where, content, {"runs", "defaults", "tests", "published"}, needed="runs")
     defaults = content.get("defaults") or {}
-    _check_keys(f"{where}: defaults", defaults, {"all", "train", "eval"})
-    both, *apart = (_options(f"{where}: defaults: {key}", defaults.get(key)) for key in ("all", "train", "eval"))
+    _check_keys(f"{where}: defaults", defaults, set(_DEFAULTS))
+    both, train, evaluation = (_options(f"{where}: defaults: {key}", defaults.get(key)) for key in _DEFAULTS)
+    reader = _Reader(both | train, both | evaluation, _tests(where, content.get("tests")), {})
     runs = content["runs"]
     if not isinstance(runs, list) or not runs:
         raise UserError(f"{where}: runs: expected a list of at least one `- name: ...`")
-    jobs: list[Job] = []
-    for number, run in enumerate(runs, start=1):
-        jobs += _jobs_of(f"{where}: run {number}", run, both | apart[0], both | apart[1])
+    jobs = [job for number, run in enumerate(runs, start=1) for job in reader.jobs(f"{where}: run {number}", run)]
     _check_distinct(where, [str(run["name"]) for run in runs])
     return Matrix(path.stem, tuple(jobs), _published(where, content.get("published")))
 
 
-def _jobs_of(where: str, run: Any, train_defaults: Options, eval_defaults: Options) -> list[Job]:
-    _check_keys(where, run, {"name", "train", "checkpoint", "eval"}, needed="name")
-    name = str(run["name"])
-    if not _NAME.fullmatch(name):
-        raise UserError(f"{where}: name {name!r} cannot name a folder. Expected letters, digits and . _ + = - inside")
-    where = f"{where} ({name})"
-    if "train" in run and "checkpoint" in run:
-        raise UserError(f"{where}: expected `train: {{options}}` or `checkpoint: <file.pth>`, found both")
-    evals = run.get("eval") or []
-    if not isinstance(evals, list):
-        raise UserError(f"{where}: eval: expected a list of `- {{dataset_name: ...}}`, found {type(evals).__name__}")
-    jobs = []
-    checkpoint = None
-    if "train" in run:
-        jobs.append(Job(name, "train", "train", train_defaults | _options(f"{where}: train", run["train"])))
-    elif "checkpoint" in run:
-        checkpoint = Path(str(run["checkpoint"]))
-        if not checkpoint.is_file():
+@dataclass(frozen=True)
+class _Source:
+    """Where a run's network comes from: a job of the matrix, a file, or (both None) it is untrained."""
+
+    maker: Job | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns runs into jobs, one after the other.
+
+    Attributes:
+        train: the defaults of a training.
+        evaluation: the defaults of an evaluation.
+        tests: what `eval: {options}` stands for.
+        networks: where the network of every run so far comes from, by the run's name.
+    """
+
+    train: Options
+    evaluation: Options
+    tests: list[Options]
+    networks: dict[str, _Source]
+
+    def jobs(self, where: str, run: Any) -> list[Job]:
+        _check_keys(where, run, {"name", "eval", *_SOURCES}, needed="name")
+        name = str(run["name"])
+        if not _NAME.fullmatch(name):
             raise UserError(
-                f"{where}: checkpoint {checkpoint}: no such file. Expected what train.py writes, best_model.pth"
+                f"{where}: name {name!r} cannot name a folder. Expected letters, digits and . _ + = - inside"
             )
-    if not jobs and not evals:
-        raise UserError(f"{where}: neither `train:` nor `eval:`, so there is nothing to do. Expected either or both")
-    after = jobs[0].digest if jobs else ""
-    for number, options in enumerate(evals, start=1):
-        options = eval_defaults | _options(f"{where}: eval {number}", options)
-        jobs.append(Job(name, "eval", f"eval-{number}", options, checkpoint, after))
-    return jobs
+        where = f"{where} ({name})"
+        evals = self._evals(where, run.get("eval"))
+        source = self.networks[name] = self._source(where, name, run)
+        jobs = [source.maker] if source.maker is not None and source.maker.run == name else []
+        if not jobs and not evals:
+            raise UserError(
+                f"{where}: neither `train:` nor `eval:`, so there is nothing to do. Expected either or both"
+            )
+        taken = _taken([source.maker])
+        return jobs + [
+            Job(name, "eval", f"eval-{number}", self.evaluation | options, source.checkpoint, *taken)
+            for number, options in enumerate(evals, start=1)
+        ]
+
+    def _evals(self, where: str, content: Any) -> list[Options]:
+        if content is None:
+            return []
+        if isinstance(content, list):
+            return [_options(f"{where}: eval {number}", options) for number, options in enumerate(content, start=1)]
+        options = _options(f"{where}: eval", content)
+        if not self.tests:
+            raise UserError(
+                f"{where}: eval: there are no `tests:`. Expected them, or a list of `- {{dataset_name: ...}}`"
+            )
+        return [test | options for test in self.tests]
+
+    def _source(self, where: str, name: str, run: Options) -> _Source:
+        given = [key for key in _SOURCES if key in run]
+        if len(given) > 1:
+            raise UserError(f"{where}: found {' and '.join(given)}. Expected at most one of {', '.join(_SOURCES)}")
+        kind, content = (given[0], run[given[0]]) if given else ("", None)
+        if kind == "train":
+            return _Source(Job(name, "train", "train", self.train | _options(f"{where}: train", content)))
+        if kind == "checkpoint":
+            return _Source(checkpoint=_checkpoint(where, content))
+        if kind == "of":
+            return self._earlier(where, content)
+        return self._combined(f"{where}: {kind}", name, kind, content) if kind else _Source()
+
+    def _combined(self, where: str, name: str, kind: str, content: Any) -> _Source:
+        options = dict(_options(where, content))
+        runs = options.pop("runs", None)
+        if not isinstance(runs, list) or len(runs) < 2:
+            raise UserError(f"{where}: expected `runs: [<run above>, <run above>, ...]`, two at least")
+        makers = [self._earlier(where, run).maker for run in runs]
+        if None in makers:
+            raise UserError(f"{where}: {runs[makers.index(None)]} makes no network. Expected runs with `train:`")
+        return _Source(Job(name, kind, kind, options, None, *_taken(makers)))
+
+    def _earlier(self, where: str, name: Any) -> _Source:
+        source = self.networks.get(str(name), _Source())
+        if source == _Source():
+            known = [name for name, source in self.networks.items() if source != _Source()]
+            raise UserError(
+                f"{where}: no run above with a network is named {name}. Expected one of {', '.join(known) or 'them'}"
+            )
+        return source
+
+
+def _taken(makers: Sequence[Job | None]) -> tuple[tuple[str, ...], str]:
+    """Return a job's `makers` and `after`."""
+    found = [maker for maker in makers if maker is not None]
+    return tuple(maker.folder for maker in found), " ".join(maker.digest for maker in found)
+
+
+def _checkpoint(where: str, content: Any) -> Path:
+    checkpoint = Path(str(content))
+    if not checkpoint.is_file():
+        raise UserError(
+            f"{where}: checkpoint {checkpoint}: no such file. Expected what train.py writes, best_model.pth"
+        )
+    return checkpoint
+
+
+def _tests(where: str, content: Any) -> list[Options]:
+    if not isinstance(content or [], list):
+        raise UserError(f"{where}: tests: expected a list of `- {{dataset_name: ...}}`, found {type(content).__name__}")
+    return [_options(f"{where}: test {number}", options) for number, options in enumerate(content or [], start=1)]
 
 
 def _check_keys(where: str, content: Any, known: set[str], needed: str | None = None) -> None:
