@@ -86,13 +86,18 @@ def read_command_line(
 
 
 def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Mapping[str, Any]) -> SettingsT:
-    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults."""
+    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults.
+
+    Raises:
+        UserError: a value is out of its range, or does nothing beside the others.
+    """
     values = {**stored, **given}
     groups = {}
     for name, group_type in _groups(settings_type).items():
         known = {field.name for field in dataclasses.fields(group_type)}
         hints = typing.get_type_hints(group_type)
         groups[name] = group_type(**{key: _coerce(value, hints[key]) for key, value in values.items() if key in known})
+    declared.check_needs(groups.values(), given)
     return settings_type(**groups)
 
 

@@ -47,8 +47,8 @@ def main() -> None:
     given = commons.after_restart(parser.read_command_line(parser.TrainSettings, __doc__ or ""))
     stored = stored_options(given.get("resume"))
     started = start_options(given)
-    settings = parser.resolve(parser.TrainSettings, given, stored | commons.method_defaults(given) | started)
-    settings = with_own_reranker(settings)
+    known = stored | commons.method_defaults(given) | started
+    settings = parser.resolve(parser.TrainSettings, given, known | own_reranker(known | given))
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     runtime = resolve_runtime(settings.runtime)
@@ -128,11 +128,11 @@ def recipe_of(settings: parser.TrainSettings, network: Network, runtime: Runtime
     )
 
 
-def with_own_reranker(settings: parser.TrainSettings) -> parser.TrainSettings:
-    """What trains a re-ranker is validated and tested with it."""
-    if settings.training.train_mode != GEOWARP or settings.rerank.rerank is not None:
-        return settings
-    return dataclasses.replace(settings, rerank=dataclasses.replace(settings.rerank, rerank=(GEOWARP,)))
+def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
+    """What trains a re-ranker is validated and tested with it, unless told otherwise."""
+    if options.get("train_mode") != GEOWARP or options.get("rerank"):
+        return {}
+    return {"rerank": (GEOWARP,)}
 
 
 def run_training(

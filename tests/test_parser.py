@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import parser
+from vgbench import options as declared
 from vgbench.errors import UserError
 
 REFERENCE_OPTIONS = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "deep_vg_options.md"
@@ -128,3 +129,67 @@ def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> 
     config.write_text(text)
     with pytest.raises(UserError, match=rf"c\.yaml: {text.split(':')[0]}: "):
         parse("--config", str(config))
+
+
+@pytest.mark.parametrize(
+    ("ignored", "used"),
+    [
+        ("--loss NTXent", "--train_mode places"),
+        ("--miner none", "--train_mode places"),
+        ("--place_spread 100", "--train_mode places"),
+        ("--no-place_shift", "--train_mode places"),
+        ("--train_mode places --mining full", "--train_mode triplets"),
+        ("--train_mode classes --criterion sare_ind", "--train_mode triplets"),
+        ("--train_mode classes --queries_per_epoch 100", "--train_mode geowarp"),
+        ("--M 20", "--train_mode classes"),
+        ("--train_mode classes --alpha 60 --partition eigenplaces", "--partition cosplace"),
+        ("--train_mode classes --focal_dist 20", "--partition eigenplaces"),
+        ("--geowarp_cut 0.5", "--train_mode geowarp"),
+        ("--lr_classifier 0.1", "--train_mode places"),
+        ("--lr_crn_net 0.1", "--aggregation crn"),
+        ("--netvlad_clusters 8 --aggregation gem", "--aggregation netvlad"),
+        ("--l2 none", "--aggregation gem"),
+        ("--night_sky 0.5", "--night 0.5"),
+        ("--erasing_area 0.1 0.2", "--random_erasing 0.5"),
+        ("--fda_beta 0.02", "--fda_folder x"),
+        ("--translated_probability 0.1", "--translated_folder x"),
+        ("--grl_weight 1", "--grl_folder x"),
+        ("--rerank_topk 5", "--rerank spatial"),
+        ("--spatial_radius 10", "--rerank aqe spatial"),
+        ("--rerank spatial --local_size 640", "--rerank local"),
+        ("--rerank local --dense_patch 3", "--rerank dense"),
+        ("--local_iterations 7", "--rerank dense"),
+        ("--hnsw_m 8 --index ivf", "--index hnsw"),
+        ("--nprobe 8", "--index ivfpq"),
+        ("--majority_weight 0.1", "--test_method maj_voting"),
+        ("--heat_seconds 9 --heat_maps 0", "--heat_maps 3"),
+        ("--pairs_format kapture", "--pairs_out pairs.txt"),
+    ],
+)
+def test_what_would_be_ignored_is_refused_and_what_is_used_is_not(ignored: str, used: str) -> None:
+    parse(*ignored.split(), *used.split())
+    with pytest.raises(UserError, match=rf"^--\w+ \S.*: does nothing with .*{used.split()[0]}.*leave this out$"):
+        parse(*ignored.split())
+
+
+def test_what_is_needed_is_an_option_that_can_be_so() -> None:
+    groups = [
+        *typing.get_type_hints(parser.TrainSettings).values(),
+        *typing.get_type_hints(parser.EvalSettings).values(),
+    ]
+    fields = {field.name: field for group in groups for field in dataclasses.fields(group)}
+    needs = [need for field in fields.values() for need in field.metadata[declared.NEEDS].split(",") if need]
+    assert len(needs) > 60
+    for need in needs:
+        needed, _, words = need.partition("=")
+        assert set(words.split("|") if words else []) <= set(
+            fields[needed].metadata[declared.CHOICES] or words.split("|")
+        )
+
+
+def test_a_users_own_mode_may_use_every_option() -> None:
+    assert parse("--train_mode=some.where:mode", "--loss=NTXent", "--mining=full").places.loss == "NTXent"
+
+
+def test_defaults_may_be_repeated_anywhere() -> None:
+    assert parse("--loss=MultiSimilarity", "--night_sky=0.95").training.train_mode == "triplets"

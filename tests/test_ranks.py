@@ -19,10 +19,13 @@ COMMON = [
     "--backbone=resnet18conv4", "--aggregation=gem", "--pretrain=none", "--resize", "48", "48", "--num_workers=0",
     "--device=cpu", "--amp=off", "--infer_batch_size=4", "--epochs_num=2", "--patience=9",
     # Adam's first steps are of one length whatever the gradient, and make rounding of near-zeros into differences.
-    "--optim=sgd", "--lr=0.001", "--lr_classifier=0.001",
+    "--optim=sgd", "--lr=0.001",
 ]  # fmt: skip
 PLACES = ["--train_mode=places", "--place_cell=20", "--img_per_place=2", "--min_img_per_place=2", "--loss=NTXent"]
-CLASSES = ["--train_mode=classes", "--M=20", "--N=2", "--L=1", "--min_images_per_class=2", "--iterations_per_epoch=3"]
+CLASSES = [
+    "--train_mode=classes", "--M=20", "--N=2", "--L=1", "--min_images_per_class=2", "--iterations_per_epoch=3",
+    "--lr_classifier=0.001",
+]  # fmt: skip
 # What one rank is told, and what each of two is told.
 MODES: dict[str, tuple[list[str], list[str], list[str]]] = {
     # An image that two triplets of a step share counts once on one rank and twice on two, in BatchNorm alone.

@@ -26,6 +26,7 @@ class PhotosOptions:
         500,
         "with --no_labels: how many of the dataset's own test queries the confidence is learned from at most, where "
         "training left none; 0: go without a confidence",
+        needs="no_labels",
     )
 
     def __post_init__(self) -> None:

@@ -17,8 +17,13 @@ class NetworkOptions:
 
     backbone: str = option("resnet18conv4", "the network's trunk; or package.module:Class", metavar="NAME")
     aggregation: str = option("netvlad", "how a map becomes a descriptor; or package.module:Class", metavar="NAME")
-    l2: str = option("before_pool", "where the L2 normalisation of mac, spoc, gem and rmac sits", choices=L2_PLACES)
-    netvlad_clusters: int = option(64, "clusters of NetVLAD and CRN")
+    l2: str = option(
+        "before_pool",
+        "where the L2 normalisation of mac, spoc, gem and rmac sits",
+        choices=L2_PLACES,
+        needs="aggregation=mac|spoc|gem|rmac",
+    )
+    netvlad_clusters: int = option(64, "clusters of NetVLAD and CRN", needs="aggregation=netvlad|crn")
     fc_output_dim: int | None = option(None, "project descriptors to so many dimensions with a fully connected layer")
     trunc_te: int | None = option(None, "keep so many of a transformer's layers")
     freeze_te: int | None = option(

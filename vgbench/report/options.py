@@ -20,14 +20,21 @@ class ReportOptions:
         20, "queries of the gallery, from the first, that get heat maps of where the network looks; 0: none"
     )
     heat_seconds: float = option(
-        2.0, "seconds after which no further heat map is begun; those made are kept for the next report; 0: no limit"
+        2.0,
+        "seconds after which no further heat map is begun; those made are kept for the next report; 0: no limit",
+        needs="heat_maps",
     )
     save_preds: int = option(0, "write the first so many queries with their predictions as JPEG files, in preds/")
     pairs_out: Path | None = option(None, "write each query's predictions as pairs of images to this file")
     pairs_format: str = option(
-        "hloc", "of --pairs_out: hloc (`query database`) or kapture (`query, database, score`)", choices=PAIRS_FORMATS
+        "hloc",
+        "of --pairs_out: hloc (`query database`) or kapture (`query, database, score`)",
+        choices=PAIRS_FORMATS,
+        needs="pairs_out",
     )
-    pairs_num: int | None = option(None, "predictions a query in --pairs_out; unset: all of --recall_values")
+    pairs_num: int | None = option(
+        None, "predictions a query in --pairs_out; unset: all of --recall_values", needs="pairs_out"
+    )
 
     def __post_init__(self) -> None:
         for name in ("report_queries", "heat_maps", "save_preds"):

@@ -24,11 +24,13 @@ class IndexOptions:
         "(in memory); the last three need faiss and report what they lose",
         choices=INDICES,
     )
-    nlist: int | None = option(None, "cells of ivf and ivfpq; unset: 4 times the root of the database's size")
-    nprobe: int = option(32, "cells that a query looks into (ivf, ivfpq)")
-    hnsw_m: int = option(32, "neighbours of a node of the graph (hnsw)")
-    ef_construction: int = option(80, "candidates that are kept while the graph is built (hnsw)")
-    ef_search: int = option(128, "candidates that are kept while it is searched (hnsw)")
+    nlist: int | None = option(
+        None, "cells of ivf and ivfpq; unset: 4 times the root of the database's size", needs="index=ivf|ivfpq"
+    )
+    nprobe: int = option(32, "cells that a query looks into (ivf, ivfpq)", needs="index=ivf|ivfpq")
+    hnsw_m: int = option(32, "neighbours of a node of the graph (hnsw)", needs="index=hnsw")
+    ef_construction: int = option(80, "candidates that are kept while the graph is built (hnsw)", needs="index=hnsw")
+    ef_search: int = option(128, "candidates that are kept while it is searched (hnsw)", needs="index=hnsw")
     refine: int | None = option(
         None,
         "of an approximate search, score so many times the wanted predictions again, exactly, from the file; "

@@ -21,7 +21,9 @@ class ViewOptions:
         "how a query becomes the images that are described: hard_resize, single_query, central_crop, five_crops, "
         "nearest_crop, maj_voting, flip, or your own as package.module:Class",
     )
-    majority_weight: float = option(0.01, "what a crop's vote takes off a squared distance (maj_voting)")
+    majority_weight: float = option(
+        0.01, "what a crop's vote takes off a squared distance (maj_voting)", needs="test_method=maj_voting"
+    )
     scales: tuple[float, ...] = option(
         (1.0,), "describe each image, of the database too, at these multiples of --resize and pool the descriptors"
     )

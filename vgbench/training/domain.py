@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from vgbench.randomness import stream_seed
 
 RAMP = 10.0  # how steeply the reversed gradient grows, the paper's gamma
 
+_option = partial(option, needs="grl_folder")
+
 
 @dataclass(frozen=True)
 class DomainOptions:
@@ -29,11 +32,11 @@ class DomainOptions:
     grl_folder: Path | None = option(
         None, "train against a domain classifier with gradient reversal: the folder of unlabelled target images"
     )
-    grl_weight: float = option(0.1, "weight of the reversed gradient once it is fully grown")
-    grl_batch_size: int = option(4, "target images in a training step")
-    grl_ramp_epochs: float = option(5.0, "epochs in which the reversed gradient grows from 0 to its weight")
-    grl_lr: float = option(1e-4, "learning rate of the domain classifier (Adam)")
-    grl_hidden: int = option(256, "channels of the domain classifier's two hidden layers")
+    grl_weight: float = _option(0.1, "weight of the reversed gradient once it is fully grown")
+    grl_batch_size: int = _option(4, "target images in a training step")
+    grl_ramp_epochs: float = _option(5.0, "epochs in which the reversed gradient grows from 0 to its weight")
+    grl_lr: float = _option(1e-4, "learning rate of the domain classifier (Adam)")
+    grl_hidden: int = _option(256, "channels of the domain classifier's two hidden layers")
 
     def __post_init__(self) -> None:
         for name in ("grl_batch_size", "grl_hidden"):

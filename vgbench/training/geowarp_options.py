@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from vgbench.errors import UserError
 from vgbench.options import option
+
+_option = partial(option, needs="train_mode=geowarp")
 
 
 @dataclass(frozen=True)
@@ -16,14 +19,14 @@ class GeowarpOptions:
         UserError: a value is out of its range.
     """
 
-    geowarp_cut: float = option(
+    geowarp_cut: float = _option(
         0.6, "two views of an image are cut by up to half of this at each side, of the side's length; 0 to below 1"
     )
-    geowarp_views_weight: float = option(1.0, "weight of the loss on the known corners of two views of an image")
-    geowarp_consistency_weight: float = option(
+    geowarp_views_weight: float = _option(1.0, "weight of the loss on the known corners of two views of an image")
+    geowarp_consistency_weight: float = _option(
         0.1, "weight of the loss on real pairs whose answer is not mirrored when they are"
     )
-    geowarp_features_weight: float = option(
+    geowarp_features_weight: float = _option(
         0.1, "weight of the distance of the local features of real pairs, cut as answered; 0 saves half of the time"
     )
 

@@ -35,13 +35,19 @@ class OptimOptions:
     lr_backbone: float | None = option(None, "learning rate of the backbone; unset: --lr")
     lr_head: float | None = option(None, "learning rate of the aggregation and what follows it; unset: --lr")
     lr_classifier: float | None = option(
-        None, "learning rate of a training mode's own parameters, its classifiers for one; unset: 0.01"
+        None,
+        "learning rate of a training mode's own parameters, its classifiers for one; unset: 0.01",
+        needs="train_mode=places|classes",
     )
-    lr_crn_layer: float = option(5e-3, "learning rate of CRN's own layer; only with --aggregation crn")
+    lr_crn_layer: float = option(
+        5e-3, "learning rate of CRN's own layer; only with --aggregation crn", needs="aggregation=crn"
+    )
     lr_crn_net: float = option(
-        5e-4, "learning rate of the rest of a network with CRN, in the place of --lr; only with --aggregation crn"
+        5e-4,
+        "learning rate of the rest of a network with CRN, in the place of --lr; only with --aggregation crn",
+        needs="aggregation=crn",
     )
-    lr_geowarp: float = option(1e-4, "learning rate of what --train_mode geowarp trains")
+    lr_geowarp: float = option(1e-4, "learning rate of what --train_mode geowarp trains", needs="train_mode=geowarp")
     momentum: float | None = option(None, "momentum of sgd and rmsprop; unset: 0.9 for sgd, 0 for rmsprop")
     nesterov: bool = option(False, "Nesterov's momentum, for sgd")
     weight_decay: float | None = option(None, "weight decay; unset: 0.01 for adamw, 0.001 for sgd, 0 for the others")

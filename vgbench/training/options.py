@@ -25,16 +25,32 @@ class TrainOptions(ScheduleOptions, OptimOptions):
     start_from: Path | None = option(
         None, "a checkpoint of this project, whose network and weights a new run starts from; the run is not resumed"
     )
-    train_batch_size: int = option(4, "queries in a training step, each with its positive and negatives")
-    criterion: str = option("triplet", "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class")
-    margin: float = option(0.1, "margin of the triplet loss, in descriptor distance")
+    train_batch_size: int = option(
+        4, "queries in a training step, each with its positive and negatives", needs="train_mode=triplets|geowarp"
+    )
+    criterion: str = option(
+        "triplet",
+        "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class",
+        needs="train_mode=triplets",
+    )
+    margin: float = option(0.1, "margin of the triplet loss, in descriptor distance", needs="train_mode=triplets")
     epochs_num: int = option(1000, "epochs to train at most")
     patience: int = option(3, "epochs without a better val R@5 (or R@1 at the same R@5) after which training stops")
-    cache_refresh_rate: int = option(1000, "queries mined at a time, after which their negatives are refreshed")
-    queries_per_epoch: int = option(5000, "queries in an epoch, a multiple of cache_refresh_rate or not")
-    negs_num_per_query: int = option(10, "negatives of a query in the loss")
-    neg_samples_num: int = option(1000, "database images among which a query's hardest negatives are looked for")
-    mining: str = option("partial", "miner: partial, full, random, msls_weighted, or your own as package.module:Class")
+    cache_refresh_rate: int = option(
+        1000, "queries mined at a time, after which their negatives are refreshed", needs="train_mode=triplets|geowarp"
+    )
+    queries_per_epoch: int = option(
+        5000, "queries in an epoch, a multiple of cache_refresh_rate or not", needs="train_mode=triplets|geowarp"
+    )
+    negs_num_per_query: int = option(10, "negatives of a query in the loss", needs="train_mode=triplets")
+    neg_samples_num: int = option(
+        1000, "database images among which a query's hardest negatives are looked for", needs="train_mode=triplets"
+    )
+    mining: str = option(
+        "partial",
+        "miner: partial, full, random, msls_weighted, or your own as package.module:Class",
+        needs="train_mode=triplets",
+    )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
     dry_run: bool = option(
         False, "one step of everything on a few images (mine, train, validate, test), to find wrong settings early"

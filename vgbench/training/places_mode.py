@@ -33,6 +33,7 @@ def from_recipe(recipe: Recipe) -> PlacesMode:
     """Read the places and make the mode; raises UserError."""
     known = read_known_places(recipe.data, recipe.root, recipe.places.cities or ())
     if known is not None:
+        recipe.places.check_known_places()
         return PlacesMode(known.table, known.labels, recipe)
     return PlacesMode(read_train_images(recipe.data, recipe.root), None, recipe)
 

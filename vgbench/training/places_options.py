@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from vgbench.errors import UserError
 from vgbench.options import check_at_least, option
+
+_option = partial(option, needs="train_mode=places")
+
+# What says how places are derived; where a dataset knows its places, there is nothing to derive.
+_DERIVED = ("place_cell", "place_heading", "place_gap", "place_spread", "place_shift")
 
 
 @dataclass(frozen=True)
@@ -16,30 +22,32 @@ class PlacesOptions:
         UserError: a value is out of its range.
     """
 
-    cities: tuple[str, ...] | None = option(None, "cities of GSV-Cities or GSV-XS to train on; unset: all", metavar="C")
-    place_cell: float = option(20.0, "places derived from coordinates: side of a cell, metres")
-    place_heading: float = option(90.0, "places derived from coordinates: width of a bin of headings, degrees")
-    place_gap: float = option(
+    cities: tuple[str, ...] | None = _option(
+        None, "cities of GSV-Cities or GSV-XS to train on; unset: all", metavar="C"
+    )
+    place_cell: float = _option(20.0, "places derived from coordinates: side of a cell, metres")
+    place_heading: float = _option(90.0, "places derived from coordinates: width of a bin of headings, degrees")
+    place_gap: float = _option(
         25.0, "places derived from coordinates: least distance of images of two in a batch, metres"
     )
-    place_spread: float | None = option(
+    place_spread: float | None = _option(
         None,
         "places derived from coordinates: fill batches with places this near to one another first, metres: next-door "
         "places are the hard negatives; unset: from anywhere",
     )
-    place_shift: bool = option(True, "places derived from coordinates: lay the grid anew for every pass over them")
-    places_per_batch: int = option(60, "places in a training step")
-    img_per_place: int = option(4, "images of a place in a training step")
-    min_img_per_place: int = option(4, "places with fewer images are left out")
-    passes_per_epoch: int = option(1, "how often an epoch goes through all places; the run is saved after each")
-    loss: str = option("MultiSimilarity", "any loss of pytorch-metric-learning on embeddings and labels, by its name")
-    loss_args: tuple[str, ...] | None = option(None, "its arguments, e.g. alpha=1 beta=50", metavar="NAME=VALUE")
-    loss_distance: str | None = option(
+    place_shift: bool = _option(True, "places derived from coordinates: lay the grid anew for every pass over them")
+    places_per_batch: int = _option(60, "places in a training step")
+    img_per_place: int = _option(4, "images of a place in a training step")
+    min_img_per_place: int = _option(4, "places with fewer images are left out")
+    passes_per_epoch: int = _option(1, "how often an epoch goes through all places; the run is saved after each")
+    loss: str = _option("MultiSimilarity", "any loss of pytorch-metric-learning on embeddings and labels, by its name")
+    loss_args: tuple[str, ...] | None = _option(None, "its arguments, e.g. alpha=1 beta=50", metavar="NAME=VALUE")
+    loss_distance: str | None = _option(
         None, "what the loss compares by; unset: as its paper does", choices=("cosine", "euclidean", "snr")
     )
-    miner: str = option("MultiSimilarity", "any miner of pytorch-metric-learning, by its name, or none")
-    miner_args: tuple[str, ...] | None = option(None, "its arguments, e.g. epsilon=0.1", metavar="NAME=VALUE")
-    miner_distance: str | None = option(
+    miner: str = _option("MultiSimilarity", "any miner of pytorch-metric-learning, by its name, or none")
+    miner_args: tuple[str, ...] | None = _option(None, "its arguments, e.g. epsilon=0.1", metavar="NAME=VALUE")
+    miner_distance: str | None = _option(
         None, "what the miner compares by; unset: as is usual", choices=("cosine", "euclidean", "snr")
     )
 
@@ -62,3 +70,13 @@ class PlacesOptions:
         for name in ("loss_distance", "miner_distance"):
             if getattr(self, name) not in (None, "cosine", "euclidean", "snr"):
                 raise UserError(f"--{name} {getattr(self, name)}: not known. Expected cosine, euclidean or snr")
+
+    def check_known_places(self) -> None:
+        """Raise UserError for an option on deriving places, which a dataset with places of its own has no use for."""
+        for name in _DERIVED:
+            value = getattr(self, name)
+            if value != getattr(PlacesOptions, name):
+                raise UserError(
+                    f"--{name} {value}: is for places derived from coordinates, and this dataset knows its places. "
+                    "Expected none; leave it out"
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vgbench.errors import UserError
@@ -35,6 +36,9 @@ _LIMITS = {
     "night_gray": 1.0,
 }
 
+_fda = partial(option, needs="fda_folder")
+_night = partial(option, needs="night")
+
 
 @dataclass(frozen=True)
 class AugmentOptions:
@@ -61,34 +65,38 @@ class AugmentOptions:
         (0, 9), "RandAugment (Cubuk et al., 2020): operations an image (0: off) and their magnitude, 0 to 30"
     )
     random_erasing: float = option(0.0, "part of the images in which a rectangle is erased (Zhong et al., 2020), 0..1")
-    erasing_area: tuple[float, float] = option((0.02, 0.33), "smallest and largest erased rectangle, of the image's 1")
+    erasing_area: tuple[float, float] = option(
+        (0.02, 0.33), "smallest and largest erased rectangle, of the image's 1", needs="random_erasing"
+    )
     multi_resolution: tuple[float, ...] = option(
         (1.0,), "each training batch, whole, is resized to one of these multiples of --resize, drawn for each step"
     )
     translated_folder: Path | None = option(
         None, "translated versions of training images: a folder like the train split's, with queries/ and database/"
     )
-    translated_probability: float = option(0.5, "how often a training image is replaced by its translated version")
+    translated_probability: float = option(
+        0.5, "how often a training image is replaced by its translated version", needs="translated_folder"
+    )
     fda_folder: Path | None = option(
         None, "Fourier domain adaptation (Yang and Soatto, 2020) to the unlabelled images below this folder"
     )
-    fda_beta: float = option(0.01, "half the band of exchanged frequencies, of the image's shorter side, 0 to 0.5")
-    fda_probability: float = option(0.5, "part of the images that take a target image's amplitude")
-    fda_images: int = option(1000, "target images at most, evenly spread over the folder")
+    fda_beta: float = _fda(0.01, "half the band of exchanged frequencies, of the image's shorter side, 0 to 0.5")
+    fda_probability: float = _fda(0.5, "part of the images that take a target image's amplitude")
+    fda_images: int = _fda(1000, "target images at most, evenly spread over the folder")
     night: float = option(0.0, "part of the images that are made to look like taken at night, 0 to 1")
-    night_exposure: tuple[float, float] = option(
+    night_exposure: tuple[float, float] = _night(
         (0.1, 0.45), "darkest and brightest mean of night images, of white's 1"
     )
-    night_ambient: tuple[float, float] = option(
+    night_ambient: tuple[float, float] = _night(
         (0.02, 0.3), "least and most light away from lamps, of a lamp's light 1"
     )
-    night_lights: int = option(10, "lamps and lit windows in a night image, at most")
-    night_sky: float = option(0.95, "most light that the sky loses at night, 0 (none) to 1 (all)")
-    night_tint: float = option(0.35, "most colour cast of night images and their lamps, in stops of red against blue")
-    night_noise: float = option(0.45, "most sensor noise of night images: standard deviation, of their mean light")
-    night_gamma: float = option(0.4, "night images' tone curve is bent by a power of 1 / (1 + v) to 1 + v")
-    night_blur: float = option(0.3, "most blur of night images: standard deviation, per cent of the image's height")
-    night_gray: float = option(0.3, "part of the night images without colour, as cameras for low light take them")
+    night_lights: int = _night(10, "lamps and lit windows in a night image, at most")
+    night_sky: float = _night(0.95, "most light that the sky loses at night, 0 (none) to 1 (all)")
+    night_tint: float = _night(0.35, "most colour cast of night images and their lamps, in stops of red against blue")
+    night_noise: float = _night(0.45, "most sensor noise of night images: standard deviation, of their mean light")
+    night_gamma: float = _night(0.4, "night images' tone curve is bent by a power of 1 / (1 + v) to 1 + v")
+    night_blur: float = _night(0.3, "most blur of night images: standard deviation, per cent of the image's height")
+    night_gray: float = _night(0.3, "part of the night images without colour, as cameras for low light take them")
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
