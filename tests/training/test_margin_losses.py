@@ -70,7 +70,7 @@ def test_gradients_are_finite_on_the_class_itself(name: str, s: float, m: float)
 
 
 @pytest.mark.parametrize(("name", "s", "m"), SETTINGS)
-def test_it_learns_and_a_margin_draws_classes_together(name: str, s: float, m: float) -> None:
+def test_it_learns_and_a_margin_draws_images_to_their_class(name: str, s: float, m: float) -> None:
     """Points on a circle: a linear layer and the head learn five classes, with a spread that the margin narrows."""
 
     def train(margin: float) -> tuple[float, float]:
@@ -93,4 +93,5 @@ def test_it_learns_and_a_margin_draws_classes_together(name: str, s: float, m: f
 
     right, closeness = train(m)
     assert right > 0.95
-    assert closeness > train(1.0 if name == "sphereface" else 0.0)[1] - 0.02
+    # Seen: 0.91 to 0.98 with these margins, 0.46 to 0.57 without.
+    assert closeness > train(1.0 if name == "sphereface" else 0.0)[1] + 0.2

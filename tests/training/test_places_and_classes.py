@@ -62,19 +62,23 @@ def test_places_of_a_batch_are_apart(gap: float) -> None:
     )  # fmt: skip
     options = dataclasses.replace(PLACES_OPTIONS, place_gap=gap, places_per_batch=8, img_per_place=3)
     batches = draw_batches(sites, options, np.random.default_rng(1))
+
+    def are_apart(one: int, other: int) -> bool:
+        apart = np.linalg.norm(sites.centres[one] - sites.centres[other])
+        turned = abs((sites.headings[one] - sites.headings[other] + 180) % 360 - 180) >= OVERLAP
+        return bool(turned or apart >= gap + sites.radii[one] + sites.radii[other])
+
     seen: list[int] = []
     for rows, labels in batches:
         places = labels[::3]
         assert 1 < len(places) <= 8 and (labels.reshape(-1, 3) == places[:, None]).all()
         assert len(set(rows.tolist())) == len(rows) and (rows // 4 == labels).all()
         seen += places.tolist()
-        for i, one in enumerate(places):
-            for other in places[:i]:
-                apart = np.linalg.norm(sites.centres[one] - sites.centres[other])
-                far = apart >= gap + sites.radii[one] + sites.radii[other]
-                turned = abs((sites.headings[one] - sites.headings[other] + 180) % 360 - 180) >= OVERLAP
-                assert far or turned
-    assert len(set(seen)) == len(seen) and len(seen) >= count - (count if gap == 100 else 1)
+        assert all(are_apart(one, other) for i, one in enumerate(places) for other in places[:i])
+    assert len(set(seen)) == len(seen)
+    # What is left over could not have made a batch.
+    left = sorted({*range(count)} - {*seen})
+    assert not any(are_apart(one, other) for i, one in enumerate(left) for other in left[:i])
 
 
 def test_neighbours_stand_together_in_a_batch() -> None:
