@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import parser
 from vgbench.models import AGGREGATIONS, BACKBONES, build_aggregation, build_network, load_state_dict
 
 CONFORMANCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "conformance"
@@ -54,6 +56,19 @@ def test_aggregation(name: str) -> None:
         output = layer(vectors["input"])
     assert output.shape[1] == layer.descriptors_dim
     torch.testing.assert_close(output, vectors["output"], atol=LAYER_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("name", _files("aggregation_*.pt"))
+def test_every_option_of_an_aggregation_is_one_of_the_command_line(name: str) -> None:
+    config = _read(name)["config"]
+    of_the_file = ("source", "input", "in_channels", "num_channels", "tokens")
+    given = {key: value for key, value in config.items() if key not in of_the_file}
+    argv = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    read = parser.read_command_line(parser.EvalSettings, "test", argv)
+    assert read == given
+    settings = parser.resolve(parser.EvalSettings, read, {})
+    taken = {key: value for key, value in asdict(settings.network).items() if key in given}
+    assert taken == given
 
 
 @pytest.mark.parametrize("name", _files("network_*.pt"))

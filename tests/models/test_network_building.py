@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -202,3 +204,34 @@ def test_aggregation_channels_must_be_given_once() -> None:
         build_aggregation("gem")
     with pytest.raises(UserError, match="in_channels is 3, num_channels 4"):
         build_aggregation("gem", 3, num_channels=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "dim"),
+    [
+        ({"aggregation": "convap", "out_channels": 8, "s1": 3, "s2": 2}, 48),
+        ({"aggregation": "convgem", "out_channels": 9}, 9),
+        ({"aggregation": "cosplace", "out_dim": 11}, 11),
+        ({"aggregation": "mixvpr", "out_channels": 6, "mix_depth": 1, "mlp_ratio": 0.5, "out_rows": 3}, 18),
+        ({"aggregation": "boq", "proj_channels": 64, "num_queries": 3, "num_layers": 1, "row_dim": 2}, 128),
+    ],
+)
+def test_options_of_an_aggregation_reach_it_and_its_checkpoint(options: dict[str, Any], dim: int) -> None:
+    chosen = NetworkOptions(backbone="efficientnet_lite0_s16", pretrain="none", **options)
+    network = network_from_options(chosen, (64, 96)).eval()
+    assert network.descriptors_dim == dim
+    assert network(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, dim)
+    assert rebuild_network(network.config, network.state_dict()).descriptors_dim == dim
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aggregation": "convap", "s1": 0}, "--s1 0: too small"),
+        ({"aggregation": "mixvpr", "mlp_ratio": 0.0}, "--mlp_ratio 0.0: out of range"),
+        ({"aggregation": "salad", "dropout": 1.0}, "--dropout 1.0: out of range"),
+    ],
+)
+def test_bad_values_of_an_aggregations_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        NetworkOptions(**options)

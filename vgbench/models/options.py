@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 
 from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
+from vgbench.models.aggregation.options import AggregationOptions
 from vgbench.models.network import Network, build_network
 from vgbench.models.releases import OFF_THE_SHELF, load_release
 from vgbench.options import option
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """The network's parts."""
+class PartsOptions:
+    """What a network is made of."""
 
     backbone: str = option("resnet18conv4", "the network's trunk; or package.module:Class", metavar="NAME")
     aggregation: str = option("netvlad", "how a map becomes a descriptor; or package.module:Class", metavar="NAME")
@@ -53,6 +54,15 @@ class NetworkOptions:
         None, "a whole network as its authors released it, instead of --backbone and --aggregation: salad, boq, "
         "megaloc, mixvpr, cosplace, eigenplaces, netvlad, ...; at its own --resize", metavar="NAME",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NetworkOptions(AggregationOptions, PartsOptions):
+    """The network's parts, and what single aggregations are told.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
 
 
 def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
