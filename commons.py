@@ -26,6 +26,7 @@ from vgbench import parallel
 from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
+from vgbench.files import write_text
 from vgbench.models import Network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import IMAGES as CLUSTERING_IMAGES
 from vgbench.models.aggregation.netvlad_init import netvlad_of
@@ -110,7 +111,7 @@ def open_run_folder(options: RunOptions, default: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if parallel.launched():
             _restart_file().parent.mkdir(exist_ok=True)
-            write_whole(_restart_file(), str(folder.resolve()))
+            write_text(_restart_file(), str(folder.resolve()))
         for name, level in (("info.log", logging.INFO), ("debug.log", logging.DEBUG)):
             handler = logging.FileHandler(folder / name)
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -158,19 +159,12 @@ def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
     kept = {name: value for name, value in values.items() if name not in THIS_RUN}
     if parallel.is_main():
-        write_whole(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    temporary.replace(path)
+        write_text(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write results.json."""
-    write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
 def code_version() -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from vgbench.errors import UserError
+from vgbench.files import write_text
 from vgbench.report.markdown import main_threshold, results_table
 from vgbench.report.matrix import COMBINED, Job, Matrix
 
@@ -163,14 +164,13 @@ class Campaign:
 
     def _write_config(self, job: Job) -> None:
         path = self._path(job, ".yaml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, yaml.safe_dump(job.options, sort_keys=False))
+        write_text(path, yaml.safe_dump(job.options, sort_keys=False))
         if self.check is not None:
             self.check(job.door, path)
 
     def _write_state(self, job: Job, status: str, reason: str = "") -> None:
         state = {"digest": job.digest, "status": status, "reason": reason}
-        _write(self._path(job, ".state.json"), json.dumps(state, indent=2) + "\n")
+        write_text(self._path(job, ".state.json"), json.dumps(state, indent=2) + "\n")
 
     def _outcome(self, job: Job) -> dict[str, Any] | None:
         """Return what a job that is finished with just these options left, else None."""
@@ -211,7 +211,7 @@ class Campaign:
         table = results_table(
             results, published=self.matrix.published, failures=failures, order=self.matrix.runs if results else ()
         )
-        _write(self.folder / "table.md", table)
+        write_text(self.folder / "table.md", table)
         return table
 
 
@@ -275,12 +275,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _last_line(log: Path, start: int) -> str:

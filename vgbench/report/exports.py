@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vgbench.data.zones import latitude_longitude, zones
 from vgbench.errors import UserError
+from vgbench.files import write_text
 
 if TYPE_CHECKING:
     from vgbench.data import Split
@@ -91,17 +92,6 @@ def write_positions(path: Path, split: Split, predictions: Predictions, findings
             cells += [split.database.relative_path(int(index)), f"{distance:.6g}"]
         table.writerow(cells)
     write_text(path, buffer.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; names that are no text keep their bytes."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(text.encode("utf-8", "surrogateescape"))
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}). Expected a writable folder") from error
 
 
 def _position(degrees: NDArray[np.float64], utm: NDArray[np.float64]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zipfile
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vgbench.data.decode import decode_image
+from vgbench.errors import UserError
+from vgbench.files import written_whole
 from vgbench.models.contribution import pair_contributions
 
 if TYPE_CHECKING:
@@ -88,10 +91,6 @@ def _read(cache: Path | None) -> dict[tuple[int, int], NDArray[np.uint8]]:
 
 def _write(cache: Path, known: dict[tuple[int, int], NDArray[np.uint8]]) -> None:
     kept = list(known.items())[-_KEPT:]
-    partial = cache.with_name(cache.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, pairs=np.array([pair for pair, _ in kept]), maps=np.stack([one for _, one in kept]))
-        partial.replace(cache)
-    except OSError:  # a cache that cannot be written costs time, not the run
-        partial.unlink(missing_ok=True)
+    # A cache that cannot be written costs time, not the run.
+    with contextlib.suppress(UserError), written_whole(cache) as partial, partial.open("wb") as file:
+        np.savez(file, pairs=np.array([pair for pair, _ in kept]), maps=np.stack([one for _, one in kept]))

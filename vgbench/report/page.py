@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vgbench
-from vgbench.errors import UserError
+from vgbench.files import written_whole
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
 from vgbench.report.compression import compression_section
@@ -67,13 +67,9 @@ def write_report(
         else _judged(results, split, predictions, outcome, history_of(history), evidence, max_queries)
     )
     page = _page(results, "\n".join([*sections, _details(results)]))
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         # File names that are no valid text arrive as lone surrogates, which UTF-8 cannot hold.
         partial.write_bytes(page.encode("utf-8", "replace"))
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}). Expected a writable folder") from error
     return path
 
 

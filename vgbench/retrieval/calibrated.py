@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgbench.data.protocol import Split
+from vgbench.files import write_text
 from vgbench.retrieval.confidence import Confidence
 from vgbench.retrieval.extract import weights_hash
 from vgbench.retrieval.findings import Calibrated, learn_confidence
@@ -48,9 +49,7 @@ def learn(pipeline: Pipeline, split: Split, folder: Path, source: str) -> Calibr
 def save(path: Path, calibrated: Calibrated, pipeline: Pipeline) -> None:
     """Keep a model for `load`."""
     content = {"source": calibrated.source, "model": calibrated.model.as_json(), "pipeline": facts_of(pipeline)}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def load(path: Path, pipeline: Pipeline) -> Calibrated | None:

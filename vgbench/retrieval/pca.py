@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
+from vgbench.files import written_whole
 from vgbench.retrieval.store import BLOCK_BYTES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.runtime import Runtime
 
@@ -45,12 +46,10 @@ class PCA:
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        with h5py.File(partial, "w") as file:
+        with written_whole(path) as partial, h5py.File(partial, "w") as file:
             for name in ("mean", "components", "variances"):
                 file[name] = getattr(self, name)
             file.attrs["fingerprint"] = self.fingerprint
-        partial.replace(path)
 
     @staticmethod
     def load(path: Path) -> PCA:

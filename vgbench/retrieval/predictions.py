@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
+from vgbench.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,10 @@ class Predictions:
 
     def save(self, path: Path, fingerprint: str = "") -> None:
         """Write to an HDF5 file (datasets `indices`, `distances`; attribute `fingerprint`), whole or not at all."""
-        temporary = path.with_name(path.name + ".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with h5py.File(temporary, "w") as file:
-                file["indices"] = self.indices
-                file["distances"] = self.distances
-                file.attrs["fingerprint"] = fingerprint
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be written ({error}). Expected a writable folder; free some space"
-            ) from error
+        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+            file["indices"] = self.indices
+            file["distances"] = self.distances
+            file.attrs["fingerprint"] = fingerprint
 
     @staticmethod
     def load(path: Path) -> Predictions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from vgbench import __version__, parallel
-from vgbench.errors import UserError
+from vgbench.files import written_whole
 
 LOG = logging.getLogger(__name__)
 
@@ -61,18 +60,14 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written (no space left, no permission); the old one stays.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
+    with written_whole(path) as partial, partial.open("wb") as file:
+        try:
             torch.save(_plain(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"{path}: cannot be written ({error}). Expected a folder with space left") from error
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error)) from error
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
@@ -145,9 +140,8 @@ class Checkpoints:
         for name in (BEST, METRICS):
             source, target = other / name, self.folder / name
             if source.is_file():
-                partial = target.with_name(name + ".partial")
-                shutil.copyfile(source, partial)
-                partial.replace(target)
+                with written_whole(target) as partial:
+                    shutil.copyfile(source, partial)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vgbench import parallel
+from vgbench.files import written_whole
 from vgbench.training.checkpoint import METRICS, Progress
 
 if TYPE_CHECKING:
@@ -116,9 +117,8 @@ def rewind(path: Path, start: Progress) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if _is_before(line, start)]
     if kept != lines:
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(b"".join(kept))
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_bytes(b"".join(kept))
 
 
 def _is_before(line: bytes, start: Progress) -> bool:

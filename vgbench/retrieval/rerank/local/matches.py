@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
+from vgbench.files import written_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +36,9 @@ class LocalMatches:
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        temporary = path.with_name(path.name + ".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with h5py.File(temporary, "w") as file:
-                for name in ("candidates", "ends", "points"):
-                    file[name] = getattr(self, name)
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error}). Expected a writable folder; free space") from error
+        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+            for name in ("candidates", "ends", "points"):
+                file[name] = getattr(self, name)
 
     @staticmethod
     def load(path: Path) -> LocalMatches:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
+from vgbench.files import written_whole
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 
 GRID = 65535.0
@@ -55,20 +56,13 @@ class FeatureStore:
     def append(self, rows: Sequence[int], features: Sequence[LocalFeatures]) -> None:
         """Write the features of some rows into a file of their own."""
         path = self.folder / f"{min(rows):09d}-{os.getpid()}.h5"
-        temporary = path.with_suffix(".partial")
-        try:
-            with h5py.File(temporary, "w") as file:
-                file["rows"] = np.array(rows, np.int64)
-                file["ends"] = np.cumsum([len(one) for one in features], dtype=np.int64)
-                file["sizes"] = np.array([one.size for one in features], np.int32).reshape(-1, 2)
-                dtype = np.uint8 if self._binary else np.float16
-                file["keypoints"] = np.concatenate([_to_grid(one) for one in features]).reshape(-1, 2)
-                file["descriptors"] = np.concatenate([one.descriptors.astype(dtype) for one in features])
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be written ({error}). Expected a writable folder; free some space"
-            ) from error
+        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+            file["rows"] = np.array(rows, np.int64)
+            file["ends"] = np.cumsum([len(one) for one in features], dtype=np.int64)
+            file["sizes"] = np.array([one.size for one in features], np.int32).reshape(-1, 2)
+            dtype = np.uint8 if self._binary else np.float16
+            file["keypoints"] = np.concatenate([_to_grid(one) for one in features]).reshape(-1, 2)
+            file["descriptors"] = np.concatenate([one.descriptors.astype(dtype) for one in features])
         self._open(path)
 
     def read(self, row: int) -> LocalFeatures:
