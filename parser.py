@@ -1,4 +1,4 @@
-"""Every option of the doors: the rooms' option dataclasses, composed into flat flags and YAML keys.
+"""Every option of the doors as flat flags and YAML keys; the option dataclasses are composed in vgbench.runs.settings.
 
 A value comes from the first of: the command line, `--config file.yaml`, the checkpoint that `--resume` names, the
 default. What nobody declared is refused, on the command line and in the YAML file alike.
@@ -12,61 +12,16 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from commons import RunOptions
 from vgbench import options as declared
-from vgbench.data.augment import AugmentOptions
-from vgbench.data.options import DataOptions
-from vgbench.data.photos import PhotosOptions
 from vgbench.errors import UserError
-from vgbench.models.options import NetworkOptions
-from vgbench.report.options import ReportOptions
-from vgbench.retrieval.options import EvalOptions
-from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import RuntimeOptions
-from vgbench.training.classes_options import ClassesOptions
-from vgbench.training.domain import DomainOptions
-from vgbench.training.geowarp_options import GeowarpOptions
-from vgbench.training.options import TrainOptions
-from vgbench.training.places_options import PlacesOptions
+from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What both doors run with, a group a room."""
-
-    run: RunOptions
-    data: DataOptions
-    network: NetworkOptions
-    evaluation: EvalOptions
-    rerank: RerankOptions
-    report: ReportOptions
-    runtime: RuntimeOptions
-
-
-@dataclass(frozen=True)
-class EvalSettings(Settings):
-    """What `eval.py` runs with."""
-
-    photos: PhotosOptions
-
-
-@dataclass(frozen=True)
-class TrainSettings(Settings):
-    """What `train.py` runs with: the groups of a test and what only training needs."""
-
-    training: TrainOptions
-    places: PlacesOptions
-    classes: ClassesOptions
-    geowarp: GeowarpOptions
-    augmentation: AugmentOptions
-    domain: DomainOptions
-
+__all__ = ["EvalSettings", "Settings", "TrainSettings", "flat", "read_command_line", "resolve"]
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -99,14 +54,6 @@ def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Ma
         groups[name] = group_type(**{key: _coerce(value, hints[key]) for key, value in values.items() if key in known})
     declared.check_needs(groups.values(), given)
     return settings_type(**groups)
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        values |= dataclasses.asdict(getattr(settings, field.name))
-    return {key: _plain(value) for key, value in values.items()}
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -179,12 +126,6 @@ def _coerce(value: Any, hint: Any) -> Any:
     if count is not None:
         return tuple(item(part) for part in value)
     return item(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
 
 
 def _read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
@@ -83,3 +86,27 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
     if changed:
         raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
     return load_release(method, trained=options.pretrain != "none")
+
+
+def network_option_names() -> list[str]:
+    """Return the names of the options that say what a network is."""
+    return [field.name for field in fields(NetworkOptions)]
+
+
+def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str, Any], flag: str) -> None:
+    """Refuse network options beside a checkpoint that say another network than it holds.
+
+    Args:
+        path, config: the checkpoint and its network's configuration.
+        given: what the user set, by flat name.
+        flag: the option that named the checkpoint.
+
+    Raises:
+        UserError: an option says otherwise.
+    """
+    for name in network_option_names():
+        if name in given and name in config and given[name] != config[name]:
+            raise UserError(
+                f"{path}: holds a network with --{name} {config[name]}, not {given[name]}. "
+                f"Expected no network options beside {flag}; leave --{name} out"
+            )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vgbench.errors import UserError
-from vgbench.models import Network, NetworkOptions, rebuild_network
+from vgbench.models import Network, rebuild_network
+from vgbench.models.options import check_same_network, network_option_names
 from vgbench.models.weights import read_checkpoint
 
 
@@ -31,16 +31,10 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     content = read_checkpoint(path)
     config = _config(path, content)
-    names = [field.name for field in dataclasses.fields(NetworkOptions)]
-    for name in names:
-        if name in given and name in config and given[name] != config[name]:
-            raise UserError(
-                f"{path}: holds a network with --{name} {config[name]}, not {given[name]}. "
-                f"Expected no network options beside --start_from; leave --{name} out"
-            )
+    check_same_network(path, config, given, "--start_from")
     options = content.get("options", {})
     size = {"resize": options["resize"]} if "resize" in options else {}
-    return {name: config[name] for name in names if name in config} | size
+    return {name: config[name] for name in network_option_names() if name in config} | size
 
 
 def start_network(path: Path) -> Network:

@@ -1,0 +1,44 @@
+"""What a run's log says about the machine, the network and the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+import vgbench
+from vgbench.models import Network
+from vgbench.models.flops import count_flops
+from vgbench.runtime import Runtime
+
+
+def code_version() -> str:
+    """The version, with the commit when the code runs from a git checkout."""
+    here = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # there is no git on this machine
+        commit = ""
+    return f"{vgbench.__version__}+{commit}" if commit else vgbench.__version__
+
+
+def describe_machine(runtime: Runtime) -> str:
+    """One line on the hardware and software that produced the figures."""
+    device = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.processor() or "CPU"
+    precision = str(runtime.amp_dtype).removeprefix("torch.") if runtime.amp_dtype else "float32"
+    memory = "channels_last" if runtime.channels_last else "contiguous"
+    return f"{device}, {torch.get_num_threads()} threads, {precision}, {memory}, torch {torch.__version__}"
+
+
+def describe_network(network: Network, size: tuple[int, int]) -> str:
+    """One line on what a network is and costs: parameters, FLOPs of one image at `size`, descriptor dimensions."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    return (
+        f"{network.name}, {parameters / 1e6:.2f} M parameters "
+        f"({trained / 1e6:.2f} M trained), {count_flops(network, size) / 1e9:.2f} GFLOPs an image of "
+        f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
+    )

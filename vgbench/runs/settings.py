@@ -1,0 +1,82 @@
+"""Everything that a door runs with: the rooms' option dataclasses, composed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vgbench.data.augment import AugmentOptions
+from vgbench.data.options import DataOptions
+from vgbench.data.photos import PhotosOptions
+from vgbench.models.options import NetworkOptions
+from vgbench.options import option
+from vgbench.report.options import ReportOptions
+from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.runtime import RuntimeOptions
+from vgbench.training.classes_options import ClassesOptions
+from vgbench.training.domain import DomainOptions
+from vgbench.training.geowarp_options import GeowarpOptions
+from vgbench.training.options import TrainOptions
+from vgbench.training.places_options import PlacesOptions
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run is written, what it starts from, and its randomness."""
+
+    save_dir: str = option("default", "the run is written to logs/<save_dir>/<date and time>", metavar="NAME")
+    run_dir: Path | None = option(None, "write the run to exactly this folder instead")
+    resume: Path | None = option(
+        None, "a checkpoint: train.py goes on from it, eval.py tests it; its own options become the defaults"
+    )
+    seed: int = option(0, "the seed of every random choice")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both doors run with, a group a room."""
+
+    run: RunOptions
+    data: DataOptions
+    network: NetworkOptions
+    evaluation: EvalOptions
+    rerank: RerankOptions
+    report: ReportOptions
+    runtime: RuntimeOptions
+
+
+@dataclass(frozen=True)
+class EvalSettings(Settings):
+    """What `eval.py` runs with."""
+
+    photos: PhotosOptions
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """What `train.py` runs with: the groups of a test and what only training needs."""
+
+    training: TrainOptions
+    places: PlacesOptions
+    classes: ClassesOptions
+    geowarp: GeowarpOptions
+    augmentation: AugmentOptions
+    domain: DomainOptions
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        values |= dataclasses.asdict(getattr(settings, field.name))
+    return {key: plain(value) for key, value in values.items()}
+
+
+def plain(value: Any) -> Any:
+    """Return an option's value as YAML and checkpoints can hold it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

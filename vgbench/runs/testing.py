@@ -1,0 +1,98 @@
+"""The end of every run: test the network, print the recalls, write results, predictions and the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vgbench import parallel
+from vgbench.data import Split
+from vgbench.files import write_text
+from vgbench.models import Network
+from vgbench.report.history import read_history
+from vgbench.report.markdown import recall_table
+from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
+from vgbench.retrieval import Evaluation
+from vgbench.retrieval.findings import Calibrated, find
+from vgbench.retrieval.pipeline import Pipeline
+from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
+from vgbench.runs.describe import code_version
+from vgbench.runs.settings import Settings
+from vgbench.runtime import Runtime
+from vgbench.training.checkpoint import METRICS
+
+LOG = logging.getLogger("vgbench")
+
+
+def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipeline:
+    """How the settings make predictions with a network."""
+    return Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
+
+
+def test_and_report(
+    network: Network,
+    split: Split,
+    settings: Settings,
+    options: Mapping[str, Any],
+    runtime: Runtime,
+    folder: Path,
+    descriptors: Path,
+    confidence: Calibrated | None,
+) -> dict[str, Any]:
+    """Test a network on a split and write everything that a run leaves; returns what results.json holds.
+
+    Args:
+        options: every option by its flat name, for results.json.
+        folder: of the run.
+        descriptors: folder of the descriptors, which are reused where they are of these weights and images.
+        confidence: how likely a match is right, as learned elsewhere.
+    """
+    check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank))
+    found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
+    started = time.perf_counter()
+    findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
+    results = results_of(found, network, split, options) | findings.facts
+    if not parallel.is_main():
+        return results
+    found.predictions.save(folder / "predictions.h5", found.fingerprint)
+    history = read_history(folder / METRICS)
+    tested = Tested(network, settings.data.resize, runtime, split, found, findings, results, history)
+    report = write_outputs(folder, tested, settings.report, descriptors)
+    results["seconds"]["report"] = round(time.perf_counter() - started, 3)
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    if found.recalls:
+        LOG.info("%s", recall_table(results))
+    if found.rerank and found.recalls:
+        LOG.info("%s", steps_table(found.rerank))
+    for line in findings_lines(findings.facts):
+        LOG.info("%s", line)
+    LOG.info("report: %s", report)
+    return results
+
+
+def results_of(found: Evaluation, network: Network, split: Split, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json holds."""
+    return {
+        "dataset": split.root.name,
+        "split": split.name,
+        "queries_folder": split.queries.root.name,
+        "network": network.config,
+        "descriptors_dim": found.descriptors_dim,
+        "recalls": {
+            f"{threshold:g}": {str(n): round(percent, 3) for n, percent in recalls.items()}
+            for threshold, recalls in found.recalls.items()
+        },
+        "rerank": [step.as_json() for step in found.rerank],
+        "compression": found.compression,
+        "queries": len(split.queries),
+        "database": len(split.database),
+        "queries_without_positives": found.queries_without_positives,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in found.seconds.items()},
+        "images_per_second": round(found.images_per_s, 1),
+        "options": dict(options),
+        "version": code_version(),
+    }

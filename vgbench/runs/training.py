@@ -1,0 +1,77 @@
+"""A training: what it is made from, and the epoch loop with val tested after each epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vgbench import parallel
+from vgbench.data import Split, train_root
+from vgbench.models import Network
+from vgbench.models.geowarp import NAME as GEOWARP
+from vgbench.retrieval.pipeline import Pipeline
+from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.runs.settings import TrainSettings, flat
+from vgbench.runtime import Runtime
+from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, train
+from vgbench.training.mode import TrainingMode
+from vgbench.training.modes import Recipe
+
+
+def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
+    """What trains a re-ranker is validated and tested with it, unless told otherwise."""
+    if options.get("train_mode") != GEOWARP or options.get("rerank"):
+        return {}
+    return {"rerank": (GEOWARP,)}
+
+
+def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Recipe:
+    """What the way to train is made from."""
+    return Recipe(
+        root=train_root(settings.data),
+        data=settings.data,
+        training=settings.training,
+        places=settings.places,
+        classes=settings.classes,
+        augmentation=settings.augmentation,
+        runtime=runtime,
+        descriptors_dim=network.descriptors_dim,
+        infer_batch_size=settings.evaluation.infer_batch_size,
+        seed=settings.run.seed,
+        geowarp=settings.geowarp,
+        network=network,
+    )
+
+
+def run_training(
+    settings: TrainSettings,
+    network: Network,
+    mode: TrainingMode[Any],
+    val: Split,
+    runtime: Runtime,
+    folder: Path,
+) -> TrainResult:
+    """The epoch loop, with val tested after each epoch."""
+    # Early stopping watches R@5, whatever values are reported.
+    values = tuple(sorted({*settings.evaluation.recall_values, 5}))
+    options = dataclasses.replace(settings.evaluation, recall_values=values, threshold=None)
+
+    reranks = settings.training.train_mode == GEOWARP
+    chain = settings.rerank if reranks else RerankOptions()
+    pipeline = Pipeline(network, settings.data, options, chain, runtime)
+
+    def validate(network: Network, epoch: int) -> EpochRecalls:
+        described = folder / "descriptors" / "val"
+        found = dataclasses.replace(pipeline, network=network).evaluate(val, described)
+        if not reranks:
+            parallel.on_main(lambda: shutil.rmtree(described))  # of weights that the next step changes
+        return EpochRecalls(next(iter(found.recalls.values())))
+
+    checkpoints = Checkpoints(folder, network.config, flat(settings))
+    with Watch(folder) as watch:
+        return train(
+            network, mode, validate, settings.training, runtime, checkpoints, watch, settings.run.seed,
+            resume=settings.run.resume,
+        )  # fmt: skip
