@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from vgbench.errors import UserError
 from vgbench.models import NetworkOptions, build_network, for_inference, network_from_options, rebuild_network
+from vgbench.models.backbones import dinov2
 from vgbench.models.foreign import own_keys
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.released import OwnRelease
@@ -88,6 +89,65 @@ def test_the_authors_keys_lead_to_every_key(name: str, authors_key) -> None:
     theirs = {authors_key(key): torch.zeros(()) for key in keys}
     assert len(theirs) == len(keys)
     assert own_keys(theirs, keys).keys() == set(keys)
+
+
+def boq_file(*, norm: bool) -> dict[str, torch.Tensor]:
+    """A file under the keys of BoQ's release for DINOv2, with four layers of 64 channels; its network never norms."""
+    c, d = 64, 384
+    shapes: dict[str, tuple[int, ...]] = {
+        "backbone.dino.cls_token": (1, 1, c),
+        "backbone.dino.pos_embed": (1, 1370, c),
+        "backbone.dino.mask_token": (1, c),
+        "backbone.dino.patch_embed.proj.weight": (c, 3, 14, 14),
+        "backbone.dino.patch_embed.proj.bias": (c,),
+        "aggregator.proj_c.weight": (d, c, 3, 3),
+        "aggregator.proj_c.bias": (d,),
+        "aggregator.norm_input.weight": (d,),
+        "aggregator.norm_input.bias": (d,),
+        "aggregator.fc.weight": (32, 128),
+        "aggregator.fc.bias": (32,),
+    }
+    for layer in (f"backbone.dino.blocks.{index}." for index in range(4)):
+        shapes |= {f"{layer}{name}": (c,) for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")}
+        shapes |= {f"{layer}{name}": (c,) for name in ("ls1.gamma", "ls2.gamma", "attn.proj.bias", "mlp.fc2.bias")}
+        shapes |= {f"{layer}attn.qkv.weight": (3 * c, c), f"{layer}attn.qkv.bias": (3 * c,)}
+        shapes |= {f"{layer}attn.proj.weight": (c, c), f"{layer}mlp.fc1.weight": (4 * c, c)}
+        shapes |= {f"{layer}mlp.fc1.bias": (4 * c,), f"{layer}mlp.fc2.weight": (c, 4 * c)}
+    for block in ("aggregator.boqs.0.", "aggregator.boqs.1."):
+        shapes[f"{block}queries"] = (1, 64, d)
+        for attention in ("encoder.self_attn.", "self_attn.", "cross_attn."):
+            shapes |= {f"{block}{attention}in_proj_weight": (3 * d, d), f"{block}{attention}in_proj_bias": (3 * d,)}
+            shapes |= {f"{block}{attention}out_proj.weight": (d, d), f"{block}{attention}out_proj.bias": (d,)}
+        for layer in ("encoder.norm1", "encoder.norm2", "norm_q", "norm_out"):
+            shapes |= {f"{block}{layer}.weight": (d,), f"{block}{layer}.bias": (d,)}
+        shapes |= {f"{block}encoder.linear1.weight": (4 * d, d), f"{block}encoder.linear1.bias": (4 * d,)}
+        shapes |= {f"{block}encoder.linear2.weight": (d, 4 * d), f"{block}encoder.linear2.bias": (d,)}
+    if norm:
+        shapes |= {"backbone.dino.norm.weight": (c,), "backbone.dino.norm.bias": (c,)}
+    generator = torch.Generator().manual_seed(0)
+    return {key: 0.1 * torch.randn(shape, generator=generator) for key, shape in sorted(shapes.items())}
+
+
+def test_boqs_file_has_a_norm_that_its_network_does_not_apply(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(dinov2.SIZES, "vitb", dinov2.Size(64, 4, 4))
+    file = hub / "checkpoints" / "dinov2_12288.pth"
+    images = torch.randint(0, 256, (1, 3, 28, 42), dtype=torch.uint8)
+    found = []
+    theirs = boq_file(norm=True)
+    for changed in ({}, {"backbone.dino.norm.weight": torch.full((64,), 9.0)}):
+        torch.save(theirs | changed, file)
+        network = load_release("boq").eval()
+        assert torch.equal(network.backbone.norm.bias, theirs["backbone.dino.norm.bias"])
+        with torch.inference_mode():
+            found.append(network(images))
+    without = {key: value for key, value in theirs.items() if "dino.norm." not in key}
+    torch.save(without, file)
+    with torch.inference_mode():
+        found.append(load_release("boq").eval()(images))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    torch.save({key: value for key, value in without.items() if "cls_token" not in key}, file)
+    with pytest.raises(UserError, match="1 missing"):
+        load_release("boq")
 
 
 def matlab_struct(**fields: object) -> np.ndarray:

@@ -45,7 +45,8 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Load weights into a network or an aggregation, every key or none.
 
     Args:
-        module: where they go, in place.
+        module: where they go, in place; a part of it that computes without some of its keys names them in `spare_keys`,
+            and a file may lack those.
         state_dict: tensors by name, a checkpoint dict that holds them, or one of the published styles.
 
     Raises:
@@ -54,7 +55,8 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     own = module.state_dict()
     tensors = own_keys(extract_state_dict(state_dict), own)
     tensors = {key: value for key, value in tensors.items() if key in own or not key.startswith(SURPLUS)}
-    missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
+    spare = _spare_keys(module)
+    missing = [key for key in own if key not in tensors and key not in spare]
     unknown = [key for key in tensors if key not in own]
     shapes = [
         f"{key} {tuple(tensors[key].shape)} instead of {tuple(own[key].shape)}"
@@ -67,7 +69,6 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
             f"state dict: of another network: {'; '.join(filter(None, problems))}. Expected the weights of this very "
             "--backbone, --aggregation, --l2, --netvlad_clusters and --fc_output_dim"
         )
-    # Files from before BatchNorm counted its batches have no counters; ours then stay.
     module.load_state_dict({**own, **tensors})
 
 
@@ -132,6 +133,15 @@ def _numpy_globals() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     names = [(item, f"numpy.core.multiarray.{item.__name__}") for item in (rebuild, scalar)]  # type: ignore[union-attr]
     return [rebuild, scalar, *names, np.ndarray, np.dtype, *dtypes]
+
+
+def _spare_keys(module: nn.Module) -> set[str]:
+    """Return the keys that a file may lack; what is there already then stays."""
+    named = {
+        f"{name}.{key}".lstrip(".") for name, part in module.named_modules() for key in getattr(part, "spare_keys", ())
+    }
+    # Files from before BatchNorm counted its batches have no counters.
+    return named | {key for key in module.state_dict() if key.endswith("num_batches_tracked")}
 
 
 def _plain_key(key: str) -> str:

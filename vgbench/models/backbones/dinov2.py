@@ -145,7 +145,8 @@ class DINOv2(TokenTrunk):
             pretrain: "imagenet" (its published weights, though those were learned from LVD-142M) or "none".
             unfreeze_blocks: train the last so many transformer layers, with the norm that follows them, and nothing
                 else; 4 as in SALAD (Izquierdo and Civera, 2024), 0 trains nothing.
-            norm_layer: apply the final norm.
+            norm_layer: apply the final norm. Where it is not applied it is kept all the same, as files of such networks
+                may have its weights (BoQ's has them) or not.
 
         Raises:
             UserError: there are not so many layers, or the weights cannot be had.
@@ -165,18 +166,18 @@ class DINOv2(TokenTrunk):
         self.mask_token = nn.Parameter(torch.zeros(1, shape.dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, registers, shape.dim)) if registers else None
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.depth)])
-        self.norm: nn.Module = nn.LayerNorm(shape.dim, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(shape.dim, eps=NORM_EPS)
+        self.norm_layer = norm_layer
+        self.spare_keys = () if norm_layer else ("norm.weight", "norm.bias")
         if pretrain == "imagenet":
             url = WEIGHTS.format(size=size, registers=f"_reg{registers}" if registers else "")
             load_published(self, name, url)
         else:
             self._draw()
-        if not norm_layer:  # its weights are then in no file either (BoQ's)
-            self.norm = nn.Identity()
         self.requires_grad_(False)
         if unfreeze_blocks:
             self.blocks[-unfreeze_blocks:].requires_grad_(True)
-            self.norm.requires_grad_(True)
+            self.norm.requires_grad_(norm_layer)
 
     def _draw(self) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -199,7 +200,7 @@ class DINOv2(TokenTrunk):
         tokens = torch.cat([*(token.expand(len(images), -1, -1).to(patches.dtype) for token in first), patches], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.hand_on(self.norm(tokens), height, width)
+        return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
 
     def _positions(self, height: int, width: int) -> Tensor:
         learned = self.pos_embed[:, 1:]
