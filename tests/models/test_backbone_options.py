@@ -29,6 +29,15 @@ def test_flags_reach_the_backbone() -> None:
     assert len(resnet.backbone.non_local) == 2 and all(p.requires_grad for p in resnet.parameters())
 
 
+def test_the_last_norm_of_dinov2_is_a_choice_of_its_own() -> None:
+    with torch.device("meta"):
+        without, as_usual = built("--backbone=dinov2_vits14", "--no-norm_layer"), built("--backbone=dinov2_vits14")
+    assert without.config["norm_layer"] is False and not without.backbone.norm_layer
+    assert "norm_layer" not in as_usual.config and as_usual.backbone.norm_layer
+    with pytest.raises(UserError, match="resnet18conv4 with gem: no option 'norm_layer'"), torch.device("meta"):
+        built("--backbone=resnet18conv4", "--no-norm_layer")
+
+
 def test_nothing_given_changes_nothing() -> None:
     with torch.device("meta"):
         network = built("--backbone=resnet18conv4")

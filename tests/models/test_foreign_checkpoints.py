@@ -6,8 +6,10 @@ import os
 import pytest
 import torch
 
+import parser
 from vgbench.errors import UserError
-from vgbench.models import build_network
+from vgbench.models import build_network, network_from_options
+from vgbench.models.backbones import dinov2
 from vgbench.models.weights import load_weights, read_checkpoint
 
 NAMES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -61,6 +63,44 @@ def test_every_style_fills_the_whole_network(style, lightning, tmp_path):
     load_weights(target, tmp_path / "last.ckpt")
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value), key
+
+
+def test_dinov2_of_openvprlab_is_run_without_its_norm(tmp_path, monkeypatch):
+    """Its file has dino.norm, which its network never applies."""
+    monkeypatch.setattr(dinov2, "SIZES", {"vits": dinov2.Size(16, 4, 2)})
+    torch.manual_seed(0)
+    c, h = 16, 64
+    shapes = {
+        "backbone.dino.cls_token": (1, 1, c), "backbone.dino.pos_embed": (1, 1370, c),
+        "backbone.dino.mask_token": (1, c), "backbone.dino.patch_embed.proj.weight": (c, 3, 14, 14),
+        "backbone.dino.patch_embed.proj.bias": (c,), "backbone.dino.norm.weight": (c,), "backbone.dino.norm.bias": (c,),
+        "aggregator.channel_pool.weight": (4, c, 1, 1), "aggregator.channel_pool.bias": (4,),
+    }  # fmt: skip
+    for block in (f"backbone.dino.blocks.{index}." for index in range(4)):
+        shapes |= {
+            f"{block}norm1.weight": (c,), f"{block}norm1.bias": (c,), f"{block}attn.qkv.weight": (3 * c, c),
+            f"{block}attn.qkv.bias": (3 * c,), f"{block}attn.proj.weight": (c, c), f"{block}attn.proj.bias": (c,),
+            f"{block}ls1.gamma": (c,), f"{block}norm2.weight": (c,), f"{block}norm2.bias": (c,),
+            f"{block}mlp.fc1.weight": (h, c), f"{block}mlp.fc1.bias": (h,), f"{block}mlp.fc2.weight": (c, h),
+            f"{block}mlp.fc2.bias": (c,), f"{block}ls2.gamma": (c,),
+        }  # fmt: skip
+    tensors = {key: torch.rand(shape) for key, shape in shapes.items()}
+    torch.save({"state_dict": {f"model.{key}": value for key, value in tensors.items()}}, tmp_path / "last.ckpt")
+    images = torch.randint(0, 256, (2, 3, 28, 42), dtype=torch.uint8)
+    found = {}
+    for flags in ("--no-norm_layer", "--norm_layer"):
+        argv = ["--backbone=dinov2_vits14", "--aggregation=convap", "--out_channels=4", "--pretrain=none", flags]
+        options = parser.resolve(parser.EvalSettings, parser.read_command_line(parser.EvalSettings, "", argv), {})
+        network = network_from_options(options.network).eval()
+        load_weights(network, tmp_path / "last.ckpt")
+        network.backbone.kind = "tokens"
+        with torch.inference_mode():
+            found[flags] = network.local_features(images)
+    normed = torch.nn.functional.layer_norm(
+        found["--no-norm_layer"], (c,), tensors["backbone.dino.norm.weight"], tensors["backbone.dino.norm.bias"], 1e-6
+    )
+    torch.testing.assert_close(normed, found["--norm_layer"], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found["--no-norm_layer"], normed, atol=0.1)
 
 
 def test_objects_in_a_checkpoint_do_nothing(tmp_path, monkeypatch):

@@ -38,6 +38,7 @@ class PartsOptions:
     unfreeze_blocks: int | None = option(
         None, "train so many last layers of DINOv2, DINOv3 or a timm transformer and no others; None: 4 of DINO's"
     )
+    norm_layer: bool = option(True, "apply DINOv2's last LayerNorm; OpenVPRLab's and BoQ's networks do not")
     non_local: bool = option(False, "put non-local blocks after the backbone")
     num_non_local: int | None = option(None, "non-local blocks in a row; None: 1")
     channel_bottleneck: int | None = option(None, "channels inside of non-local blocks; None: half the map's")
@@ -81,6 +82,7 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
             raise UserError(f"--off_the_shelf {shelf}: stands beside --method {method}. Expected one of them")
         return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
     if method is None:
+        values["norm_layer"] = None if options.norm_layer else False  # most backbones know of no such choice
         return build_network(**values, resize=resize)
     changed = [name for name, value in values.items() if name != "pretrain" and value != getattr(NetworkOptions, name)]
     if changed:
