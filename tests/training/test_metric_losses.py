@@ -13,6 +13,7 @@ from vgbench.training.losses.metric import (
     build_metric_miner,
     loss_names,
     loss_of,
+    miner_beside,
     miner_names,
     needs_classes,
 )
@@ -36,7 +37,7 @@ def nearest_is_right(descriptors: torch.Tensor, labels: torch.Tensor) -> float:
     return (labels[similarity.argmax(1)] == labels).float().mean().item()
 
 
-def train(loss: str, miner: str) -> tuple[float, float]:
+def train(loss: str, miner: str, steps: int = STEPS) -> tuple[float, float]:
     inputs, labels = problem()
     torch.manual_seed(0)
     network = torch.nn.Linear(16, DIM)
@@ -45,7 +46,7 @@ def train(loss: str, miner: str) -> tuple[float, float]:
     rates = [{"params": [*network.parameters()], "lr": 0.02}, {"params": [*criterion.parameters()], "lr": 0.1}]
     optimizer = torch.optim.Adam(rates)
     before = nearest_is_right(F.normalize(network(inputs), dim=1).detach(), labels)
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         value = loss_of(criterion, mine, F.normalize(network(inputs), dim=1), labels)
         assert value.ndim == 0 and torch.isfinite(value)
@@ -59,6 +60,37 @@ def train(loss: str, miner: str) -> tuple[float, float]:
 def test_every_loss_learns(loss: str) -> None:
     before, after = train(loss, "none")
     assert before < 0.4 and after > 0.7, f"{loss}: {before:.2f} -> {after:.2f}"
+
+
+@pytest.mark.parametrize("loss", loss_names())
+def test_every_loss_takes_a_step_with_the_miner_that_it_has_where_nobody_asked_for_one(loss: str) -> None:
+    train(loss, miner_beside(loss, None), steps=1)
+
+
+@pytest.mark.parametrize("loss", loss_names())
+def test_a_miner_changes_the_loss_or_is_refused(loss: str) -> None:
+    inputs, labels = problem()
+    descriptors = F.normalize(inputs, dim=1)
+    torch.manual_seed(0)
+    criterion = build_metric_loss(loss, (), None, places=PLACES, dim=16)
+    if miner_beside(loss, None) == "none":
+        with pytest.raises(
+            UserError, match=r"^--miner MultiSimilarity: --loss \w+ takes no miner\. Expected --miner none"
+        ):
+            miner_beside(loss, "MultiSimilarity")
+        return
+    miner = build_metric_miner(miner_beside(loss, "MultiSimilarity"), (), None)
+    alone, mined = (loss_of(criterion, chosen, descriptors, labels).item() for chosen in (None, miner))
+    assert alone != mined
+
+
+def test_which_miner_stands_beside_a_loss() -> None:
+    without = {name for name in loss_names() if miner_beside(name, None) == "none"}
+    assert without == {"CentroidTripletLoss", "P2SGradLoss", "PNPLoss", "RankedListLoss"}
+    assert miner_beside("RankedList", "none") == miner_beside("NTXent", "none") == "none"
+    assert miner_beside("NTXent", None) == "MultiSimilarity"
+    own = "vgbench.training.losses.centroid_triplet:CentroidTripletLoss"
+    assert miner_beside(own, None) == "none"
 
 
 @pytest.mark.parametrize("miner", miner_names())

@@ -112,6 +112,17 @@ def test_derived_places_have_a_new_grid_for_every_pass(tiny_dataset: Path) -> No
     assert len(origins) > 1
 
 
+@pytest.mark.parametrize(
+    ("loss", "asked", "miner"),
+    [("NTXent", None, "MultiSimilarity"), ("NTXent", "BatchHard", "BatchHard"), ("RankedList", None, "none")],
+)
+def test_the_log_names_the_miner_that_is_used(tiny_dataset: Path, loss: str, asked: str | None, miner: str) -> None:
+    mode = build_mode(
+        recipe_of(tiny_dataset, "places", places=dataclasses.replace(PLACES_OPTIONS, loss=loss, miner=asked))
+    )
+    assert f"{loss} loss, miner {miner}," in mode.describe()
+
+
 @pytest.mark.parametrize("mode", ["places", "classes"])
 def test_it_learns_to_tell_places_apart(tiny_dataset: Path, mode: str) -> None:
     always_something_left = dataclasses.replace(PLACES_OPTIONS, loss="NTXent", miner="none")
@@ -211,6 +222,16 @@ def _give_headings(root: Path) -> None:
     [
         ("places", {"places": PlacesOptions(img_per_place=9, min_img_per_place=9)}, "0 places with 9 images"),
         ("places", {"places": dataclasses.replace(PLACES_OPTIONS, cities=("Rome",))}, "has no cities"),
+        (
+            "places",
+            {"places": dataclasses.replace(PLACES_OPTIONS, loss="PNP", miner="MultiSimilarity")},
+            "--miner MultiSimilarity: --loss PNP takes no miner",
+        ),
+        (
+            "places",
+            {"places": dataclasses.replace(PLACES_OPTIONS, loss="PNP", miner_args=("epsilon=1",))},
+            "takes no --miner_args",
+        ),
         ("classes", {"classes": ClassesOptions()}, "no group of two classes"),
         ("classes", {"classes": dataclasses.replace(CLASSES_OPTIONS, margin_loss="face")}, "'face' is not known"),
         ("squares", {}, "'squares' is not known"),

@@ -20,7 +20,7 @@ from vgbench.data.views import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream, stream_seed
-from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, needs_classes
+from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, miner_beside, needs_classes
 from vgbench.training.mode import Forward, Round, image_multiple
 from vgbench.training.modes import Recipe
 from vgbench.training.optim import build_own_optimizer, load_optimizer
@@ -53,7 +53,8 @@ class PlacesMode:
 
     def __init__(self, images: ImageTable, labels: Rows | None, recipe: Recipe) -> None:
         self.images, self.labels, self.recipe = images, labels, recipe
-        self.options: PlacesOptions = recipe.places
+        miner = miner_beside(recipe.places.loss, recipe.places.miner)
+        self.options: PlacesOptions = dataclasses.replace(recipe.places, miner=miner)
         if needs_classes(self.options.loss):
             # What the loss learns of each place would be lost with every new grid.
             self.options = dataclasses.replace(self.options, place_shift=False)
@@ -73,7 +74,7 @@ class PlacesMode:
                 places=first.labels_count,
                 dim=recipe.descriptors_dim,
             ).to(recipe.runtime.device)
-        self.miner = build_metric_miner(self.options.miner, self.options.miner_args or (), self.options.miner_distance)
+        self.miner = build_metric_miner(miner, self.options.miner_args or (), self.options.miner_distance)
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
         self.own_optimizers = (build_own_optimizer(own, recipe.training),) if own else ()
         self.augment = BatchAugment(recipe.augmentation)

@@ -45,13 +45,20 @@ class PlacesOptions:
     loss_distance: str | None = _option(
         None, "what the loss compares by; unset: as its paper does", choices=("cosine", "euclidean", "snr")
     )
-    miner: str = _option("MultiSimilarity", "any miner of pytorch-metric-learning, by its name, or none")
+    miner: str | None = _option(
+        None,
+        "any miner of pytorch-metric-learning, by its name, or none; unset: MultiSimilarity, or none where the loss "
+        "takes none",
+    )
     miner_args: tuple[str, ...] | None = _option(None, "its arguments, e.g. epsilon=0.1", metavar="NAME=VALUE")
     miner_distance: str | None = _option(
         None, "what the miner compares by; unset: as is usual", choices=("cosine", "euclidean", "snr")
     )
 
     def __post_init__(self) -> None:
+        if (self.loss, self.miner) == ("MultiSimilarity", "MultiSimilarity"):
+            # Settings that were written down when this was the default say it beside every way to train.
+            object.__setattr__(self, "miner", None)
         check_at_least(self, 2, "places_per_batch", "img_per_place", "min_img_per_place")
         check_at_least(self, 1, "passes_per_epoch")
         if self.min_img_per_place < self.img_per_place:

@@ -30,6 +30,9 @@ USUAL: dict[str, dict[str, Any]] = {
     "PairMarginMiner": {"pos_margin": 0.7, "neg_margin": 0.3},
     "UniformHistogramMiner": {"pos_per_bin": 10, "neg_per_bin": 10},
 }
+USUAL_MINER = "MultiSimilarity"
+# The pairs or triplets of a miner are refused by these, or, where a loss looks at whole places, change nothing.
+_WITHOUT_MINER = {"CentroidTripletLoss", "P2SGradLoss", "PNPLoss", "RankedListLoss"}
 USUAL_DISTANCE = {"GeneralizedLiftedStructureLoss": "cosine", "PairMarginMiner": "cosine"}
 # Made to wrap another loss, or in need of more than descriptors and places. InstanceLoss makes each image its own
 # class; DynamicSoftMarginLoss keeps the graph of the step before, which cannot be trained through twice; ManifoldLoss
@@ -75,6 +78,24 @@ def build_metric_loss(name: str, arguments: Sequence[str], distance: str | None,
 def needs_classes(name: str) -> bool:
     """Whether a loss learns weights of each place, so that places must stay the same from epoch to epoch."""
     return "num_classes" in _parameters(_find("--loss", name, "Loss", _losses()))
+
+
+def miner_beside(loss: str, miner: str | None) -> str:
+    """Return which miner a loss is trained with: the one asked for, else the usual one, or "none" if it takes none.
+
+    Args:
+        loss: as `build_metric_loss`; whatever is derived from a loss that takes no miner takes none either.
+        miner: as `build_metric_miner`; None: nobody asked for one.
+
+    Raises:
+        UserError: no such loss, or a miner that it would ignore or fail with.
+    """
+    bases = {base.__name__ for base in inspect.getmro(_find("--loss", loss, "Loss", _losses()))}
+    if bases.isdisjoint(_WITHOUT_MINER):
+        return miner or USUAL_MINER
+    if miner not in (None, "none"):
+        raise UserError(f"--miner {miner}: --loss {loss} takes no miner. Expected --miner none beside it")
+    return "none"
 
 
 def build_metric_miner(
