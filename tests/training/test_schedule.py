@@ -83,6 +83,23 @@ def test_warm_up_then_the_schedule_from_its_start(name):
     assert expected[0] == WARMUP_START and expected[steps] == 1.0
 
 
+def test_warm_up_then_one_cycle_from_its_start():
+    warmup = 2.5
+    found = rates(schedule="onecycle", warmup_epochs=warmup)
+    steps = int(warmup * STEPS)
+    rise = [WARMUP_START + (ONECYCLE_START - WARMUP_START) * step / steps for step in range(steps)]
+    cycle = Schedule(TrainOptions(schedule="onecycle", epochs_num=EPOCHS), EPOCHS - warmup)
+    assert found == pytest.approx(rise + [cycle.factor(step / STEPS) for step in range(TOTAL - steps)], rel=1e-9)
+    assert found[steps] == pytest.approx(ONECYCLE_START) and max(found) == pytest.approx(1.0, abs=1e-2)
+    peak = found.index(max(found))
+    assert found[: peak + 1] == sorted(found[: peak + 1])  # one rise, not two
+
+
+def test_a_plateau_within_the_warm_up_counts():
+    schedule = Schedule(TrainOptions(schedule="plateau", schedule_gamma=0.25, warmup_epochs=3.0, patience=9), 9)
+    assert schedule.factor(2.999999, 1) == pytest.approx(schedule.factor(3.0, 1), rel=1e-5)
+
+
 def test_one_cycle_is_torchs():
     """Torch ends a phase a step early, so that its run of N steps is ours of N - 1."""
     rise, low = 0.25, 1e-3

@@ -39,7 +39,9 @@ class Schedule:
             drops: how often the recall on val has come to a plateau.
         """
         if position < self.warmup:
-            return WARMUP_START + (1 - WARMUP_START) * position / self.warmup
+            # To where the schedule starts, which of one-cycle is far below its peak.
+            first = self._shape(0.0, drops)
+            return WARMUP_START + (first - WARMUP_START) * position / self.warmup
         return self._shape(position - self.warmup, drops)
 
     def apply(self, optimizers: Iterable[torch.optim.Optimizer], position: float, drops: int = 0) -> None:
