@@ -123,6 +123,14 @@ def test_the_log_names_the_miner_that_is_used(tiny_dataset: Path, loss: str, ask
     assert f"{loss} loss, miner {miner}," in mode.describe()
 
 
+def test_places_that_are_all_too_near_to_share_a_batch_are_refused(tiny_dataset: Path) -> None:
+    mode = build_mode(recipe_of(tiny_dataset, "places", places=dataclasses.replace(PLACES_OPTIONS, place_gap=1e5)))
+    words = r"--place_gap 100000: no two of the \d+ places .*--place_cell 20, --places_per_batch 4.*lower --place_gap"
+    with pytest.raises(UserError, match=words) as caught:
+        mode.round(network_of(), 0, 0)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("mode", ["places", "classes"])
 def test_it_learns_to_tell_places_apart(tiny_dataset: Path, mode: str) -> None:
     always_something_left = dataclasses.replace(PLACES_OPTIONS, loss="NTXent", miner="none")

@@ -89,7 +89,11 @@ class PlacesMode:
         return self.options.passes_per_epoch
 
     def round(self, network: Network, epoch: int, index: int) -> Round[LabelledBatch]:
-        """Draw a pass over all places; returns its batches."""
+        """Draw a pass over all places; returns its batches.
+
+        Raises:
+            UserError: no two places may share a batch, or no batch has an image for every rank.
+        """
         self._hardest = None
         self.augment.multiple = image_multiple(network)
         rng = numpy_stream(self.recipe.seed, "places", epoch, index)
@@ -97,6 +101,8 @@ class PlacesMode:
         together = dataclasses.replace(self.options, places_per_batch=self.options.places_per_batch * world)
         drawn = draw_batches(self._sites(epoch, index), together, rng)
         batches = [own_part(batch) for batch in drawn if len(batch[0]) >= world]
+        if not batches:
+            raise UserError(self._nothing_drawn(epoch, index, len(drawn)))
         return labelled_loader(
             self.images,
             batches,
@@ -156,6 +162,20 @@ class PlacesMode:
             f"{self.found} places ({origin}) of {options.min_img_per_place} images or more among {len(self.images)} "
             f"images: {options.loss} loss, miner {options.miner}, at most {options.places_per_batch} places of "
             f"{options.img_per_place} images a batch"
+        )
+
+    def _nothing_drawn(self, epoch: int, index: int, drawn: int) -> str:
+        """Say why a pass has no batch."""
+        options, places = self.options, self._sites(epoch, index).count
+        if drawn:
+            return (
+                f"--img_per_place {options.img_per_place}: no batch of the {places} places has an image for each of "
+                f"{parallel.world()} ranks. Expected as many images at least; start fewer ranks"
+            )
+        return (
+            f"--place_gap {options.place_gap:g}: no two of the {places} places are far enough apart to share a batch "
+            f"(--place_cell {options.place_cell:g}, --places_per_batch {options.places_per_batch}). Expected two a "
+            "batch at least; lower --place_gap or --place_cell"
         )
 
     def _sites(self, epoch: int, index: int) -> Sites:
