@@ -232,7 +232,8 @@ def test_a_set_without_any_positive_is_refused():
 @pytest.mark.parametrize("mining", MODES)
 def test_a_set_without_any_negative_is_refused(mining):
     world = World(length=5.0)
-    with pytest.raises(UserError, match="neg_samples_num"):
+    remedy = "lower --val_positive_dist_threshold" if mining == "random" else "raise --neg_samples_num"
+    with pytest.raises(UserError, match=f"no sampled query has a negative.*; {remedy}$"):
         build_miner(TrainOptions(mining=mining), world.task, 0).round(world.describe, 0, 0, 5)
 
 

@@ -33,7 +33,9 @@ class TrainOptions(ScheduleOptions, OptimOptions):
         "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class",
         needs="train_mode=triplets",
     )
-    margin: float = option(0.1, "margin of the triplet loss, in descriptor distance", needs="train_mode=triplets")
+    margin: float = option(
+        0.1, "margin of the triplet loss, in descriptor distance", needs="train_mode=triplets,criterion=triplet"
+    )
     epochs_num: int = option(1000, "epochs to train at most")
     patience: int = option(3, "epochs without a better val R@5 (or R@1 at the same R@5) after which training stops")
     cache_refresh_rate: int = option(
@@ -44,7 +46,9 @@ class TrainOptions(ScheduleOptions, OptimOptions):
     )
     negs_num_per_query: int = option(10, "negatives of a query in the loss", needs="train_mode=triplets")
     neg_samples_num: int = option(
-        1000, "database images among which a query's hardest negatives are looked for", needs="train_mode=triplets"
+        1000,
+        "database images among which a query's hardest negatives are looked for",
+        needs="train_mode=triplets,mining=partial|full|msls_weighted",
     )
     mining: str = option(
         "partial",

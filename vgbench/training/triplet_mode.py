@@ -111,8 +111,9 @@ class TripletMode:
         if mined.left_out or mined.repeated:
             LOG.info(
                 "%d of the round's queries have no valid negative and are left out, %d have fewer than %d and repeat "
-                "them; a larger --neg_samples_num finds more",
+                "them%s",
                 mined.left_out, mined.repeated, self.options.negs_num_per_query,
+                "" if self.options.mining == "random" else "; a larger --neg_samples_num finds more",
             )  # fmt: skip
         self._mined = mined.triplets
         self.augment.multiple = image_multiple(network)

@@ -103,12 +103,17 @@ class Miner(ABC):
         found = (negatives >= 0).sum(axis=1)
         kept = found > 0
         if not kept.any():
-            raise UserError(
-                f"--neg_samples_num {self.samples}: no sampled query has a negative, every database image drawn is "
-                "within --val_positive_dist_threshold of it. Expected images farther away; raise --neg_samples_num"
-            )
+            raise UserError(self.no_negatives)
         triplets = Triplets(queries[kept], positive[kept], repeat_to_fill(negatives[kept]))
         return Mined(triplets, int(((found < self.count) & kept).sum()), int((~kept).sum()))
+
+    @property
+    def no_negatives(self) -> str:
+        """What to say where no sampled query has a negative."""
+        return (
+            f"--neg_samples_num {self.samples}: no sampled query has a negative, every database image drawn is "
+            "within --val_positive_dist_threshold of it. Expected images farther away; raise --neg_samples_num"
+        )
 
     def sample_queries(self, rng: np.random.Generator, count: int) -> Rows:
         """Draw `count` distinct queries among those that have a positive: int64 [count]."""
