@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from vgbench.errors import UserError
 from vgbench.models import NetworkOptions, build_network, for_inference, network_from_options, rebuild_network
 from vgbench.models.backbones import dinov2
+from vgbench.models.ensemble import build_ensemble
 from vgbench.models.foreign import own_keys
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.released import OwnRelease
@@ -229,6 +230,67 @@ def test_the_authors_own_code_runs_as_it_is(hub: Path, monkeypatch: pytest.Monke
     found = for_inference(network, Runtime())(images)
     assert found.shape == (3, 10752)
     torch.testing.assert_close(found, network(images))
+
+
+HOOKED = """
+import torch
+class Extractor:
+    def __init__(self, device):
+        self.dino_model = torch.nn.Conv2d(3, 8, 14, stride=14).to(device)
+        self.device, self.kept = device, None
+        self.handle = self.dino_model.register_forward_hook(self.hook())
+    def hook(self):
+        def keep(module, inputs, output):
+            self.kept = output
+        return keep
+    def __call__(self, images):
+        self.dino_model(images)
+        kept, self.kept = self.kept, None
+        return kept.flatten(2)
+class Vlad:
+    pass
+class Model(torch.nn.Module):
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.dino_extractor, self.vlad = torch.device(device), Extractor(torch.device(device)), Vlad()
+        self.vlad.c_centers = torch.ones(6144, 1, device=device)
+    def forward(self, images):
+        mean = self.dino_extractor(images.to(self.device)).mean(2)
+        return (mean[:, None] * self.vlad.c_centers).flatten(1)
+def get_vlad_model(domain, backbone, device):
+    return Model(device)
+"""
+
+
+def test_code_that_keeps_its_features_by_a_hook(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = hub / "AnyLoc_DINO_main"
+    folder.mkdir()
+    (folder / "hubconf.py").write_text(HOOKED)
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *a, **k: str(folder))
+    network = load_release("anyloc-indoor")
+    images = torch.randint(0, 256, (2, 3, 28, 42), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = network(images)
+    both = build_ensemble([network, build_network("resnet18conv4", "gem", "none")]).eval()
+    pair = for_inference(both, Runtime())(images)
+    for runtime in (Runtime(), Runtime(amp_dtype=torch.bfloat16)):
+        for _ in range(2):
+            found = for_inference(network, runtime)(images)
+            torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)
+    assert found.shape == (2, 49152) and pair.shape == (2, 49152 + 256)
+    assert network.backbone.model.dino_extractor.dino_model.weight.dtype == torch.float32
+
+
+def test_what_its_authors_keep_aside_follows_the_images(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = hub / "AnyLoc_DINO_main"
+    folder.mkdir()
+    (folder / "hubconf.py").write_text(HOOKED)
+    monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *a, **k: str(folder))
+    network = load_release("anyloc")
+    found = network(torch.empty(2, 3, 28, 28, device="meta"))  # stands for a GPU
+    model = network.backbone.model
+    assert found.device.type == "meta" and found.shape == (2, 49152)
+    assert model.vlad.c_centers.device.type == model.dino_extractor.dino_model.weight.device.type == "meta"
 
 
 def test_what_cannot_be_had_says_which_file_to_put_where(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,13 @@ def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
     Args:
         pointwise: also fold activations and shortcuts into the convolutions, which needs a CPU with oneDNN.
 
-    A backbone whose forward pass depends on its data, so that it cannot be traced, comes back as a plain copy.
+    A backbone whose forward pass depends on its data, so that it cannot be traced, comes back as a plain copy. A part
+    that says `shared` is not copied: it is the backbone's own, put in eval mode.
     """
-    backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
+    shared = {id(part): part for part in backbone.modules() if getattr(part, "shared", False)}
+    backbone = copy.deepcopy(backbone, dict(shared)).eval()
+    if not shared:  # what is shared may be in training
+        backbone.requires_grad_(False)
     for member in getattr(backbone, "members", ()):  # an ensemble's
         member.backbone = fuse(member.backbone, pointwise)
     if getattr(backbone, "as_it_is", False):

@@ -23,7 +23,8 @@ def for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tens
 
     The function takes images [B,3,H,W] on the runtime's device, uint8 or normalised float, and returns descriptors
     float32 [B,D], equal to the network's within the rounding of the runtime's precision. It holds copies of the
-    weights: make another one when they have changed. The network itself is left as it is.
+    weights: make another one when they have changed. The network itself is left as it is, but for the code of others
+    (`--method` of a HubRelease), which is not copied, and is in eval mode afterwards.
     """
     return _fast(network, runtime, Network.forward)
 
@@ -75,7 +76,8 @@ class _Chunked(nn.Module):
 
 def _half_safe(backbone: nn.Module) -> bool:
     return all(
-        isinstance(module, HALF_SAFE) or not any(True for _ in module.parameters(recurse=False))
+        not getattr(module, "shared", False)
+        and (isinstance(module, HALF_SAFE) or not any(True for _ in module.parameters(recurse=False)))
         for module in backbone.modules()
     )
 

@@ -96,6 +96,7 @@ class HubRelease:
         dim: of its descriptors.
         arguments: of the function.
         mean, std: what it subtracts from pixels in 0..1 and divides them by.
+        move: takes what `nn.Module.to` does not reach to a device.
     """
 
     paper: str
@@ -106,6 +107,7 @@ class HubRelease:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    move: Callable[[nn.Module, torch.device], None] | None = None
 
     def build(self, name: str, trained: bool) -> Network:
         """Raise UserError if the code or its weights cannot be had; they come together, whatever `trained` says."""
@@ -120,26 +122,47 @@ class HubRelease:
                 f"--method {name}: its code or weights cannot be downloaded ({getattr(error, 'reason', error)}). "
                 f"Expected https://github.com/{self.repository} to be reachable; or a clone of it at {folder}"
             ) from error
-        trunk = HubTrunk(model, self.dim, self.mean, self.std)
+        trunk = HubTrunk(model, self.dim, self.mean, self.std, self.move)
         return Network(trunk, WholeDescriptor(self.dim), {})
 
 
 class HubTrunk(nn.Module):
-    """Somebody else's whole network: images [B,3,H,W] to descriptors [B,D]."""
+    """Somebody else's whole network: images [B,3,H,W] to descriptors [B,D].
+
+    Args:
+        move: called with the model and the device of the images that it is to run on.
+    """
 
     kind = "vector"
     as_it_is = True  # never rewritten into a faster form
+    shared = True  # nor copied: the hooks of a copy would still write to the original
 
     def __init__(
-        self, model: nn.Module, dim: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+        self,
+        model: nn.Module,
+        dim: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        move: Callable[[nn.Module, torch.device], None] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.out_channels, self.mean, self.std = model, dim, mean, std
+        self.model, self.out_channels, self.mean, self.std, self.move = model, dim, mean, std, move
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.move is not None:
+            self.move(self.model, images.device)
         found = self.model(images)
         descriptors: Tensor = found[0] if isinstance(found, tuple | list) else found
         return descriptors
+
+
+def move_anyloc(model: Any, device: torch.device) -> None:
+    """Move AnyLoc's network and clusters, which it keeps in plain objects; its own `to` would build a second one."""
+    if model.device == device:
+        return
+    model.device = model.dino_extractor.device = device
+    model.dino_extractor.dino_model.to(device)
+    model.vlad.c_centers = model.vlad.c_centers.to(device)
 
 
 class WholeDescriptor(nn.Module):

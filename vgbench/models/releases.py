@@ -8,7 +8,7 @@ from typing import Any
 from vgbench.errors import UserError
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.network import Network
-from vgbench.models.released import HubRelease, OwnRelease, Release
+from vgbench.models.released import HubRelease, OwnRelease, Release, move_anyloc
 from vgbench.models.retrieval_weights import load_retrieval
 
 _STREET = (480, 640)  # photographs of street sets as they are
@@ -132,7 +132,7 @@ def _with_defaults() -> dict[str, Release]:
         **{
             f"anyloc-{domain}": HubRelease(
                 "Keetha et al., 2023; untrained", (322, 322), "AnyLoc/DINO", "get_vlad_model", 49152,
-                {"backbone": "DINOv2", "domain": domain, "device": "cpu"},
+                {"backbone": "DINOv2", "domain": domain, "device": "cpu"}, move=move_anyloc,
             )
             for domain in _ANYLOC_DOMAINS
         },
