@@ -141,6 +141,8 @@ def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> 
         ("--train_mode places --mining full", "--train_mode triplets"),
         ("--train_mode classes --criterion sare_ind", "--train_mode triplets"),
         ("--train_mode classes --queries_per_epoch 100", "--train_mode geowarp"),
+        ("--criterion sare_joint --margin 0.2", "--criterion triplet"),
+        ("--mining random --neg_samples_num 9", "--mining partial"),
         ("--M 20", "--train_mode classes"),
         ("--train_mode classes --alpha 60 --partition eigenplaces", "--partition cosplace"),
         ("--train_mode classes --focal_dist 20", "--partition eigenplaces"),
@@ -193,3 +195,4 @@ def test_a_users_own_mode_may_use_every_option() -> None:
 
 def test_defaults_may_be_repeated_anywhere() -> None:
     assert parse("--loss=MultiSimilarity", "--night_sky=0.95").training.train_mode == "triplets"
+    assert parse("--miner=MultiSimilarity").places.miner is None  # the default of earlier settings
