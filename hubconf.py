@@ -9,8 +9,11 @@ Each returns a module in eval mode: images uint8 or normalised float [B,3,H,W] t
 
 from __future__ import annotations
 
+import hashlib
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -29,7 +32,7 @@ def trained(checkpoint: str) -> Network:
         checkpoint: a file, or the URL of one.
 
     Raises:
-        UserError: it is no such file, or one that does not say which network it is of.
+        UserError: it is no such file, one that does not say which network it is of, or it cannot be downloaded.
     """
     path = _downloaded(checkpoint) if "://" in checkpoint else Path(checkpoint)
     content = read_checkpoint(path)
@@ -49,8 +52,17 @@ def released(name: str) -> Network:
 
 
 def _downloaded(url: str) -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Return where a URL's file is kept; raises UserError if it cannot be downloaded."""
+    # Most checkpoints have one name, best_model.pth: the URL's digest tells them apart.
+    name = Path(urlsplit(url).path)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name.stem}-{digest}{name.suffix}"
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         torch.hub.download_url_to_file(url, str(path))
+    except (OSError, ValueError, HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        raise UserError(f"{url}: cannot be downloaded ({reason}). Expected the URL of a checkpoint") from error
     return path

@@ -22,6 +22,29 @@ def test_a_checkpoint_of_a_run(trained: Path) -> None:
     assert network(IMAGES).shape == (2, network.descriptors_dim)
 
 
+def test_two_urls_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for dim in (8, 16):
+        written = build_network("resnet18conv4", "gem", "none", fc_output_dim=dim)
+        content = {"model_state_dict": written.state_dict(), "network_config": written.config}
+        (tmp_path / str(dim)).mkdir()
+        torch.save(content, tmp_path / str(dim) / "best_model.pth")
+    for dim in (8, 16, 8):
+        url = (tmp_path / str(dim) / "best_model.pth").as_uri()
+        network = torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=url)
+        assert network.descriptors_dim == dim
+    kept = sorted(path.name for path in (tmp_path / "torch" / "hub" / "checkpoints").iterdir())
+    assert len(kept) == 2 and all(name.startswith("best_model-") and name.endswith(".pth") for name in kept)
+
+
+@pytest.mark.parametrize("url", ["file:///nowhere/best_model.pth", "nothing://there/best_model.pth"])
+def test_a_url_that_cannot_be_had(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=f"^{url}: cannot be downloaded .*Expected") as told:
+        torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=url)
+    assert "\n" not in str(told.value)
+
+
 def test_a_network_by_its_parts() -> None:
     network = torch.hub.load(
         REPOSITORY, "network", source="local", backbone="efficientnet_lite0", aggregation="gem", fc_output_dim=32
