@@ -37,7 +37,11 @@ def test_what_is_missing_is_named(checkpoints: Path) -> None:
         build_network("resnet34conv4", "gem", "places")
     with pytest.raises(UserError, match=r"naver_resnet50conv5\.pt"):
         network_from_options(NetworkOptions(backbone="resnet50conv5", off_the_shelf="naver"))
-    with pytest.raises(UserError, match="naver-vgg16"):
+    message = (
+        "^--off_the_shelf naver: was not released with --backbone vgg16. "
+        "Expected --backbone resnet50conv5 or resnet101conv5$"
+    )
+    with pytest.raises(UserError, match=message):
         network_from_options(NetworkOptions(backbone="vgg16", off_the_shelf="naver"))
 
 
@@ -66,3 +70,27 @@ def test_networks_off_the_shelf(shelf: str, checkpoints: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(network(images), source(images))
     assert network.descriptors_dim == 2048
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aggregation": "mac"}, "naver: its network has --aggregation gem, not mac"),
+        ({"fc_output_dim": 512}, "naver: its network has --fc_output_dim 2048, not 512"),
+        ({"l2": "after_pool"}, "naver: its network has --l2 none, not after_pool"),
+        ({"cut": 3}, "naver: its network has no --cut, not 3"),
+        ({"non_local": True}, "naver: its network has no --non_local"),
+        ({"pretrain": "places"}, "--pretrain places: --off_the_shelf naver is a whole network"),
+    ],
+)
+def test_what_contradicts_a_network_off_the_shelf_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as told:
+        network_from_options(NetworkOptions(backbone="resnet50conv5", off_the_shelf="naver", **options))
+    assert "\n" not in str(told.value)
+
+
+def test_what_agrees_with_a_network_off_the_shelf_may_stand_beside_it() -> None:
+    agreed = {"aggregation": "gem", "fc_output_dim": 2048, "l2": "none", "pretrain": "none"}
+    with torch.device("meta"):
+        network = network_from_options(NetworkOptions(backbone="resnet50conv5", off_the_shelf="naver", **agreed))
+    assert network.config == {"method": "naver-resnet50conv5"}

@@ -318,6 +318,8 @@ def test_names_are_checked() -> None:
         release_of("salat")
     with pytest.raises(UserError, match="--backbone"):
         network_from_options(NetworkOptions(method="salad", backbone="vgg16"))
+    with pytest.raises(UserError, match="--pretrain gldv2: --method salad is a whole network"):
+        network_from_options(NetworkOptions(method="salad", pretrain="gldv2"))
 
 
 def test_every_release_has_a_paper_and_a_size() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
 from vgbench.models.aggregation.options import AggregationOptions
 from vgbench.models.network import Network, build_network
-from vgbench.models.releases import OFF_THE_SHELF, load_release
+from vgbench.models.released import OwnRelease
+from vgbench.models.releases import OFF_THE_SHELF, RELEASES, load_release
 from vgbench.options import option
 
 
@@ -80,14 +81,52 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
     if shelf != "imagenet":
         if method is not None:
             raise UserError(f"--off_the_shelf {shelf}: stands beside --method {method}. Expected one of them")
-        return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
+        return _from_the_shelf(shelf, options)
     if method is None:
         values["norm_layer"] = None if options.norm_layer else False  # most backbones know of no such choice
         return build_network(**values, resize=resize)
-    changed = [name for name, value in values.items() if name != "pretrain" and value != getattr(NetworkOptions, name)]
+    _check_pretrain(f"--method {method}", options.pretrain)
+    changed = _changed(options, ("method", "pretrain"))
     if changed:
         raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
     return load_release(method, trained=options.pretrain != "none")
+
+
+def _from_the_shelf(shelf: str, options: NetworkOptions) -> Network:
+    """Return a network trained for retrieval; raises UserError for options that are not what it is."""
+    released = [name.removeprefix(f"{shelf}-") for name in RELEASES if name.startswith(f"{shelf}-")]
+    if options.backbone not in released:
+        raise UserError(
+            f"--off_the_shelf {shelf}: was not released with --backbone {options.backbone}. "
+            f"Expected --backbone {' or '.join(released)}"
+        )
+    _check_pretrain(f"--off_the_shelf {shelf}", options.pretrain)
+    release = RELEASES[f"{shelf}-{options.backbone}"]
+    parts = release.parts if isinstance(release, OwnRelease) else {}
+    for name in _changed(options, ("off_the_shelf", "pretrain")):
+        value = getattr(options, name)
+        if value != parts.get(name):
+            held = f"has --{name} {parts[name]}" if name in parts else f"has no --{name}"
+            raise UserError(
+                f"--off_the_shelf {shelf}: its network {held}, not {value}. Expected no --{name} beside it; "
+                "leave that out"
+            )
+    return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
+
+
+def _check_pretrain(whole: str, pretrain: str) -> None:
+    """Raise UserError if a released network, `whole`, is to start from weights of a backbone."""
+    if pretrain not in ("imagenet", "none"):
+        raise UserError(
+            f"--pretrain {pretrain}: {whole} is a whole network with its own weights. Expected no --pretrain beside it"
+        )
+
+
+def _changed(options: NetworkOptions, but: Sequence[str]) -> list[str]:
+    """Return the names of the options that are not at their defaults, without those in `but`."""
+    return [
+        name for name, value in asdict(options).items() if name not in but and value != getattr(NetworkOptions, name)
+    ]
 
 
 def network_option_names() -> list[str]:
