@@ -21,7 +21,7 @@ COMMON = [
     # Adam's first steps are of one length whatever the gradient, and make rounding of near-zeros into differences.
     "--optim=sgd", "--lr=0.001",
 ]  # fmt: skip
-PLACES = ["--train_mode=places", "--place_cell=20", "--img_per_place=2", "--min_img_per_place=2", "--loss=NTXent"]
+PLACES = ["--train_mode=places", "--place_cell=20", "--img_per_place=2", "--min_img_per_place=2"]
 CLASSES = [
     "--train_mode=classes", "--M=20", "--N=2", "--L=1", "--min_images_per_class=2", "--iterations_per_epoch=3",
     "--lr_classifier=0.001",
@@ -33,8 +33,15 @@ MODES: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["--freeze_bn", "--queries_per_epoch=8", "--cache_refresh_rate=4", "--negs_num_per_query=3", "--margin=1"],
         ["--train_batch_size=4"], ["--train_batch_size=2"],
     ),
-    "places": ([*PLACES, "--miner=none"], ["--places_per_batch=4"], ["--places_per_batch=2"]),
+    "places": ([*PLACES, "--loss=NTXent", "--miner=none"], ["--places_per_batch=4"], ["--places_per_batch=2"]),
     "classes": (CLASSES, ["--images_per_batch=8"], ["--images_per_batch=4"]),
+}  # fmt: skip
+# A loss with an online miner, and one with weights of its own.
+LOSSES = {
+    "mined": (PLACES, ["--places_per_batch=4"], ["--places_per_batch=2"]),
+    "own weights": (
+        [*PLACES, "--loss=ArcFace", "--lr_classifier=0.001"], ["--places_per_batch=4"], ["--places_per_batch=2"],
+    ),
 }  # fmt: skip
 
 
@@ -57,9 +64,9 @@ def recalls_of(run: Path) -> Any:
     return json.loads((run / "results.json").read_text())["recalls"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, *LOSSES])
 def test_two_ranks_are_one_with_twice_the_batch(mode: str, dataset: Path, tmp_path: Path) -> None:
-    common, alone, each = MODES[mode]
+    common, alone, each = (MODES | LOSSES)[mode]
     train(1, dataset, tmp_path / "one", *common, *alone)
     train(2, dataset, tmp_path / "two", *common, *each)
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
