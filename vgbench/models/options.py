@@ -134,20 +134,37 @@ def network_option_names() -> list[str]:
     return [field.name for field in fields(NetworkOptions)]
 
 
+def stored_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's configuration says of the options that say what a network is."""
+    return {name: config[name] for name in network_option_names() if name in config}
+
+
 def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str, Any], flag: str) -> None:
     """Refuse network options beside a checkpoint that say another network than it holds.
 
     Args:
-        path, config: the checkpoint and its network's configuration.
+        path, config: the checkpoint and its network's configuration, which lists no option that is at its default.
         given: what the user set, by flat name.
         flag: the option that named the checkpoint.
 
     Raises:
         UserError: an option says otherwise.
     """
+    released = _shelf_parts(config)
     for name in network_option_names():
-        if name in given and name in config and given[name] != config[name]:
-            raise UserError(
-                f"{path}: holds a network with --{name} {config[name]}, not {given[name]}. "
-                f"Expected no network options beside {flag}; leave --{name} out"
-            )
+        if name not in given or (name == "pretrain" and name not in config):  # a whole network's start is not stored
+            continue
+        held = config.get(name, getattr(NetworkOptions, name))
+        if given[name] == held or (name in released and given[name] == released[name]):
+            continue
+        said = f"holds a network with --{name} {held}, not" if name in config else f"holds a network without --{name}"
+        raise UserError(f"{path}: {said} {given[name]}. Expected no network options beside {flag}; leave --{name} out")
+
+
+def _shelf_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options beside which `--off_the_shelf` made a network, {} of others."""
+    release = RELEASES.get(str(config.get("method")))
+    shelf = str(config.get("method")).partition("-")[0]
+    if shelf not in OFF_THE_SHELF or not isinstance(release, OwnRelease):
+        return {}
+    return {**release.parts, "off_the_shelf": shelf}

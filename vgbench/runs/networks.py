@@ -9,7 +9,7 @@ from typing import Any
 
 from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, network_from_options, rebuild_network
-from vgbench.models.options import check_same_network
+from vgbench.models.options import check_same_network, stored_options
 from vgbench.models.releases import release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.runs.settings import EvalSettings, TrainSettings
@@ -39,7 +39,7 @@ def options_to_resume(resume: Path | None) -> dict[str, Any]:
 def network_to_train(settings: TrainSettings) -> Network:
     """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
     if settings.training.start_from is not None:
-        return start_network(settings.run.resume or settings.training.start_from)
+        return start_network(settings.run.resume or settings.training.start_from, settings.network)
     if settings.run.resume is None:
         return network_from_options(settings.network, settings.data.resize)
     fresh = dataclasses.replace(settings.network, pretrain="none")
@@ -50,8 +50,11 @@ def network_to_train(settings: TrainSettings) -> Network:
 
 def options_to_test(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an evaluation takes over from a checkpoint of this project, {} of another."""
-    stored = checkpoint.get("options", {}) if isinstance(checkpoint.get("network_config"), Mapping) else {}
-    return {name: stored[name] for name in TAKEN_OVER if name in stored}
+    config = checkpoint.get("network_config")
+    if not isinstance(config, Mapping):
+        return {}
+    stored = checkpoint.get("options", {})
+    return {name: stored[name] for name in TAKEN_OVER if name in stored} | stored_options(config)
 
 
 def network_to_test(

@@ -8,8 +8,11 @@ from typing import Any
 
 from vgbench.errors import UserError
 from vgbench.models import Network, rebuild_network
-from vgbench.models.options import check_same_network, network_option_names
+from vgbench.models.options import NetworkOptions, check_same_network, stored_options
 from vgbench.models.weights import read_checkpoint
+
+# What a new run may change about a network that is made of parts: which of them it trains.
+FREEZING = ("freeze", "freeze_te", "unfreeze_blocks")
 
 
 def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,16 +34,28 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     content = read_checkpoint(path)
     config = _config(path, content)
-    check_same_network(path, config, given, "--start_from")
+    free = FREEZING if _of_parts(config) else ()
+    same = {name: value for name, value in given.items() if name not in free}
+    check_same_network(path, config, same, "--start_from")
     options = content.get("options", {})
     size = {"resize": options["resize"]} if "resize" in options else {}
-    return {name: config[name] for name in network_option_names() if name in config} | size
+    return stored_options(config) | size
 
 
-def start_network(path: Path) -> Network:
-    """Return the network of a checkpoint, with its weights; raises UserError."""
+def start_network(path: Path, options: NetworkOptions) -> Network:
+    """Return the network of a checkpoint, with its weights, of which the options say what is trained.
+
+    Raises:
+        UserError: it cannot be read or does not say which network it holds; there is no such part to train.
+    """
     content = read_checkpoint(path)
-    return rebuild_network(_config(path, content), content)
+    config = _config(path, content)
+    chosen = {name: getattr(options, name) for name in FREEZING if getattr(options, name) is not None}
+    return rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content)
+
+
+def _of_parts(config: Mapping[str, Any]) -> bool:
+    return "method" not in config and "members" not in config
 
 
 def _config(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
