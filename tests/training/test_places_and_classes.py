@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from doors import SMALL, of
 from tiny_city import PLACES
 
 from vgbench.data import DataOptions
@@ -266,3 +268,14 @@ def test_refusals(tiny_dataset: Path, mode: str, changes: dict[str, Any], messag
 def test_options_out_of_range(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("loss", ["MultiSimilarity", "RankedList"])
+def test_a_dry_run_through_the_door(tiny_dataset: Path, tmp_path: Path, door: Any, loss: str) -> None:
+    """One loss with the usual miner, and one that takes none."""
+    network = ["--backbone=resnet18conv4", "--aggregation=gem", "--pretrain=none", f"--run_dir={tmp_path / 'run'}"]
+    places = ["--train_mode=places", f"--loss={loss}", "--img_per_place=3", "--min_img_per_place=3"]
+    status, _, err = door("train.py", "--dry_run", *of(tiny_dataset), *SMALL, *network, *places)
+    assert status == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["steps"] for row in rows] == [1, 1]
