@@ -1,10 +1,11 @@
-"""Checkpoints of GSV-Cities, OpenVPRLab, SALAD and BoQ style load into the same network; their objects do not run."""
+"""Checkpoints of GSV-Cities, OpenVPRLab, SALAD, BoQ and Deep VG style load into the same network; no object runs."""
 
 import collections
 import os
 
 import pytest
 import torch
+from torchvision.models import VisionTransformer
 
 import parser
 from vgbench.errors import UserError
@@ -130,3 +131,71 @@ def test_another_network_is_still_refused(tmp_path):
     with pytest.raises(UserError, match="another network"):
         load_weights(other, tmp_path / "gem.ckpt")
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+
+
+def hugging_face_vit(prefix, c=16, h=32, layers=2, patches=4):
+    """A state dict under the keys of Hugging Face's ViTModel."""
+    shapes = {
+        "embeddings.cls_token": (1, 1, c), "embeddings.position_embeddings": (1, 1 + patches, c),
+        "embeddings.patch_embeddings.projection.weight": (c, 3, 16, 16),
+        "embeddings.patch_embeddings.projection.bias": (c,), "layernorm.weight": (c,), "layernorm.bias": (c,),
+        "pooler.dense.weight": (c, c), "pooler.dense.bias": (c,),
+    }  # fmt: skip
+    for layer in (f"encoder.layer.{index}." for index in range(layers)):
+        for name in ("attention.attention.query", "attention.attention.key", "attention.attention.value",
+                     "attention.output.dense"):  # fmt: skip
+            shapes |= {f"{layer}{name}.weight": (c, c), f"{layer}{name}.bias": (c,)}
+        shapes |= {f"{layer}intermediate.dense.weight": (h, c), f"{layer}intermediate.dense.bias": (h,)}
+        shapes |= {f"{layer}output.dense.weight": (c, h), f"{layer}output.dense.bias": (c,)}
+        for name in ("layernorm_before", "layernorm_after"):
+            shapes |= {f"{layer}{name}.weight": (c,), f"{layer}{name}.bias": (c,)}
+    return {prefix + key: 0.3 * torch.randn(shape) for key, shape in shapes.items()}
+
+
+def vit_by_hand(tensors, images, heads=2, layers=2):
+    """Float64 tokens [B,1+N,C]: pre-norm layers with exact GELU, as the paper and Hugging Face's configuration say."""
+    w = {key: value.double() for key, value in tensors.items()}
+
+    def norm(x, name):
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return centred / (variance + 1e-12).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def linear(x, name):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def split(x):
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    projection = "embeddings.patch_embeddings.projection"
+    patches = images.double().unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    x = patches @ w[f"{projection}.weight"].flatten(1).T + w[f"{projection}.bias"]
+    x = torch.cat([w["embeddings.cls_token"].expand(len(x), -1, -1), x], 1) + w["embeddings.position_embeddings"]
+    for layer in (f"encoder.layer.{index}." for index in range(layers)):
+        y = norm(x, f"{layer}layernorm_before")
+        q, k, v = (split(linear(y, f"{layer}attention.attention.{name}")) for name in ("query", "key", "value"))
+        attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        x = x + linear((attention @ v).transpose(1, 2).flatten(2), f"{layer}attention.output.dense")
+        y = linear(norm(x, f"{layer}layernorm_after"), f"{layer}intermediate.dense")
+        y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
+        x = x + linear(y, f"{layer}output.dense")
+    return norm(x, "layernorm")
+
+
+@pytest.mark.parametrize("prefix", ["module.backbone.vit_model.", "backbone."])
+def test_the_vit_of_deep_vg_computes_what_it_did_there(prefix, tmp_path, monkeypatch):
+    tiny = VisionTransformer(32, 16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
+    monkeypatch.setattr("vgbench.models.backbones.vit.torchvision_model", lambda *arguments: tiny)
+    network = build_network("vit", "cls", "none").eval()
+    torch.manual_seed(0)
+    tensors = hugging_face_vit(prefix)
+    torch.save({"model_state_dict": tensors, "recalls": [1.0]}, tmp_path / "best_model.pth")
+    load_weights(network, tmp_path / "best_model.pth")
+    images = torch.randn(2, 3, 32, 32)
+    expected = vit_by_hand({key.removeprefix(prefix): value for key, value in tensors.items()}, images)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.backbone(images).double(), expected, atol=1e-4, rtol=1e-4)
+    lacking = {key: value for key, value in tensors.items() if not key.endswith("1.attention.attention.key.weight")}
+    torch.save(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(UserError, match=r"1 of another shape \(backbone.layers.1.self_attention.in_proj_weight"):
+        load_weights(network, tmp_path / "lacking.pth")

@@ -29,6 +29,23 @@ _PARTS = {"aggregator.": "aggregation.", "pool.": "aggregation.", "encoder.": "b
 _WRAPPERS = ("model.", "net.", "dino.", "backbone.", "vit.")
 # CosPlace's and EigenPlaces' heads are layers in a row.
 _COSPLACE = {"aggregation.1.p": "aggregation.gem.p", "aggregation.3.": "aggregation.fc."}
+# The vision transformer of Hugging Face (ViTModel), which the Deep VG benchmark trains, in the words of torchvision's,
+# as this project holds it; what comes first is replaced first.
+_VIT_MARK = "embeddings.patch_embeddings.projection.weight"
+_VIT = {
+    "embeddings.cls_token": "class_embedding",
+    "embeddings.position_embeddings": "pos_embedding",
+    "embeddings.patch_embeddings.projection.": "conv_proj.",
+    "encoder.layer.": "layers.",
+    ".layernorm_before.": ".ln_1.",
+    ".layernorm_after.": ".ln_2.",
+    ".attention.attention.query.": ".self_attention.in_proj_",  # with the keys and values beside it
+    ".attention.output.dense.": ".self_attention.out_proj.",
+    ".intermediate.dense.": ".mlp.0.",
+    ".output.dense.": ".mlp.3.",
+    "layernorm.": "norm.",
+}
+_VIT_LEFT_OUT = ("pooler.", ".attention.attention.key.", ".attention.attention.value.")
 # torchvision's ResNet by name, this project's (and the Deep VG benchmark's) by place.
 RESNET_PLACES = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
@@ -53,7 +70,41 @@ def own_keys(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, 
         wanted: the keys of the network; what leads to none of them keeps its name, without its owner's prefix.
     """
     known = set(wanted)
+    if not any(key.endswith(_VIT_MARK) for key in known):
+        tensors = _plain_vit(tensors)
     return {_own_key(key, known): value for key, value in tensors.items()}
+
+
+def _plain_vit(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return Hugging Face's vision transformer as torchvision's; other tensors as they are.
+
+    Its queries, keys and values become one matrix; its pooler, which no descriptor uses, is left out. The published
+    network adds 1e-12 to a LayerNorm's variance and torchvision's 1e-6: of variances near 1 that is within rounding.
+    """
+    prefix = next((key.removesuffix(_VIT_MARK) for key in tensors if key.endswith(_VIT_MARK)), None)
+    if prefix is None:
+        return tensors
+    others = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
+    ours = prefix.removesuffix("vit_model.")
+    return others | {
+        ours + _vit_name(key.removeprefix(prefix)): _with_keys_and_values(key, tensors)
+        for key in tensors
+        if key.startswith(prefix) and not any(part in key for part in _VIT_LEFT_OUT)
+    }
+
+
+def _vit_name(key: str) -> str:
+    for theirs, ours in _VIT.items():
+        key = key.replace(theirs, ours)
+    return key
+
+
+def _with_keys_and_values(key: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the tensor of `key`; of queries [C,...], those of the keys and the values below it [3C,...]."""
+    if ".attention.query." not in key:
+        return tensors[key]
+    parts = [key.replace(".attention.query.", f".attention.{name}.") for name in ("query", "key", "value")]
+    return torch.cat([tensors[part] for part in parts if part in tensors])
 
 
 def _own_key(key: str, known: set[str]) -> str:
