@@ -12,6 +12,7 @@ import torch
 import yaml
 from doors import TRAINING, complaint, of
 
+from vgbench.errors import UserError
 from vgbench.models.backbones import dinov2
 
 
@@ -202,3 +203,56 @@ def test_every_aggregation_is_tested_by_the_door(
     assert status == 0, err
     assert f"{trunk} + {aggregation}" in out
     assert json.loads((run / "results.json").read_text())["queries"] == 16
+
+
+def test_a_pca_of_other_images_through_the_door(door: Any, trained: Path, pristine_dataset: Path) -> None:
+    folder = f"{pristine_dataset.name}/images/val/database"
+    status, _, err = door(
+        "eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0", "--pca_dim=3",
+        f"--pca_dataset_folder={folder}", f"--run_dir={trained / 'pca'}",
+    )  # fmt: skip
+    assert status == 0, err
+    assert json.loads((trained / "pca" / "results.json").read_text())["descriptors_dim"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rerank", "local", "--local_features=nosuch"], "nosuch"),
+        (["--rerank", "local", "--local_features=sift", "--local_matcher=lighterglue"], "lighterglue"),
+        (["--rerank", "geowarp"], "this network has no GeoWarp"),
+        (["--pca_file=/dev/null"], "/dev/null"),
+        (["--test_method=fractions:Fraction"], "fractions:Fraction"),
+        (["--pairs_out=/dev/null/pairs.txt"], "cannot be written"),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_is_extracted(
+    door: Any, trained: Path, pristine_dataset: Path, arguments: list[str], message: str
+) -> None:
+    shutil.rmtree(trained / "descriptors", ignore_errors=True)
+    said = complaint(
+        door("eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0", *arguments)
+    )
+    assert message in said and not list(trained.glob("descriptors/*.h5"))
+
+
+def test_results_are_there_although_an_export_fails(
+    door: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **more: Any) -> int:
+        raise UserError("pairs.txt: the disk is full. Expected space")
+
+    monkeypatch.setattr("vgbench.report.outputs.write_pairs", fail)
+    run = trained / "full"
+    said = complaint(
+        door(
+            "eval.py",
+            f"--resume={trained / 'best_model.pth'}",
+            *of(pristine_dataset),
+            "--num_workers=0",
+            f"--run_dir={run}",
+            f"--pairs_out={run / 'pairs.txt'}",
+        )
+    )
+    assert "the disk is full" in said
+    assert json.loads((run / "results.json").read_text())["queries"] == 16 and (run / "report.html").is_file()

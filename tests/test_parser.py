@@ -149,6 +149,8 @@ def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> 
         ("--geowarp_cut 0.5", "--train_mode geowarp"),
         ("--lr_classifier 0.1", "--train_mode places"),
         ("--lr_crn_net 0.1", "--aggregation crn"),
+        ("--rerank dense --local_threshold 3", "--rerank local"),
+        ("--rerank local --local_ratio 0.7", "--local_matcher ratio"),
         ("--netvlad_clusters 8 --aggregation gem", "--aggregation netvlad"),
         ("--l2 none", "--aggregation gem"),
         ("--night_sky 0.5", "--night 0.5"),
@@ -196,3 +198,24 @@ def test_a_users_own_mode_may_use_every_option() -> None:
 def test_defaults_may_be_repeated_anywhere() -> None:
     assert parse("--loss=MultiSimilarity", "--night_sky=0.95").training.train_mode == "triplets"
     assert parse("--miner=MultiSimilarity").places.miner is None  # the default of earlier settings
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--rerank dense --dense_score rapid --local_model homography", "--local_model: --dense_score rapid fits no"),
+        ("--scale_pooling max", "--scale_pooling max: there is one scale"),
+        ("--no-pca_whiten", "--no-pca_whiten: there is no PCA"),
+        ("--pq_bits 4", "--pq_bits: there are no product codes"),
+        ("--pq_subvectors 8 --quantise binary", "--pq_subvectors: there are no product codes"),
+        ("--refine 4", "--refine 4: the search is exact already"),
+        ("--search_backend faiss --index hnsw", "--search_backend: is of the exact search, not of --index hnsw"),
+        (
+            "--efficient_ram_testing --quantise pq",
+            "--efficient_ram_testing: is of the exact search, not",
+        ),
+    ],
+)
+def test_what_the_others_leave_nothing_to_do_for_is_refused(argv: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(*argv.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,16 @@ def written_whole(path: Path) -> Iterator[Path]:
                 f"{path}: cannot be written ({reason}). Expected a writable folder with space left"
             ) from error
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError now where `path` could not be written later; its folder is made where there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Expected a writable folder") from error
 
 
 def write_text(path: Path, text: str) -> None:

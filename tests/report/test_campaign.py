@@ -199,6 +199,12 @@ def test_what_cannot_be_combined_leaves_out_its_tests_alone(bench):
     assert bench.said[-1].endswith("left out, both/soup failed") and "3 weights" in table
 
 
+def test_runs_of_a_network_that_failed_say_so(bench):
+    runs = [{"name": "a", "train": {"dataset_name": "missing"}}, {"name": "b", "of": "a", "eval": [{}]}]
+    table, failures, calls = bench.run(runs)
+    assert failures["b"] == "eval-1: left out, a/train failed" and "left out" in table and len(calls) == 1
+
+
 def _alive(group):
     """Whether a process of the group still runs; one that has ended and waits for its parent does not count."""
     for status in Path("/proc").glob("[0-9]*/stat"):

@@ -59,7 +59,9 @@ def test_what_a_format_cannot_hold_is_one_line(city, split, predictions, tmp_pat
     with pytest.raises(UserError, match=r"--pairs_num 9: there are 3 predictions.*--recall_values"):
         write_pairs(tmp_path / "p", split, predictions, "hloc", 9)
     with pytest.raises(UserError, match=r"--pairs_num 9: there are 3"):
-        check_report(ReportOptions(pairs_out=tmp_path / "p", pairs_num=9), 3)
+        check_report(ReportOptions(pairs_out=tmp_path / "p", pairs_num=9), 3, split)
+    with pytest.raises(UserError, match=r"--pairs_out .* has a ' ' in it"):
+        check_report(ReportOptions(pairs_out=tmp_path / "p"), 3, city.split)
     with pytest.raises(UserError, match=r"--pairs_out .* has a ' ' in it"):
         write_pairs(tmp_path / "p", city.split, city.predictions, "hloc")
     assert not (tmp_path / "p").exists()

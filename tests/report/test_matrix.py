@@ -61,6 +61,28 @@ def test_options_on_every_test(read):
     assert {job.after for job in matrix.jobs[1:]} == {matrix.jobs[0].digest}
 
 
+def test_what_combining_knows_of_the_defaults_reaches_it(read):
+    matrix = read(
+        {
+            "defaults": {"all": {"datasets_folder": "d", "resize": [2, 3], "seed": 4}},
+            "runs": [ONE, {"name": "b", "train": {}}, {"name": "c", "soup": {"runs": ["a", "b"], "soup": "greedy"}},
+                     {"name": "d", "ensemble": {"runs": ["a", "c"]}}],
+        }
+    )  # fmt: skip
+    found = {job.run: job.options for job in matrix.jobs if job.door in ("soup", "ensemble")}
+    assert found["c"] == {"datasets_folder": "d", "resize": [2, 3], "soup": "greedy"}
+    assert found["d"] == {"resize": [2, 3]}
+
+
+def test_the_example_of_the_documentation_is_a_matrix(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "somewhere" / "best_model.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    Path("example.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert len(read_matrix(Path("example.yaml")).runs) == 6
+
+
 def test_the_digest_follows_what_is_computed(read, tmp_path):
     def digests(train, evaluation):
         return [job.digest for job in read([{"name": "a", "train": train, "eval": [evaluation]}]).jobs]

@@ -76,6 +76,7 @@ class Campaign:
             return
         missing = [maker for maker in self._makers(job) if self._outcome(maker) is None]
         if missing:
+            failures.setdefault(job.run, f"{job.name}: left out, {missing[0].folder} failed")
             self.say(f"{label}: left out, {missing[0].folder} failed")
             return
         self._set_aside(job)

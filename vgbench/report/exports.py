@@ -40,6 +40,7 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
         UserError: there are fewer predictions than `count`, names with the separator in them, or a file that cannot
             be written.
     """
+    check_names(path, split, layout)
     depth = predictions.indices.shape[1]
     if count is not None and count > depth:
         raise UserError(
@@ -49,13 +50,6 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
     queries = [f"{split.queries.root.name}/{name}" for name in split.queries.relative_paths()]
     shown = predictions.indices[:, :count]
     database = {row: f"database/{split.database.relative_path(row)}" for row in np.unique(shown).tolist()}
-    separator = " " if layout == "hloc" else ","
-    odd = next((name for name in [*queries, *database.values()] if separator in name or "\n" in name), None)
-    if odd is not None:
-        raise UserError(
-            f"--pairs_out {path}: {odd!r} has a {separator!r} in it, which parts names in {layout} files. Expected "
-            "names without; rename the file, or use the other --pairs_format"
-        )
     lines = [] if layout == "hloc" else ["# kapture format: 1.1", "# query_image, map_image, score"]
     for query, rows, distances in zip(queries, shown.tolist(), predictions.distances[:, :count].tolist(), strict=True):
         for row, distance in zip(rows, distances, strict=True):
@@ -63,6 +57,18 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
             lines.append(pair if layout == "hloc" else f"{pair}, {-distance:.6g}")
     write_text(path, "".join(f"{line}\n" for line in lines))
     return shown.size
+
+
+def check_names(path: Path, split: Split, layout: str) -> None:
+    """Raise UserError where a file of pairs cannot hold the name of an image, since it parts names by what is in it."""
+    separator = " " if layout == "hloc" else ","
+    for table in (split.queries, split.database):
+        odd = next((name for name in table.relative_paths() if separator in name or "\n" in name), None)
+        if odd is not None:
+            raise UserError(
+                f"--pairs_out {path}: {f'{table.root.name}/{odd}'!r} has a {separator!r} in it, which parts names in "
+                f"{layout} files. Expected names without; rename the file, or use the other --pairs_format"
+            )
 
 
 def write_positions(path: Path, split: Split, predictions: Predictions, findings: Findings) -> None:

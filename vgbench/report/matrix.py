@@ -5,7 +5,9 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
     defaults:
       all: {datasets_folder: datasets}      # options of both doors
       train: {epochs_num: 5}                # of train.py only
-XX    runs:
+      eval: {recall_values: [1, 5]}         # of eval.py only
+    tests: [{dataset_name: tokyo_xs}, {dataset_name: msls}]
+    runs:
       - name: gem
         train: {dataset_name: pitts30k, aggregation: gem}
         eval: [{dataset_name: tokyo_xs}]
@@ -46,6 +48,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*( [A-Za-z0-9._+=-]+)*")
 _OURS = ("config", "run_dir", "resume", "save_dir", "checkpoints", "output")
 _DEFAULTS = ("all", "train", "eval")
 COMBINED = ("ensemble", "soup")
+# Which of `defaults: all:` they know.
+_FOR_COMBINED = {
+    "ensemble": ("resize",),
+    "soup": ("datasets_folder", "dataset_name", "resize", "num_workers", "infer_batch_size", "device", "amp",
+             "val_positive_dist_threshold"),
+}  # fmt: skip
 # Where a run's network comes from; without any of them it is untrained.
 _SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
@@ -126,7 +134,7 @@ def read_matrix(path: Path) -> Matrix:
     defaults = content.get("defaults") or {}
     _check_keys(f"{where}: defaults", defaults, set(_DEFAULTS))
     both, train, evaluation = (_options(f"{where}: defaults: {key}", defaults.get(key)) for key in _DEFAULTS)
-    reader = _Reader(both | train, both | evaluation, _tests(where, content.get("tests")), {})
+    reader = _Reader(both, both | train, both | evaluation, _tests(where, content.get("tests")), {})
     runs = content["runs"]
     if not isinstance(runs, list) or not runs:
         raise UserError(f"{where}: runs: expected a list of at least one `- name: ...`")
@@ -148,12 +156,14 @@ class _Reader:
     """Turns runs into jobs, one after the other.
 
     Attributes:
+        both: the defaults of everything.
         train: the defaults of a training.
         evaluation: the defaults of an evaluation.
         tests: what `eval: {options}` stands for.
         networks: where the network of every run so far comes from, by the run's name.
     """
 
+    both: Options
     train: Options
     evaluation: Options
     tests: list[Options]
@@ -206,7 +216,8 @@ class _Reader:
         return self._combined(f"{where}: {kind}", name, kind, content) if kind else _Source()
 
     def _combined(self, where: str, name: str, kind: str, content: Any) -> _Source:
-        options = dict(_options(where, content))
+        known = {name: value for name, value in self.both.items() if name in _FOR_COMBINED[kind]}
+        options = known | _options(where, content)
         runs = options.pop("runs", None)
         if not isinstance(runs, list) or len(runs) < 2:
             raise UserError(f"{where}: expected `runs: [<run above>, <run above>, ...]`, two at least")

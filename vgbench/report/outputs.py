@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vgbench.data.zones import latitude_longitude, zones
 from vgbench.errors import UserError
-from vgbench.report.exports import write_pairs, write_positions
+from vgbench.files import check_writable
+from vgbench.report.exports import check_names, write_pairs, write_positions
 from vgbench.report.gallery import Evidence
 from vgbench.report.heat import heat_maps
 from vgbench.report.options import ReportOptions
@@ -66,9 +67,17 @@ class Tested:
         return next(iter(self.found.neighbours.values()), None)
 
 
-def check_report(options: ReportOptions, predictions: int) -> None:
-    """Raise UserError, before a test costs time, where there will be fewer predictions a query than `--pairs_num`."""
-    if options.pairs_out is not None and (options.pairs_num or 1) > predictions:
+def check_report(options: ReportOptions, predictions: int, split: Split) -> None:
+    """Raise UserError, before a test costs time, where `--pairs_out` cannot be written as it is asked for.
+
+    Args:
+        predictions: how many a query there will be.
+    """
+    if options.pairs_out is None:
+        return
+    check_names(options.pairs_out, split, options.pairs_format)
+    check_writable(options.pairs_out)
+    if (options.pairs_num or 1) > predictions:
         raise UserError(
             f"--pairs_num {options.pairs_num}: there are {predictions} predictions a query. Expected at most as many; "
             f"ask for more by --recall_values 1 5 {options.pairs_num}"
@@ -88,10 +97,6 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
     if tested.positives is None:
         write_positions(folder / PREDICTIONS, split, predictions, tested.findings)
         log.info("predicted positions: %s", folder / PREDICTIONS)
-    if options.pairs_out is not None:
-        count = write_pairs(options.pairs_out, split, predictions, options.pairs_format, options.pairs_num)
-        log.info("%d pairs: %s", count, options.pairs_out)
-    _write_panels(folder / PANELS, tested, options.save_preds)
     rows = gallery_rows(split, predictions, tested.positives, options.report_queries)
     evidence = Evidence(
         confidence=tested.findings.confidence,
@@ -100,10 +105,15 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
         where={} if tested.positives is not None else _where(tested, rows),
         positions=None if tested.positives is not None else tested.findings.poses.best,
     )
-    return write_report(
+    report = write_report(
         folder / "report.html", tested.results, split, predictions, tested.positives, tested.history,
         max_queries=options.report_queries, evidence=evidence,
     )  # fmt: skip
+    if options.pairs_out is not None:
+        count = write_pairs(options.pairs_out, split, predictions, options.pairs_format, options.pairs_num)
+        log.info("%d pairs: %s", count, options.pairs_out)
+    _write_panels(folder / PANELS, tested, options.save_preds)
+    return report
 
 
 def findings_lines(facts: Mapping[str, Any]) -> list[str]:

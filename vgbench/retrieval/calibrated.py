@@ -13,13 +13,17 @@ from vgbench.files import write_text
 from vgbench.retrieval.confidence import Confidence
 from vgbench.retrieval.extract import weights_hash
 from vgbench.retrieval.findings import Calibrated, learn_confidence
+from vgbench.retrieval.options import thresholds_in_order
 from vgbench.retrieval.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 FILE = "confidence.json"
 # Options of a test that change its speed or its tables, not its distances.
-_WITHOUT_EFFECT = ("infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values")
+_WITHOUT_EFFECT = (
+    "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
+    "pose_radius", "efficient_ram_testing",
+)  # fmt: skip
 
 
 def facts_of(pipeline: Pipeline) -> dict[str, Any]:
@@ -30,7 +34,9 @@ def facts_of(pipeline: Pipeline) -> dict[str, Any]:
         "weights": weights_hash(pipeline.network),
         "dataset": pipeline.data.dataset_name,
         "resize": pipeline.data.resize,
-        "threshold": (pipeline.evaluation.threshold or (pipeline.data.val_positive_dist_threshold,))[0],
+        "threshold": thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))[
+            0
+        ],
         "predictions": max(pipeline.evaluation.recall_values),
         **search,
         **chain,

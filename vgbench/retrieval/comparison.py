@@ -67,6 +67,8 @@ def compare(
         "ms_per_query": round(ms_per_query, 3),
     }
     count = min(options.compare_queries, len(split.queries))
+    if original is None:
+        log.info("nothing to compare with: what float16 loses is reported once a run stored float32 descriptors here")
     if count == 0 or original is None:
         return facts
     database, queries = original

@@ -52,6 +52,10 @@ class CompressionOptions:
             raise UserError(
                 f"--pca_file {self.pca_file}: no such file. Expected one that an evaluation with --pca_dim wrote"
             )
+        if not self.pca_whiten and self.pca_dim is None and self.pca_file is None:
+            raise UserError(
+                "--no-pca_whiten: there is no PCA. Expected --pca_dim or --pca_file beside it; leave it out"
+            )
         if self.quantise not in QUANTISERS:
             raise UserError(f"--quantise {self.quantise}: expected one of {', '.join(QUANTISERS)}")
         if self.pq_bits not in (4, 8):

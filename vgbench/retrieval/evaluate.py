@@ -23,10 +23,17 @@ from vgbench.models.network import Network
 from vgbench.retrieval.comparison import compare, is_lossy
 from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.metrics import recall_table
-from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.options import EvalOptions, thresholds_in_order
+from vgbench.retrieval.pca import PCA
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.reduce import is_reduced, pca_images, pca_of, projected
-from vgbench.retrieval.rerank.chain import RerankContext, RerankStep, predictions_needed, rerank
+from vgbench.retrieval.rerank.chain import (
+    RerankContext,
+    RerankStep,
+    check_rerankers,
+    predictions_needed,
+    rerank,
+)
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.search import resolve_backend
 from vgbench.retrieval.searchers import ExactSearch, make_searcher, searcher_type
@@ -108,11 +115,11 @@ def evaluate(
         UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written, or a
             re-ranker that cannot run.
     """
-    wanted = tuple(float(t) for t in options.threshold or thresholds)
-    thresholds = tuple(sorted(wanted, key=lambda t: t != thresholds[0]))
+    thresholds = thresholds_in_order(options.threshold, thresholds)
     chain = reranking or RerankOptions()
     views = views_of(options, network, size)
     images = _checked(split, options)
+    check_rerankers(network, chain, runtime)
     clock = _Clock()
     described = _Extraction(network, options, num_workers, runtime, folder, split)
     count = predictions_needed(options.recall_values, chain)
@@ -300,4 +307,6 @@ def _checked(split: Split, options: EvalOptions) -> ImageTable | None:
             raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
     resolve_backend(options.search_backend)
     searcher_type(options)
+    if options.pca_file is not None:
+        PCA.load(options.pca_file)
     return pca_images(split, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
@@ -11,6 +12,16 @@ from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.pose import PoseOptions
 from vgbench.retrieval.search import resolve_backend
 from vgbench.retrieval.view_options import ViewOptions
+
+
+def thresholds_in_order(wanted: Sequence[float] | None, usual: Sequence[float]) -> tuple[float, ...]:
+    """Return the distances, metres, within which predictions are judged right, the one that counts first.
+
+    Args:
+        wanted: `--threshold`; None where it is unset.
+        usual: what is judged then; its first counts, and comes first in `wanted` too where that has it.
+    """
+    return tuple(sorted((float(t) for t in wanted or usual), key=lambda t: t != usual[0]))
 
 
 @dataclass(frozen=True)
@@ -44,4 +55,20 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
                 f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "
                 "the two; for product codes in cells use --index ivfpq alone"
             )
+        self._check_used()
         resolve_backend(self.search_backend)
+
+    def _check_used(self) -> None:
+        """Refuse what the chosen search does not look at."""
+        if self.quantise != "pq" and self.index != "ivfpq":
+            for name in ("pq_bits", "pq_subvectors"):
+                if getattr(self, name) != getattr(EvalOptions, name):
+                    raise UserError(f"--{name}: there are no product codes. Expected --quantise pq or --index ivfpq")
+        exact = self.index == "exact"
+        if exact and self.refine is not None:
+            raise UserError(f"--refine {self.refine}: the search is exact already. Expected --index ivf, ivfpq or hnsw")
+        if not exact or self.quantise != "none":
+            for name in ("search_backend", "efficient_ram_testing"):
+                if getattr(self, name) != getattr(EvalOptions, name):
+                    other = f"--index {self.index}" if not exact else f"--quantise {self.quantise}"
+                    raise UserError(f"--{name}: is of the exact search, not of {other}. Expected one of the two")

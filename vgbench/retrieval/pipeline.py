@@ -32,10 +32,14 @@ class Pipeline:
         Descriptors and exact search are shared out. Reduced or coded descriptors, approximate search and re-ranking
         are rank 0's alone, on the descriptors that all have made.
         """
-        exact = dataclasses.replace(self.evaluation, index="exact", quantise="none", pca_dim=None, pca_file=None)
-        plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions())
-        if parallel.world() == 1 or (self.evaluation == exact and not self.reranking.names):
+        if parallel.world() == 1:
             return self._run(split, folder)
+        exact = dataclasses.replace(
+            self.evaluation, index="exact", quantise="none", pca_dim=None, pca_file=None, pca_dataset_folder=None
+        )
+        if self.evaluation == exact and not self.reranking.names:
+            return self._run(split, folder)
+        plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions())
         described = plain._run(split, folder)
         found = parallel.on_main(lambda: self._run(split, folder))
         seconds = {stage: value for stage, value in described.seconds.items() if stage.startswith("extract")}

@@ -50,5 +50,10 @@ class ViewOptions:
             raise UserError(f"--multi_scale {self.multi_scale}: expected one of {', '.join(PRESETS)}")
         if self.multi_scale is not None and tuple(self.scales) != (1.0,):
             raise UserError("--multi_scale: brings its own sizes. Expected it without --scales; leave one of them out")
+        if self.scale_pooling != "mean" and len(self.scales) == 1 and self.multi_scale is None:
+            raise UserError(
+                f"--scale_pooling {self.scale_pooling}: there is one scale, nothing to pool. Expected --scales or "
+                "--multi_scale beside it; leave it out"
+            )
         if not self.majority_weight >= 0:
             raise UserError(f"--majority_weight {self.majority_weight}: expected 0 or more")

@@ -190,10 +190,20 @@ def views_of(options: ViewOptions, network: Network, size: Size) -> tuple[Views,
         )
     sizes: tuple[Size, ...] = _SIZES.get(options.multi_scale or "", ())
     sizes = sizes or tuple((max(1, round(s * size[0])), max(1, round(s * size[1]))) for s in options.scales)
-    method: QueryMethod = QUERY_METHODS.resolve(options.test_method)(majority_weight=options.majority_weight)
+    method = _method_of(options)
     sizes = tuple(one if one == size else rounded(one, multiple) for one in sizes)
     database = Views(HardResize(), sizes, options.scale_pooling, windows, multiple)
     return database, Views(method, sizes, options.scale_pooling, windows, multiple)
+
+
+def _method_of(options: ViewOptions) -> QueryMethod:
+    try:
+        method: QueryMethod = QUERY_METHODS.resolve(options.test_method)(majority_weight=options.majority_weight)
+    except TypeError as error:
+        raise UserError(
+            f"--test_method {options.test_method}: {error}. Expected a class made as Class(majority_weight=0.01)"
+        ) from error
+    return method
 
 
 def rounded(size: Size, multiple: int) -> Size:

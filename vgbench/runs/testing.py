@@ -51,7 +51,7 @@ def test_and_report(
         descriptors: folder of the descriptors, which are reused where they are of these weights and images.
         confidence: how likely a match is right, as learned elsewhere.
     """
-    check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank))
+    check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank), split)
     found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
     started = time.perf_counter()
     findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
@@ -60,18 +60,24 @@ def test_and_report(
         return results
     found.predictions.save(folder / "predictions.h5", found.fingerprint)
     history = read_history(folder / METRICS)
+    write_results(folder, results)  # what comes now can fail, and the test need not be run again for it
+    if found.recalls:
+        LOG.info("%s", recall_table(results))
     tested = Tested(network, settings.data.resize, runtime, split, found, findings, results, history)
     report = write_outputs(folder, tested, settings.report, descriptors)
     results["seconds"]["report"] = round(time.perf_counter() - started, 3)
-    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    if found.recalls:
-        LOG.info("%s", recall_table(results))
+    write_results(folder, results)
     if found.rerank and found.recalls:
         LOG.info("%s", steps_table(found.rerank))
     for line in findings_lines(findings.facts):
         LOG.info("%s", line)
     LOG.info("report: %s", report)
     return results
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write a run's results.json."""
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
 
 
 def results_of(found: Evaluation, network: Network, split: Split, options: Mapping[str, Any]) -> dict[str, Any]:

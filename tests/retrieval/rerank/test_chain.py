@@ -87,8 +87,10 @@ def test_a_users_function_orders_by_its_scores(make_context: Make, found: Found,
     ("function", "message"),
     [
         (lambda query, candidates: [1.0], r"returned \[1\] scores for 5 candidates"),
-        (lambda query, candidates: [float("nan")] * len(candidates), "one number a candidate"),
+        (lambda query, candidates: [float("nan")] * len(candidates), "one finite number a candidate"),
+        (lambda query, candidates: [-float("inf")] * len(candidates), "one finite number a candidate"),
         (lambda query: 0, "fails on .*0.jpg"),
+        (lambda query, candidates: {}[query], "fails on .*KeyError"),
         (lambda query, candidates: ["good"] * 5, "fails on"),
     ],
 )
@@ -98,6 +100,25 @@ def test_a_users_function_that_does_not_fit(
     own.score = function
     context = make_context(rerank=("my_rerankers:score",), rerank_topk=5)
     with pytest.raises(UserError, match=message) as caught:
+        rerank(found(context, 5), context, neighbours_of(context), (1,))
+    assert "\n" not in str(caught.value)
+
+
+class TakesNoPredictions:
+    def __call__(self, query: Path, candidates: Sequence[Path]) -> list[float]:
+        return [1.0] * len(candidates)
+
+
+class NeedsAnArgument:
+    def __init__(self, weights: Path) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", [TakesNoPredictions, NeedsAnArgument])
+def test_a_users_class_that_does_not_fit(make_context: Make, found: Found, own: Any, kind: type) -> None:
+    own.Kind = kind
+    context = make_context(rerank=("my_rerankers:Kind",), rerank_topk=5)
+    with pytest.raises(UserError, match=r"^--rerank my_rerankers:Kind: .*Expected a (function|class)") as caught:
         rerank(found(context, 5), context, neighbours_of(context), (1,))
     assert "\n" not in str(caught.value)
 

@@ -23,8 +23,9 @@ from vgbench.retrieval.rerank.dense import DenseReranker
 from vgbench.retrieval.rerank.local.extraction import with_long_side
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.matches import LocalMatches
-from vgbench.retrieval.rerank.local.reranker import LocalReranker
+from vgbench.retrieval.rerank.local.reranker import LocalReranker, plan_of
 from vgbench.retrieval.rerank.local.store import FeatureStore
+from vgbench.retrieval.rerank.local.verification import verify
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 
@@ -132,6 +133,15 @@ def test_a_budget_verifies_the_first_candidates_only(drawn: Any) -> None:
     np.testing.assert_array_equal(after.indices, before.indices)
     context, before = drawn(local_features="orb", local_budget=1e6)
     assert LocalReranker()(before, context).indices[:, 0].tolist() == [0, 1, 2]
+
+
+def test_a_budget_bounds_the_second_matcher_too(drawn: Any) -> None:
+    context, before = drawn(local_features="orb", local_budget=1e-6)
+    plan = dataclasses.replace(
+        plan_of(context.options, context.runtime), second=lambda *_: pytest.fail("asked"), refine=2
+    )
+    after = verify("local", plan, before, context).predictions
+    np.testing.assert_array_equal(after.indices, before.indices)
 
 
 def test_a_second_matcher_adds_its_inliers(drawn: Any) -> None:

@@ -57,9 +57,10 @@ class RerankContext:
 class Reranker(Protocol):
     """What the chain asks of a method; it is made without arguments, once a run.
 
-    Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a second call would not
-    spend (features that are kept), `files`, what it wrote for a report: name -> path, and `context`, what the
-    re-rankers after it are given (other descriptors).
+    Where it has one, `check(network, options, runtime)` is called before anything is extracted, and raises UserError
+    for what cannot run. Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a
+    second call would not spend (features that are kept), `files`, what it wrote for a report: name -> path, and
+    `context`, what the re-rankers after it are given (other descriptors).
 
     Attributes:
         bytes_per_image: what it keeps of a database image beside the descriptor, known after the call.
@@ -108,6 +109,14 @@ class RerankStep:
         }
 
 
+def check_rerankers(network: Network, options: RerankOptions, runtime: Runtime) -> None:
+    """Raise UserError for a re-ranker that cannot run, now and not after hours of extraction."""
+    for name in options.names:
+        check = getattr(make_reranker(name), "check", None)
+        if check is not None:
+            check(network, options, runtime)
+
+
 def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
     """How many predictions a query the search must return."""
     return max(*recall_values, options.rerank_topk if options.names else 1)
@@ -131,7 +140,7 @@ def rerank(
         for name in context.options.names:
             method = make_reranker(name)
             start = time.perf_counter()
-            found = method(predictions, context)
+            found = _called(name, method, predictions, context)
             spent = time.perf_counter() - start
             _check_result(name, found, predictions)
             after = recall_table(found.indices, neighbours, recall_values)
@@ -142,6 +151,21 @@ def rerank(
             if context.database is not given.database:
                 opened.callback(context.database.close)
     return predictions, steps
+
+
+def _called(name: str, method: Reranker, predictions: Predictions, context: RerankContext) -> Predictions:
+    try:
+        return method(predictions, context)
+    except UserError:
+        raise
+    except Exception as error:
+        if ":" not in name:
+            raise
+        log.debug("%s", name, exc_info=True)  # somebody else's code: a line here, the rest in debug.log
+        raise UserError(
+            f"--rerank {name}: fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            "Expected a function of a query's path and its candidates' paths, or a class as in vgbench/retrieval/rerank"
+        ) from error
 
 
 def _step(
@@ -159,7 +183,7 @@ def _step(
         after=after,
         ms_per_query=1e3 * max(seconds - preparing, 0.0) / queries,
         preparing_s=preparing,
-        bytes_per_image=float(method.bytes_per_image),
+        bytes_per_image=float(getattr(method, "bytes_per_image", 0.0)),
         files=dict(getattr(method, "files", {})),
     )
 
@@ -168,7 +192,10 @@ def make_reranker(name: str) -> Reranker:
     """Return what a name stands for, ready to be called; a plain function scores (query, candidates)."""
     target = RERANKERS.resolve(name)
     if inspect.isclass(target):
-        return cast(Reranker, target())
+        try:
+            return cast(Reranker, target())
+        except TypeError as error:
+            raise UserError(f"--rerank {name}: {error}. Expected a class that is made without arguments") from error
     if callable(target):
         return FunctionReranker(name, target)
     raise UserError(f"--rerank {name}: is neither a class nor a function. Expected one of them; see vgbench/retrieval")

@@ -23,7 +23,9 @@ from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
 
 if TYPE_CHECKING:
+    from vgbench.models.network import Network
     from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.runtime import Runtime
 
 
 class DenseReranker:
@@ -42,6 +44,18 @@ class DenseReranker:
 
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
+
+    @staticmethod
+    def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
+        """Raise UserError where there is no network, or it gives no map."""
+        if network is None:
+            raise UserError("--rerank dense: there is no network. Expected the one that made the descriptors")
+        kind = getattr(network.backbone, "kind", "map")
+        if kind != "map":
+            raise UserError(
+                f"--rerank dense: this backbone gives {kind}. Expected a feature map, as convolutional networks give; "
+                "use --rerank local"
+            )
 
     def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
         options = context.options
@@ -73,14 +87,8 @@ class MapExtractor:
     binary = False
 
     def __init__(self, context: RerankContext) -> None:
-        if context.network is None:
-            raise UserError("--rerank dense: there is no network. Expected the one that made the descriptors")
-        kind = getattr(context.network.backbone, "kind", "map")
-        if kind != "map":
-            raise UserError(
-                f"--rerank dense: this backbone gives {kind}. Expected a feature map, as convolutional networks give; "
-                "use --rerank local"
-            )
+        DenseReranker.check(context.network, context.options, context.runtime)
+        assert context.network is not None  # as checked
         self._compute: Callable[[Tensor], Tensor] = features_for_inference(context.network, context.runtime)
         self._runtime, self._patch = context.runtime, context.options.dense_patch
         found = self._map(torch.zeros(1, 3, *context.size, dtype=torch.uint8))

@@ -14,7 +14,10 @@ from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.pairwise import PairwiseReranker
 
 if TYPE_CHECKING:
+    from vgbench.models.network import Network
     from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.options import RerankOptions
+    from vgbench.runtime import Runtime
 
 
 class GeowarpReranker:
@@ -26,6 +29,15 @@ class GeowarpReranker:
     """
 
     bytes_per_image = 0.0
+
+    @staticmethod
+    def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
+        """Raise UserError where the network has no GeoWarp."""
+        if geowarp_of(network) is None:
+            raise UserError(
+                "--rerank geowarp: this network has no GeoWarp. Expected a checkpoint of --train_mode geowarp; train "
+                "one: train.py --train_mode geowarp --start_from=<your checkpoint>"
+            )
 
     def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
         return PairwiseReranker(GeowarpScorer(context))(predictions, context)
@@ -42,12 +54,9 @@ class GeowarpScorer:
     """
 
     def __init__(self, context: RerankContext) -> None:
+        GeowarpReranker.check(context.network, context.options, context.runtime)
         geowarp = geowarp_of(context.network)
-        if context.network is None or geowarp is None:
-            raise UserError(
-                "--rerank geowarp: this network has no GeoWarp. Expected a checkpoint of --train_mode geowarp; train "
-                "one: train.py --train_mode geowarp --start_from=<your checkpoint>"
-            )
+        assert context.network is not None and geowarp is not None  # as checked
         self.size = context.size
         self._network, self._geowarp = context.network, geowarp.eval()
         self._maps = features_for_inference(context.network, context.runtime)

@@ -41,15 +41,16 @@ class FunctionReranker:
             paths = [context.split.database.path(int(row)) for row in rows]
             try:
                 scores = np.asarray(self._score(context.split.queries.path(query), paths), dtype=np.float64)
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # somebody else's code
                 raise UserError(
-                    f"--rerank {self._name}: fails on {context.split.queries.path(query)} ({error}). Expected a "
+                    f"--rerank {self._name}: fails on {context.split.queries.path(query)} "
+                    f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Expected a "
                     "function of a query's path and a list of its candidates' paths that returns a score each"
                 ) from error
-            if scores.shape != (head,) or np.isnan(scores).any():
+            if scores.shape != (head,) or not np.isfinite(scores).all():
                 raise UserError(
                     f"--rerank {self._name}: returned {list(scores.shape)} scores for {head} candidates of "
-                    f"{context.split.queries.path(query)}. Expected one number a candidate"
+                    f"{context.split.queries.path(query)}. Expected one finite number a candidate"
                 )
             costs[query] = -scores
         return reordered(predictions, costs)

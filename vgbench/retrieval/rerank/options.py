@@ -21,6 +21,7 @@ _aqe = partial(option, needs="rerank=aqe")
 _dba = partial(option, needs="rerank=dba")
 _diffusion = partial(option, needs="rerank=diffusion")
 _local = partial(option, needs="rerank=local")
+_ratio = partial(option, needs="rerank=local,local_matcher=ratio")
 _dense = partial(option, needs="rerank=dense")
 _verified = partial(option, needs="rerank=local|dense")
 
@@ -76,9 +77,9 @@ class RerankOptions:
         "lightglue for aliked, disk and superpoint)",
         choices=LOCAL_MATCHERS,
     )
-    local_ratio: float = _local(0.9, "local: the ratio test's bound on nearest to second nearest distance")
+    local_ratio: float = _ratio(0.9, "local: the ratio test's bound on nearest to second nearest distance")
     local_model: str = _verified("fundamental", "local: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
-    local_threshold: float = _verified(1.0, "local: pixels at --local_size within which a match is an inlier")
+    local_threshold: float = _local(1.0, "local: pixels at --local_size within which a match is an inlier")
     local_iterations: int = _verified(200, "local: hypotheses that MAGSAC++ draws at most")
     local_size: int = _local(0, "local: long side of the images in pixels, their ratio kept; 0: their own size")
     local_keypoints: int = _local(1024, "local: keypoints of an image at most, strongest first")
@@ -124,6 +125,12 @@ class RerankOptions:
         ):
             if getattr(self, name) not in choices:
                 raise UserError(f"--{name} {getattr(self, name)}: not known. Expected one of {', '.join(choices)}")
+        if self.dense_score == "rapid" and "dense" in self.names and "local" not in self.names:
+            for name in ("local_model", "local_iterations"):
+                if getattr(self, name) != getattr(RerankOptions, name):
+                    raise UserError(
+                        f"--{name}: --dense_score rapid fits no model. Expected --dense_score ransac; leave it out"
+                    )
         for name in self.names:
             RERANKERS.resolve(name)
 

@@ -16,7 +16,9 @@ from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
 
 if TYPE_CHECKING:
+    from vgbench.models.network import Network
     from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.runtime import Runtime
 
 
 class LocalReranker:
@@ -40,16 +42,20 @@ class LocalReranker:
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
 
+    @staticmethod
+    def check(network: Network, options: RerankOptions, runtime: Runtime) -> None:
+        """Raise UserError where features and matcher cannot be had or differ."""
+        plan_of(options, runtime)
+
     def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
-        done = verify("local", local_plan(context), predictions, context)
+        done = verify("local", plan_of(context.options, context.runtime), predictions, context)
         self.bytes_per_image, self.preparing_s = done.bytes_per_image, done.preparing_s
         self.files = {"local_matches": done.matches}
         return done.predictions
 
 
-def local_plan(context: RerankContext) -> Plan:
+def plan_of(options: RerankOptions, runtime: Runtime) -> Plan:
     """Return how `--local_...` say to verify; raises UserError where features and matcher cannot be had or differ."""
-    options, runtime = context.options, context.runtime
     features, refined = options.local_features, "lighterglue" if options.local_features == "xfeat" else "lightglue"
     return Plan(
         extractor=make_extractor(features, options.local_keypoints, runtime),

@@ -142,8 +142,11 @@ class Verifier:
                 scores[place], found[place] = score, points
         costs = terms - np.log1p(scores)
         if plan.second is not None:
-            order = np.argsort(costs, kind="stable")[: plan.refine].tolist()
-            for place, (score, points) in zip(order, self._judged(plan.second, features, rows, order), strict=True):
+            # A network takes candidates one by one, so the limit is looked at between them.
+            for place in np.argsort(costs, kind="stable")[: plan.refine].tolist():
+                if time.perf_counter() >= deadline:
+                    break
+                [(score, points)] = self._judged(plan.second, features, rows, [place])
                 scores[place] += score
                 found[place] = points if len(points) > len(found[place]) else found[place]
             costs = terms - np.log1p(scores)
