@@ -75,6 +75,17 @@ def test_features_that_are_all_zero_give_finite_descriptors_and_gradients(name: 
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
 
 
+def test_gem_of_a_grid_is_gem_of_its_cells() -> None:
+    features = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    gem, grid = build_aggregation("gem", 3, l2="none"), build_aggregation("gem", 3, l2="none", gem_grid=2)
+    cells = [gem(features[:, :, y : y + 2, x : x + 3]) for y in (0, 2) for x in (0, 3)]
+    expected = torch.stack(cells, dim=2).flatten(1)  # a channel's cells in a row
+    torch.testing.assert_close(grid(features), expected)
+    assert grid.descriptors_dim == 12
+    with pytest.raises(UserError, match="--gem_grid 2: tokens have no rows"):
+        build_aggregation("gem", 3, gem_grid=2, tokens=True)
+
+
 def test_gem_goes_from_the_mean_to_the_maximum() -> None:
     features = torch.rand(2, 4, 5, 6) + 0.1
     for p, expected in ((1.0, features.mean(dim=(2, 3))), (80.0, features.amax(dim=(2, 3)))):

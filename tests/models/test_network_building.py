@@ -210,6 +210,7 @@ def test_aggregation_channels_must_be_given_once() -> None:
     ("options", "dim"),
     [
         ({"aggregation": "convap", "out_channels": 8, "s1": 3, "s2": 2}, 48),
+        ({"aggregation": "gem", "gem_grid": 2}, 448),
         ({"aggregation": "convgem", "out_channels": 9}, 9),
         ({"aggregation": "cosplace", "out_dim": 11}, 11),
         ({"aggregation": "mixvpr", "out_channels": 6, "mix_depth": 1, "mlp_ratio": 0.5, "out_rows": 3}, 18),

@@ -26,6 +26,9 @@ class AggregationOptions:
         "channels that convap, convgem and mixvpr project a map to; unset: 512, 512 and 1024",
         needs="aggregation=convap|convgem|mixvpr",
     )
+    gem_grid: int | None = option(
+        None, "gem: cells a side, each of them pooled by itself; unset: 1, the whole map", needs="aggregation=gem"
+    )
     s1: int | None = option(None, "convap: rows of cells that it averages over; unset: 2", needs="aggregation=convap")
     s2: int | None = option(None, "convap: columns of cells; unset: 2", needs="aggregation=convap")
     out_dim: int | None = option(None, "cosplace: dimensions; unset: 512", needs="aggregation=cosplace")
