@@ -107,6 +107,16 @@ def test_each_method_describes_what_it_says(
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
+def test_only_flip_describes_the_database_as_it_does_queries(mixed: ImageTable, make_network: Make) -> None:
+    network = make_network()
+    for method in QUERY_METHODS:
+        database, queries = views_of(EvalOptions(test_method=method), network, SIZE)
+        alike = method in ("flip", "hard_resize")
+        assert (database.facts() == queries.facts()) is alike
+        if not alike:
+            assert database.facts() == views_of(EvalOptions(), network, SIZE)[0].facts()
+
+
 def test_images_of_one_size_share_a_batch(mixed: ImageTable, make_network: Make) -> None:
     network = make_network()
     shapes: list[tuple[int, ...]] = []

@@ -35,7 +35,7 @@ class Views:
     """What becomes of each image of a table between its file and its stored descriptors.
 
     Attributes:
-        method: the parts of an image (the database's is HardResize).
+        method: the parts of an image (the database's is HardResize, or the queries' where that is for both).
         sizes: height and width in pixels, one a scale.
         pooling: how the scales' descriptors become one: "mean", "max", "gem" or "concat".
         windows: None, or height and width in pixels of the random crops that stand in for scales.
@@ -192,7 +192,7 @@ def views_of(options: ViewOptions, network: Network, size: Size) -> tuple[Views,
     sizes = sizes or tuple((max(1, round(s * size[0])), max(1, round(s * size[1]))) for s in options.scales)
     method = _method_of(options)
     sizes = tuple(one if one == size else rounded(one, multiple) for one in sizes)
-    database = Views(HardResize(), sizes, options.scale_pooling, windows, multiple)
+    database = Views(method if method.of_database else HardResize(), sizes, options.scale_pooling, windows, multiple)
     return database, Views(method, sizes, options.scale_pooling, windows, multiple)
 
 

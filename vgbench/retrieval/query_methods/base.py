@@ -16,11 +16,13 @@ class QueryMethod:
         described: how many descriptors are stored, and searched with, a query. Where it is 1 and `views` gives several
             images, their descriptors are averaged and normalised again.
         keeps_ratio: whether `frame` depends on the image's own height and width.
+        of_database: whether database images are described in the same way; else they are resized to exactly --resize.
         filtered: whether images are resized bilinearly with a low-pass filter, or by their nearest pixels.
     """
 
     described = 1
     keeps_ratio = False
+    of_database = False
     filtered = True
 
     def __init__(self, majority_weight: float = 0.01) -> None:

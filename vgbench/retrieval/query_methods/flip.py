@@ -1,4 +1,4 @@
-"""flip: the query and its mirror image, as one averaged descriptor."""
+"""flip: every image and its mirror image, as one averaged descriptor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from vgbench.retrieval.query_methods.base import QueryMethod, Size
 
 
 class Flip(QueryMethod):
-    """hard_resize, with the descriptors of the image and of its horizontal mirror image averaged."""
+    """hard_resize, with the descriptors of the image and of its horizontal mirror image averaged, queries and database alike.
+
+    Averaging one side only would compare what was averaged with what was not.
+    """
+
+    of_database = True
 
     def views(self, images: Tensor, size: Size) -> list[Tensor]:
         return [images, images.flip(3)]
