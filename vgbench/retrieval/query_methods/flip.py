@@ -8,9 +8,9 @@ from vgbench.retrieval.query_methods.base import QueryMethod, Size
 
 
 class Flip(QueryMethod):
-    """hard_resize, with the descriptors of the image and of its horizontal mirror image averaged, queries and database alike.
+    """hard_resize, with the descriptors of an image and of its horizontal mirror image averaged.
 
-    Averaging one side only would compare what was averaged with what was not.
+    Of queries and database alike: averaging one side only would compare what was averaged with what was not.
     """
 
     of_database = True
