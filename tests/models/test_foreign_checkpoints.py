@@ -66,6 +66,18 @@ def test_every_style_fills_the_whole_network(style, lightning, tmp_path):
         assert torch.equal(target.state_dict()[key], value), key
 
 
+def test_gem_of_gsv_cities_is_normalised_after_it(tmp_path):
+    torch.manual_seed(0)
+    source, target = (build_network("resnet18conv4", "gem", "none", l2="after_pool") for _ in range(2))
+    tensors = {key.replace("aggregation.0.p", "aggregator.p"): value for key, value in source.state_dict().items()}
+    tensors["aggregator.p"] = torch.tensor([2.5])
+    torch.save({"state_dict": tensors}, tmp_path / "last.ckpt")
+    load_weights(target, tmp_path / "last.ckpt")
+    assert target.state_dict()["aggregation.0.p"].item() == 2.5
+    with pytest.raises(UserError):  # it would be normalised before the pooling, which is another network
+        load_weights(build_network("resnet18conv4", "gem", "none"), tmp_path / "last.ckpt")
+
+
 def test_dinov2_of_openvprlab_is_run_without_its_norm(tmp_path, monkeypatch):
     """Its file has dino.norm, which its network never applies."""
     monkeypatch.setattr(dinov2, "SIZES", {"vits": dinov2.Size(16, 4, 2)})

@@ -125,6 +125,8 @@ def _spellings(key: str) -> list[str]:
     if key.startswith("backbone."):
         inner = key.removeprefix("backbone.")
         found += ["backbone." + inner.removeprefix(wrapper) for wrapper in _WRAPPERS if inner.startswith(wrapper)]
+    # GeM alone, as GSV-Cities and OpenVPRLab hold it, which normalise after it: ours with --l2 after_pool.
+    found += ["aggregation.0.p" for name in found if name == "aggregation.p"]
     found += [
         name.replace(theirs, ours, 1) for name in found for theirs, ours in _COSPLACE.items() if name.startswith(theirs)
     ]
