@@ -53,7 +53,12 @@ def test_a_linear_layer_behind_is_seen_through():
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("mixvpr", {"in_h": 4, "in_w": 5, "out_channels": 8}), ("boq", {"proj_channels": 64})]
+    ("name", "options"),
+    [
+        ("mixvpr", {"in_h": 4, "in_w": 5, "out_channels": 8}),
+        ("boq", {"proj_channels": 64}),
+        ("gem", {"gem_grid": 2}),
+    ],
 )
 def test_other_heads_give_the_slope(name, options):
     """The gradient times the feature is how the similarity answers to a little more of one place."""
