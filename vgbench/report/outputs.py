@@ -75,13 +75,13 @@ def check_report(options: ReportOptions, predictions: int, split: Split) -> None
     """
     if options.pairs_out is None:
         return
-    check_names(options.pairs_out, split, options.pairs_format)
-    check_writable(options.pairs_out)
     if (options.pairs_num or 1) > predictions:
         raise UserError(
             f"--pairs_num {options.pairs_num}: there are {predictions} predictions a query. Expected at most as many; "
             f"ask for more by --recall_values 1 5 {options.pairs_num}"
         )
+    check_names(options.pairs_out, split, options.pairs_format)
+    check_writable(options.pairs_out)
 
 
 def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: Path) -> Path:

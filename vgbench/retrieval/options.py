@@ -65,8 +65,10 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
                 if getattr(self, name) != getattr(EvalOptions, name):
                     raise UserError(f"--{name}: there are no product codes. Expected --quantise pq or --index ivfpq")
         exact = self.index == "exact"
-        if exact and self.refine is not None:
-            raise UserError(f"--refine {self.refine}: the search is exact already. Expected --index ivf, ivfpq or hnsw")
+        if exact and self.quantise == "none" and self.refine is not None:
+            raise UserError(
+                f"--refine {self.refine}: the search is exact already. Expected --index or --quantise beside it"
+            )
         if not exact or self.quantise != "none":
             for name in ("search_backend", "efficient_ram_testing"):
                 if getattr(self, name) != getattr(EvalOptions, name):
