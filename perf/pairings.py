@@ -31,6 +31,12 @@ from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.backbones import BACKBONES
 from vgbench.runtime import RuntimeOptions, resolve_runtime
 
+HEAD = """# Every backbone with every aggregation that fits it
+
+{rows} pairings, each built, run forward and backward, then for inference in a process of its own, by
+`python3 -m perf.pairings` ({threads} threads of the machine at hand). Parameters and dimensions are of the network, GFLOPs
+of one image, images a second of the fast form of the network, the peak memory of the whole process.
+"""
 IMAGES = 2
 # One at a time, as a small machine would have to.
 GIANTS = "dinov2_vitg"
@@ -129,8 +135,14 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     rows = collect(arguments.backbones, arguments.aggregations, arguments.output.with_suffix(".jsonl"))
-    table = tabulate([[row.get(key, "") for key in COLUMNS] for row in rows], list(COLUMNS.values()), tablefmt="github")
-    arguments.output.write_text(table + "\n")
+    columns = [key for key in COLUMNS if any(key in row for row in rows)]
+    table = tabulate(
+        [[row.get(key, "") for key in columns] for row in rows],
+        [COLUMNS[key] for key in columns],
+        tablefmt="pipe",
+        numalign="right",
+    )
+    arguments.output.write_text(f"{HEAD.format(rows=len(rows), threads=torch.get_num_threads())}\n{table}\n")
     print(table)
 
 
