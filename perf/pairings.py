@@ -34,9 +34,9 @@ from vgbench.runtime import RuntimeOptions, resolve_runtime
 HEAD = """# Every backbone with every aggregation that fits it
 
 {rows} pairings, each built, run forward and backward, then for inference, in a process of its own, by
-`python3 -m perf.pairings` ({threads} threads of the machine at hand). Parameters and dimensions are the network's, GFLOPs
-those of one image, images a second those of its fast form, the peak memory that of the whole process. Where other work
-ran beside it, images a second are lower limits.
+`python3 -m perf.pairings` ({threads} threads of the machine at hand). Parameters and dimensions are the network's,
+GFLOPs those of one image, images a second those of its fast form, the peak memory that of the whole process. Where
+other work ran beside it, images a second are lower limits.
 """
 IMAGES = 2
 # One at a time, as a small machine would have to.
