@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from perf.measure import peak_mb
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.models import build_network, for_inference
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.backbones import BACKBONES
@@ -110,7 +110,7 @@ def _send(sender: Connection, backbone: str, aggregation: str) -> None:
     try:
         sender.send(measure(backbone, aggregation))
     except Exception as error:  # the row says what went wrong, and the table goes on
-        sender.send({"failed": f"{type(error).__name__}: {error}".splitlines()[0][:100]})
+        sender.send({"failed": in_short(error)[:100]})
 
 
 def collect(backbones: list[str], aggregations: list[str], store: Path) -> list[dict[str, Any]]:

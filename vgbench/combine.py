@@ -29,15 +29,13 @@ from vgbench.models.weights import extract_state_dict, read_checkpoint
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval import EvalOptions, evaluate
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
-from vgbench.training.checkpoint import save_checkpoint
+from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
 from vgbench.training.soup import Soup, State, as_it_is, greedy_soup, reestimate_batch_norm, uniform_soup
 
 LOG = logging.getLogger("vgbench")
 
 SOUPS = ("uniform", "greedy")
 BATCH_NORMS = ("average", "reestimate")
-# What a combined checkpoint takes over from its first one, so that eval.py needs no flags.
-TAKEN_OVER = ("dataset_name", "resize", "val_positive_dist_threshold")
 # Options that say how a network was trained and not what it is.
 _OF_TRAINING = ("pretrain", "freeze", "freeze_te", "unfreeze_blocks")
 _BN_IMAGES, _BN_BATCH = 1024, 16
@@ -79,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             content = soup(options, data, resolve_runtime(RuntimeOptions(device=typed.device, amp=typed.amp)))
         else:
             content = ensemble(EnsembleOptions(**_given(values, EnsembleOptions)), data.resize)
+        # From the first one, so that eval.py needs no flags.
         taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
         taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
         save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})

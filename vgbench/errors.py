@@ -12,3 +12,8 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def in_short(error: BaseException) -> str:
+    """Return the kind of somebody else's error and the first line of what it says, for a message of one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

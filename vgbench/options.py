@@ -95,3 +95,11 @@ def check_above_zero(options: object, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise UserError(f"--{name} {value}: out of range. Expected a number above 0")
+
+
+def check_from_zero(options: object, *names: str) -> None:
+    """Raise UserError for the first of some options that is no finite number from 0 up; those that are unset pass."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise UserError(f"--{name} {value}: out of range. Expected a finite number of at least 0")

@@ -26,9 +26,9 @@ from vgbench.errors import UserError
 from vgbench.files import write_text
 from vgbench.report.markdown import main_threshold, results_table
 from vgbench.report.matrix import COMBINED, Job, Matrix
+from vgbench.training.checkpoint import BEST
 
 Check = Callable[[str, Path], None]
-BEST = "best_model.pth"
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 8192
 _GRACE_SECONDS = 5

@@ -30,13 +30,12 @@ def facts_of(pipeline: Pipeline) -> dict[str, Any]:
     """Return what the confidence of a match depends on, as JSON values."""
     search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in _WITHOUT_EFFECT}
     chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.names else {}
+    thresholds = thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))
     facts = {
         "weights": weights_hash(pipeline.network),
         "dataset": pipeline.data.dataset_name,
         "resize": pipeline.data.resize,
-        "threshold": thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))[
-            0
-        ],
+        "threshold": thresholds[0],
         "predictions": max(pipeline.evaluation.recall_values),
         **search,
         **chain,

@@ -14,10 +14,8 @@ from vgbench.models.releases import release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.runs.settings import EvalSettings, TrainSettings
 from vgbench.training import is_resumable
+from vgbench.training.checkpoint import TAKEN_OVER
 from vgbench.training.start import start_network
-
-# What an evaluation takes over from the run that made the checkpoint, unless it is told otherwise.
-TAKEN_OVER = ("dataset_name", "resize", "val_positive_dist_threshold")
 
 
 def method_defaults(given: Mapping[str, Any]) -> dict[str, Any]:

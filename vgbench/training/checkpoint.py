@@ -21,6 +21,8 @@ LOG = logging.getLogger(__name__)
 LAST = "last_model.pth"
 BEST = "best_model.pth"
 METRICS = "metrics.jsonl"
+# Of the options in a checkpoint, what those who test it take over, unless they are told otherwise.
+TAKEN_OVER = ("dataset_name", "resize", "val_positive_dist_threshold")
 _WEIGHTS = "model_state_dict"
 
 

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_at_least, check_from_zero, option
 from vgbench.randomness import stream_seed
 
 RAMP = 10.0  # how steeply the reversed gradient grows, the paper's gamma
@@ -39,12 +38,8 @@ class DomainOptions:
     grl_hidden: int = _option(256, "channels of the domain classifier's two hidden layers")
 
     def __post_init__(self) -> None:
-        for name in ("grl_batch_size", "grl_hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: too small. Expected a whole number of at least 1")
-        for name in ("grl_weight", "grl_ramp_epochs", "grl_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"--{name} {getattr(self, name)}: out of range. Expected a finite number of at least 0")
+        check_at_least(self, 1, "grl_batch_size", "grl_hidden")
+        check_from_zero(self, "grl_weight", "grl_ramp_epochs", "grl_lr")
 
 
 class _Reversal(torch.autograd.Function):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import check_from_zero, option
 
 _option = partial(option, needs="train_mode=geowarp")
 
@@ -39,8 +39,6 @@ class GeowarpOptions:
         if not 0 < self.geowarp_cut < 1:
             raise UserError(f"--geowarp_cut {self.geowarp_cut}: out of range. Expected above 0 and below 1")
         weights = ("geowarp_views_weight", "geowarp_consistency_weight", "geowarp_features_weight")
-        for name in weights:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} {getattr(self, name)}: out of range. Expected a finite number of at least 0")
+        check_from_zero(self, *weights)
         if not any(getattr(self, name) for name in weights):
             raise UserError("--geowarp_views_weight 0: nothing to learn from. Expected one weight above 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import check_above_zero, check_at_least, option
+from vgbench.options import check_above_zero, check_at_least, check_from_zero, option
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "asgd", "rmsprop", "adagrad")
 SCHEDULES = ("none", "step", "multistep", "cosine", "plateau", "onecycle", "exponential")
@@ -62,20 +62,10 @@ class OptimOptions:
     )
 
     def __post_init__(self) -> None:
-        rates = (
-            "lr",
-            "lr_backbone",
-            "lr_head",
-            "lr_classifier",
-            "lr_crn_layer",
-            "lr_crn_net",
-            "lr_geowarp",
+        check_from_zero(
+            self, "lr", "lr_backbone", "lr_head", "lr_classifier", "lr_crn_layer", "lr_crn_net", "lr_geowarp",
             "weight_decay",
-        )
-        for name in rates:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise UserError(f"--{name} {value}: out of range. Expected a finite number of at least 0")
+        )  # fmt: skip
         if self.optim not in OPTIMIZERS:
             raise UserError(f"--optim {self.optim}: not known. Expected one of {', '.join(OPTIMIZERS)}")
         if self.momentum is not None and self.optim not in ("sgd", "rmsprop"):

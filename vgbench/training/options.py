@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.options import check_at_least, option
+from vgbench.options import check_at_least, check_from_zero, option
 from vgbench.training.optim_options import OptimOptions, ScheduleOptions
 
 
@@ -67,8 +67,7 @@ class TrainOptions(ScheduleOptions, OptimOptions):
             self, 1, "train_batch_size", "epochs_num", "patience", "cache_refresh_rate", "queries_per_epoch",
             "negs_num_per_query", "neg_samples_num",
         )  # fmt: skip
-        if not 0 <= self.margin < float("inf"):
-            raise UserError(f"--margin {self.margin}: out of range. Expected a finite number of at least 0")
+        check_from_zero(self, "margin")
         self._check_schedule()
 
     def _check_schedule(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from tabulate import tabulate
 
 from vgbench.data.protocol import Split
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.models.network import Network
 from vgbench.retrieval.metrics import NeighbourRows, recall_table
 from vgbench.retrieval.predictions import Predictions
@@ -163,7 +163,7 @@ def _called(name: str, method: Reranker, predictions: Predictions, context: Rera
             raise
         log.debug("%s", name, exc_info=True)  # somebody else's code: a line here, the rest in debug.log
         raise UserError(
-            f"--rerank {name}: fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"--rerank {name}: fails ({in_short(error)}). "
             "Expected a function of a query's path and its candidates' paths, or a class as in vgbench/retrieval/rerank"
         ) from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.order import reordered
 
@@ -44,7 +44,7 @@ class FunctionReranker:
             except Exception as error:  # somebody else's code
                 raise UserError(
                     f"--rerank {self._name}: fails on {context.split.queries.path(query)} "
-                    f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Expected a "
+                    f"({in_short(error)}). Expected a "
                     "function of a query's path and a list of its candidates' paths that returns a score each"
                 ) from error
             if scores.shape != (head,) or not np.isfinite(scores).all():
