@@ -51,16 +51,16 @@ def measure_local(queries: int, candidates: int, rounds: int) -> Pair:
         stores[0].append(range(queries), [own for own, _ in features])
         stores[1].append(range(queries * candidates), [one for _, others in features for one in others])
         plan = Plan(
-            extractor=XFeatExtractor(KEYPOINTS, runtime), size=0, keypoints=KEYPOINTS, weight=options.local_weight,
+            extractor=XFeatExtractor(KEYPOINTS, runtime), size=0, keypoints=KEYPOINTS,
             matcher=NearestMatcher(1.0, runtime), judge=lambda a, b: counted(a, b, options),
         )  # fmt: skip
-        terms = np.linspace(0, plan.weight, candidates)
+        terms = np.linspace(0, options.local_weight, candidates)
 
         def ours() -> None:
             with threads() as pool:
                 verifier = Verifier(plan, stores[0], stores[1], pool)
                 for query in range(queries):
-                    verifier(query, list(range(query * candidates, (query + 1) * candidates)), terms)
+                    verifier(query, list(range(query * candidates, (query + 1) * candidates)), terms, float("inf"))
 
         def reference() -> None:
             for own, others in features:

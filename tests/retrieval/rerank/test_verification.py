@@ -23,7 +23,7 @@ from vgbench.retrieval.rerank.dense import DenseReranker
 from vgbench.retrieval.rerank.local.extraction import with_long_side
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.matches import LocalMatches
-from vgbench.retrieval.rerank.local.reranker import LocalReranker, plan_of
+from vgbench.retrieval.rerank.local.reranker import LocalReranker, plans_of
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.local.verification import verify
 from vgbench.retrieval.rerank.options import RerankOptions
@@ -75,7 +75,7 @@ def drawn(tmp_path: Path) -> Callable[..., tuple[RerankContext, Predictions]]:
 @pytest.mark.parametrize("features", ["xfeat", "sift", "orb"])
 @pytest.mark.parametrize("model", ["homography", "fundamental"])
 def test_the_place_that_was_last_comes_first(drawn: Any, features: str, model: str) -> None:
-    context, before = drawn(local_features=features, local_model=model, local_keypoints=400, local_threshold=2.0)
+    context, before = drawn(local_features=(features,), local_model=model, local_keypoints=400, local_threshold=2.0)
     method = LocalReranker()
     after = method(before, context)
     assert after.indices[:, 0].tolist() == [0, 1, 2]
@@ -86,7 +86,7 @@ def test_the_place_that_was_last_comes_first(drawn: Any, features: str, model: s
 
 
 def test_matches_are_kept_for_drawing_and_lie_on_the_homography(drawn: Any) -> None:
-    context, before = drawn(local_features="sift", local_model="homography", local_size=360)
+    context, before = drawn(local_features=("sift",), local_model="homography", local_size=360)
     method = LocalReranker()
     after = method(before, context)
     matches = LocalMatches.load(method.files["local_matches"])
@@ -102,7 +102,7 @@ def test_matches_are_kept_for_drawing_and_lie_on_the_homography(drawn: Any) -> N
 
 
 def test_features_are_made_once_and_only_of_what_is_needed(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    context, before = drawn(local_features="orb", rerank_topk=2)
+    context, before = drawn(local_features=("orb",), rerank_topk=2)
     first = LocalReranker()(before, context)
     files = sorted(context.cache.rglob("*orb*/*.h5"))
     rows = sorted(row for path in files if "database" in path.parent.name for row in h5py.File(path)["rows"][:])
@@ -120,7 +120,7 @@ def test_features_are_made_once_and_only_of_what_is_needed(drawn: Any, monkeypat
 
 
 def test_nothing_to_verify_leaves_the_order(drawn: Any) -> None:
-    context, before = drawn(local_features="orb", local_model="homography")
+    context, before = drawn(local_features=("orb",), local_model="homography")
     for path in (context.split.root / "queries").iterdir():
         save(path, np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     after = LocalReranker()(before, context)
@@ -128,19 +128,18 @@ def test_nothing_to_verify_leaves_the_order(drawn: Any) -> None:
 
 
 def test_a_budget_verifies_the_first_candidates_only(drawn: Any) -> None:
-    context, before = drawn(local_features="orb", local_budget=1e-6)
+    context, before = drawn(local_features=("orb",), local_budget=1e-6)
     after = LocalReranker()(before, context)
     np.testing.assert_array_equal(after.indices, before.indices)
-    context, before = drawn(local_features="orb", local_budget=1e6)
+    context, before = drawn(local_features=("orb",), local_budget=1e6)
     assert LocalReranker()(before, context).indices[:, 0].tolist() == [0, 1, 2]
 
 
 def test_a_budget_bounds_the_second_matcher_too(drawn: Any) -> None:
-    context, before = drawn(local_features="orb", local_budget=1e-6)
-    plan = dataclasses.replace(
-        plan_of(context.options, context.runtime), second=lambda *_: pytest.fail("asked"), refine=2
-    )
-    after = verify("local", plan, before, context).predictions
+    context, before = drawn(local_features=("orb",), local_budget=1e-6)
+    [plan] = plans_of(context.options, context.runtime)
+    plan = dataclasses.replace(plan, second=lambda *_: pytest.fail("asked"), refine=2)
+    after = verify("local", (plan,), before, context, weight=0.5, budget_ms=1e-6).predictions
     np.testing.assert_array_equal(after.indices, before.indices)
 
 
@@ -155,6 +154,32 @@ def test_a_second_matcher_adds_its_inliers(drawn: Any) -> None:
     ratio = np.expm1(-refined.distances[:, 0].astype(float)) / np.expm1(-plain.distances[:, 0].astype(float))
     assert (ratio > 1.4).all()
     np.testing.assert_allclose(refined.distances[:, 2:], plain.distances[:, 2:], atol=1e-6)
+
+
+def test_each_of_several_features_takes_its_logarithm_off_the_cost(drawn: Any) -> None:
+    shared = {"local_keypoints": 200, "local_weight": 0.7, "local_size": 240}
+    costs = []
+    for features in (("sift",), ("orb",), ("sift", "orb")):
+        context, before = drawn(**shared, local_features=features)
+        method = LocalReranker()
+        after = method(before, context)
+        assert after.indices[:, 0].tolist() == [0, 1, 2]
+        by_place = np.empty_like(after.distances)
+        np.put_along_axis(by_place, after.indices, after.distances, axis=1)
+        costs.append((by_place, method.bytes_per_image, LocalMatches.load(method.files["local_matches"])))
+    (sift, sift_bytes, _), (orb, orb_bytes, _), (both, both_bytes, matches) = costs
+    distances = np.empty_like(sift)
+    term = (before.distances - before.distances.min()) / np.ptp(before.distances, axis=1, keepdims=True)
+    np.put_along_axis(distances, before.indices, 0.7 * term, axis=1)
+    np.testing.assert_allclose(both, sift + orb - distances, atol=1e-5)
+    assert both_bytes == sift_bytes + orb_bytes
+    assert all(len(matches.of(query, 0)) > 30 for query in range(QUERIES))
+
+
+def test_a_budget_is_of_a_query_and_not_of_each_of_its_features(drawn: Any) -> None:
+    context, before = drawn(local_features=("orb", "sift"), local_budget=1e-6)
+    after = LocalReranker()(before, context)
+    np.testing.assert_array_equal(after.indices, before.indices)
 
 
 @pytest.mark.parametrize("score", ["ransac", "rapid"])

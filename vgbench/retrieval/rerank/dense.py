@@ -66,9 +66,8 @@ class DenseReranker:
             keypoints=0,
             matcher=NearestMatcher(1.0, context.runtime),
             judge=lambda query, candidate: judged(query, candidate, extractor, options),
-            weight=options.dense_weight,
         )
-        done = verify("dense", plan, predictions, context)
+        done = verify("dense", (plan,), predictions, context, weight=options.dense_weight)
         self.bytes_per_image, self.preparing_s = done.bytes_per_image, done.preparing_s
         self.files = {"local_matches": done.matches}
         return done.predictions

@@ -68,13 +68,15 @@ class RerankOptions:
     diffusion_alpha: float = _diffusion(0.9, "diffusion: share that flows on at each step, 0 to below 1")
     diffusion_gamma: float = _diffusion(3.0, "diffusion: power of the similarity in the graph's weights")
     diffusion_size: int = _diffusion(500, "diffusion: nearest database images that a query's graph is cut down to")
-    local_features: str = _local(
-        "xfeat", "local: xfeat, sift, orb, aliked, disk, superpoint, or your own as package.module:Class"
+    local_features: tuple[str, ...] = _local(
+        ("xfeat",),
+        "local: xfeat, sift, orb, aliked, disk, superpoint, or your own as package.module:Class; several: candidates "
+        "are verified by each, and the logarithms of their inliers added",
     )
-    local_matcher: str = _local(
-        "mutual",
+    local_matcher: tuple[str, ...] = _local(
+        ("mutual",),
         "local: mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
-        "lightglue for aliked, disk and superpoint)",
+        "lightglue for aliked, disk and superpoint); one for all --local_features, or one for each",
         choices=LOCAL_MATCHERS,
     )
     local_ratio: float = _ratio(0.9, "local: the ratio test's bound on nearest to second nearest distance")
@@ -119,12 +121,12 @@ class RerankOptions:
         for name, choices in (
             ("spatial_cluster", SPATIAL_CLUSTERS),
             ("spatial_order", SPATIAL_ORDERS),
-            ("local_matcher", LOCAL_MATCHERS),
             ("local_model", LOCAL_MODELS),
             ("dense_score", DENSE_SCORES),
         ):
             if getattr(self, name) not in choices:
                 raise UserError(f"--{name} {getattr(self, name)}: not known. Expected one of {', '.join(choices)}")
+        self._check_matchers()
         if self.dense_score == "rapid" and "dense" in self.names and "local" not in self.names:
             for name in ("local_model", "local_iterations"):
                 if getattr(self, name) != getattr(RerankOptions, name):
@@ -133,6 +135,24 @@ class RerankOptions:
                     )
         for name in self.names:
             RERANKERS.resolve(name)
+
+    def _check_matchers(self) -> None:
+        for matcher in self.local_matcher:
+            if matcher not in LOCAL_MATCHERS:
+                raise UserError(f"--local_matcher {matcher}: not known. Expected one of {', '.join(LOCAL_MATCHERS)}")
+        if len(self.local_matcher) not in (1, len(self.local_features)):
+            raise UserError(
+                f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "
+                f"{len(self.local_features)} --local_features. Expected one for all, or one for each in their order"
+            )
+
+    @property
+    def verifications(self) -> tuple[tuple[str, str], ...]:
+        """`--local_features`, each with its matcher."""
+        shared = len(self.local_matcher) == 1
+        return tuple(
+            zip(self.local_features, self.local_matcher * (len(self.local_features) if shared else 1), strict=True)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

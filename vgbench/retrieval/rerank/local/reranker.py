@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.errors import UserError
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.local.features import make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
@@ -25,10 +26,11 @@ class LocalReranker:
     """Matches local features of the query and each candidate, fits one geometry with MAGSAC++ and counts inliers.
 
     The cost of a candidate is minus log(1 + inliers), plus `--local_weight` times its distance scaled to 0..1 over the
-    query's candidates. Equal costs keep their order, so where nothing can be verified, it stays. With
-    `--local_refine`, the first candidates of that order are matched again by a network, and the inliers added. With
-    `--local_budget`, candidates are verified in their order until the query's time is spent; those left count as having
-    no inliers.
+    query's candidates. Equal costs keep their order, so where nothing can be verified, it stays. With several
+    `--local_features`, each verifies all candidates and takes its own log(1 + inliers) off the cost: errors of features
+    and matchers that were made differently seldom agree. With `--local_refine`, the first candidates of that order are
+    matched again by a network, and the inliers added. With `--local_budget`, candidates are verified in their order
+    until the query's time is spent; those left count as having no inliers.
 
     Attributes:
         bytes_per_image: of the features, for those database images that were needed.
@@ -45,28 +47,42 @@ class LocalReranker:
     @staticmethod
     def check(network: Network, options: RerankOptions, runtime: Runtime) -> None:
         """Raise UserError where features and matcher cannot be had or differ."""
-        plan_of(options, runtime)
+        plans_of(options, runtime)
 
     def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
-        done = verify("local", plan_of(context.options, context.runtime), predictions, context)
+        done = verify(
+            "local",
+            plans_of(context.options, context.runtime),
+            predictions,
+            context,
+            weight=context.options.local_weight,
+            budget_ms=context.options.local_budget,
+        )
         self.bytes_per_image, self.preparing_s = done.bytes_per_image, done.preparing_s
         self.files = {"local_matches": done.matches}
         return done.predictions
 
 
-def plan_of(options: RerankOptions, runtime: Runtime) -> Plan:
+def plans_of(options: RerankOptions, runtime: Runtime) -> tuple[Plan, ...]:
     """Return how `--local_...` say to verify; raises UserError where features and matcher cannot be had or differ."""
-    features, refined = options.local_features, "lighterglue" if options.local_features == "xfeat" else "lightglue"
+    return tuple(_plan_of(features, matcher, options, runtime) for features, matcher in options.verifications)
+
+
+def _plan_of(features: str, matcher: str, options: RerankOptions, runtime: Runtime) -> Plan:
+    refined = "lighterglue" if features == "xfeat" else "lightglue"
+    if options.local_refine and matcher == refined:
+        raise UserError(
+            f"--local_refine {options.local_refine}: --local_matcher {matcher} has matched all candidates already. "
+            "Expected --local_matcher mutual or ratio beside it; leave one of them out"
+        )
     return Plan(
         extractor=make_extractor(features, options.local_keypoints, runtime),
         size=options.local_size,
         keypoints=options.local_keypoints,
-        matcher=make_matcher(options.local_matcher, features, options.local_ratio, runtime),
+        matcher=make_matcher(matcher, features, options.local_ratio, runtime),
         judge=lambda query, candidate: counted(query, candidate, options),
-        weight=options.local_weight,
         second=make_matcher(refined, features, options.local_ratio, runtime) if options.local_refine else None,
         refine=options.local_refine,
-        budget_ms=options.local_budget,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,10 +45,8 @@ class Plan:
         keypoints: of an image at most.
         matcher: pairs them.
         judge: scores the pairs.
-        weight: of the descriptor distance, scaled to 0..1 over a query's candidates, beside log(1 + score).
         second: a matcher for the first `refine` candidates of that order; its scores are added.
         refine: how many.
-        budget_ms: a query's time, 0 for no limit.
     """
 
     extractor: Extractor
@@ -56,10 +54,8 @@ class Plan:
     keypoints: int
     matcher: Matcher
     judge: Judge
-    weight: float
     second: Matcher | None = None
     refine: int = 0
-    budget_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,30 +68,47 @@ class Verified:
     matches: Path
 
 
-def verify(name: str, plan: Plan, predictions: Predictions, context: RerankContext) -> Verified:
-    """Order the first candidates of each query by weight * distance - log(1 + score); equal ones keep their order.
+def verify(
+    name: str,
+    plans: Sequence[Plan],
+    predictions: Predictions,
+    context: RerankContext,
+    *,
+    weight: float,
+    budget_ms: float = 0.0,
+) -> Verified:
+    """Order the first candidates of each query by weight * distance - log(1 + score), a logarithm for each plan.
+
+    Equal ones keep their order.
 
     Args:
         name: of the re-ranker, for the file of matches.
+        plans: each scores all candidates in its own way.
+        weight: of the descriptor distance, scaled to 0..1 over a query's candidates.
+        budget_ms: a query's time, 0 for no limit.
     """
     head = min(context.options.rerank_topk, predictions.indices.shape[1])
     start = time.perf_counter()
-    queries, database = _features(plan, predictions.indices[:, :head], context)
+    stores = [_features(plan, predictions.indices[:, :head], context) for plan in plans]
     preparing = time.perf_counter() - start
-    terms = plan.weight * descriptor_term(predictions.distances[:, :head])
-    costs = np.empty_like(terms)
+    costs = weight * descriptor_term(predictions.distances[:, :head])
     points: list[NDArray[np.float32]] = []
     ends: list[int] = []
     with threads() as pool:
-        verifier = Verifier(plan, queries, database, pool)
+        verifiers = [Verifier(plan, *store, pool) for plan, store in zip(plans, stores, strict=True)]
         for query, rows in enumerate(predictions.indices[:, :head].tolist()):
-            costs[query], found = verifier(query, rows, terms[query])
+            deadline = time.perf_counter() + budget_ms / 1e3 if budget_ms else float("inf")
+            found = [NOTHING] * head
+            for verifier in verifiers:
+                costs[query], more = verifier(query, rows, costs[query], deadline)
+                found = [max(pair, key=len) for pair in zip(found, more, strict=True)]
             for place in np.argsort(costs[query], kind="stable")[:DRAWN]:
                 points.append(found[place])
                 ends.append(len(found[place]) + (ends[-1] if ends else 0))
-    bytes_per_image = database.bytes_per_image
-    queries.close()
-    database.close()
+    bytes_per_image = sum(database.bytes_per_image for _, database in stores)
+    for queries, database in stores:
+        queries.close()
+        database.close()
     result = reordered(predictions, costs)
     drawn = min(DRAWN, head)
     matches = LocalMatches(
@@ -124,16 +137,22 @@ class Verifier:
     pool: Executor
 
     def __call__(
-        self, query: int, rows: list[int], terms: NDArray[np.float64]
+        self, query: int, rows: list[int], terms: NDArray[np.float64], deadline: float
     ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
-        """Return the costs of one query's candidates and their supporting matches, as `LocalMatches.points`."""
+        """Return the costs of one query's candidates and their supporting matches, as `LocalMatches.points`.
+
+        Args:
+            query: its row.
+            rows: the candidates', likeliest first.
+            terms: float64 [K], what the candidates cost so far.
+            deadline: when to stop, on the clock of `time.perf_counter`; infinite for never.
+        """
         plan = self.plan
-        deadline = time.perf_counter() + plan.budget_ms / 1e3 if plan.budget_ms else float("inf")
         features = self.queries.read(query)
         scores = np.zeros(len(rows))
         found = [NOTHING] * len(rows)
         # With a limit to keep, no more at once than run at once.
-        step = torch.get_num_threads() if plan.budget_ms else len(rows)
+        step = torch.get_num_threads() if deadline < float("inf") else len(rows)
         for start in range(0, len(rows), step):
             if time.perf_counter() >= deadline:
                 break
