@@ -199,6 +199,8 @@ def test_new_orders_keep_distances_in_order() -> None:
         {"local_budget": float("inf")},
         {"local_size": 20},
         {"local_refine": -1},
+        {"local_matcher": ("mutuel",)},
+        {"local_matcher": ("mutual", "ratio")},
         {"dense_patch": 2},
         {"local_model": "affine"},
     ],

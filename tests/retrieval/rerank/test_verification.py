@@ -182,6 +182,19 @@ def test_a_budget_is_of_a_query_and_not_of_each_of_its_features(drawn: Any) -> N
     np.testing.assert_array_equal(after.indices, before.indices)
 
 
+def test_a_network_that_matched_everything_has_nothing_to_refine() -> None:
+    options = RerankOptions(local_matcher=("lighterglue",), local_refine=3)
+    with pytest.raises(UserError, match="--local_refine 3: --local_matcher lighterglue has matched all"):
+        plans_of(options, Runtime())
+
+
+def test_one_matcher_is_for_all_features() -> None:
+    several = RerankOptions(local_features=("sift", "orb"), local_matcher=("ratio",))
+    assert several.verifications == (("sift", "ratio"), ("orb", "ratio"))
+    each = RerankOptions(local_features=("sift", "xfeat"), local_matcher=("ratio", "lighterglue"))
+    assert each.verifications == (("sift", "ratio"), ("xfeat", "lighterglue"))
+
+
 @pytest.mark.parametrize("score", ["ransac", "rapid"])
 @pytest.mark.parametrize("patch", [1, 3])
 def test_dense_uses_the_networks_own_map(drawn: Any, score: str, patch: int) -> None:
