@@ -159,6 +159,7 @@ def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> 
         ("--translated_probability 0.1", "--translated_folder x"),
         ("--grl_weight 1", "--grl_folder x"),
         ("--rerank_topk 5", "--rerank spatial"),
+        ("--rerank_topk 5", "--rerank aqe dense"),
         ("--spatial_radius 10", "--rerank aqe spatial"),
         ("--rerank spatial --local_size 640", "--rerank local"),
         ("--rerank local --dense_patch 3", "--rerank dense"),

@@ -40,7 +40,9 @@ class RerankOptions:
         "own as package.module:Class or package.module:function",
     )
     rerank_topk: int = option(
-        20, "predictions of a query that are re-ranked; the rest keep their order", needs="rerank"
+        20,
+        "predictions of a query that are re-ranked; the rest keep their order",
+        needs="rerank=spatial|kreciprocal|local|dense|geowarp",
     )
     spatial_cluster: str = _spatial(
         "radius", "spatial: what makes clusters of the candidates' coordinates", choices=SPATIAL_CLUSTERS
