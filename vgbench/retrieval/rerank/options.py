@@ -123,12 +123,19 @@ class RerankOptions:
         for name, choices in (
             ("spatial_cluster", SPATIAL_CLUSTERS),
             ("spatial_order", SPATIAL_ORDERS),
+            ("local_matcher", LOCAL_MATCHERS),
             ("local_model", LOCAL_MODELS),
             ("dense_score", DENSE_SCORES),
         ):
-            if getattr(self, name) not in choices:
-                raise UserError(f"--{name} {getattr(self, name)}: not known. Expected one of {', '.join(choices)}")
-        self._check_matchers()
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if value not in choices:
+                    raise UserError(f"--{name} {value}: not known. Expected one of {', '.join(choices)}")
+        if len(self.local_matcher) not in (1, len(self.local_features)):
+            raise UserError(
+                f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "
+                f"{len(self.local_features)} --local_features. Expected one for all, or one for each in their order"
+            )
         if self.dense_score == "rapid" and "dense" in self.names and "local" not in self.names:
             for name in ("local_model", "local_iterations"):
                 if getattr(self, name) != getattr(RerankOptions, name):
@@ -138,23 +145,12 @@ class RerankOptions:
         for name in self.names:
             RERANKERS.resolve(name)
 
-    def _check_matchers(self) -> None:
-        for matcher in self.local_matcher:
-            if matcher not in LOCAL_MATCHERS:
-                raise UserError(f"--local_matcher {matcher}: not known. Expected one of {', '.join(LOCAL_MATCHERS)}")
-        if len(self.local_matcher) not in (1, len(self.local_features)):
-            raise UserError(
-                f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "
-                f"{len(self.local_features)} --local_features. Expected one for all, or one for each in their order"
-            )
-
     @property
     def verifications(self) -> tuple[tuple[str, str], ...]:
         """`--local_features`, each with its matcher."""
-        shared = len(self.local_matcher) == 1
-        return tuple(
-            zip(self.local_features, self.local_matcher * (len(self.local_features) if shared else 1), strict=True)
-        )
+        one_for_all = len(self.local_matcher) == 1
+        matchers = self.local_matcher * len(self.local_features) if one_for_all else self.local_matcher
+        return tuple(zip(self.local_features, matchers, strict=True))
 
     @property
     def names(self) -> tuple[str, ...]:
