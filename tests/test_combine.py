@@ -7,12 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from vgbench.combine import main
+from vgbench.data import ImageTable, read_split
+from vgbench.data.loader import decode_batch
 from vgbench.models import build_network, rebuild_network
 from vgbench.models.weights import read_checkpoint
+from vgbench.retrieval.whitening import fit_whitening
 
 EVAL = ["--num_workers=0", "--infer_batch_size=8"]
 SIZE = [64, 64]
@@ -109,6 +115,62 @@ def test_ensemble_is_a_checkpoint_for_eval(door: Any, pristine_dataset: Path, tm
     assert "ensemble" in (output.with_suffix("") / "report.html").read_text()
 
 
+@pytest.mark.parametrize("dim", [None, 24])
+def test_whitened_is_a_checkpoint_for_eval(
+    door: Any, pristine_dataset: Path, tmp_path: Path, dim: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = checkpoint(tmp_path / "a.pth", 0, pristine_dataset)
+    output = tmp_path / "white.pth"
+    kept = [] if dim is None else [f"--dim={dim}"]
+    place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
+    with caplog.at_level("INFO", logger="vgbench"):
+        assert main(["whiten", "--checkpoints", str(path), "--output", str(output), *kept, *place]) == 0
+    content = read_checkpoint(output)
+    assert content["whitening"]["dataset"] == pristine_dataset.name and content["whitening"]["radius_m"] == 10
+    assert f"{content['whitening']['pairs']} pairs of" in caplog.text
+    results = evaluated(door, pristine_dataset, output)
+    assert results["network"]["backbone"] == "whitened" and results["descriptors_dim"] == (dim or 256)
+
+
+def test_whitening_learns_from_the_most_alike_pairs_of_train(pristine_dataset: Path, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "a.pth", 0, pristine_dataset)
+    content = read_checkpoint(path)
+    network = rebuild_network(content["network_config"], content).eval()
+    split = read_split(pristine_dataset, "train")
+
+    def described(table: ImageTable) -> Tensor:
+        images = decode_batch(table, np.arange(len(table)), (64, 64))
+        with torch.no_grad():
+            return F.normalize(network(images), dim=1)
+
+    queries, database = described(split.queries), described(split.database)
+    away = np.linalg.norm(split.queries.utm[:, None] - split.database.utm[None], axis=2)
+    alike = (queries @ database.T).masked_fill(torch.from_numpy(away > 25), -2)
+    pairs = [
+        (query, len(queries) + int(one))
+        for query in range(len(queries))
+        for one in alike[query].topk(min(3, len(database))).indices
+        if alike[query, one] > -2
+    ]
+    used = sorted({row for pair in pairs for row in pair if row < len(queries)})
+    near = sorted({len(queries) + int(row) for row in np.flatnonzero((away <= 25).any(0))})
+    rows = {row: number for number, row in enumerate(used + near)}
+    both = torch.cat([queries, database])[used + near]
+    weight, bias = fit_whitening(both, torch.tensor([[rows[a], rows[b]] for a, b in pairs]), 0.2).layer()
+    output = tmp_path / "white.pth"
+    place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
+    wanted = ["--train_positives_dist_threshold=25", "--positives=3", "--shrinkage=0.2"]
+    assert main(["whiten", "--checkpoints", str(path), "--output", str(output), *wanted, *place]) == 0
+    found = read_checkpoint(output)
+    assert found["whitening"]["pairs"] == len(pairs) > 10
+    state = found["model_state_dict"]
+    torch.testing.assert_close(state["backbone.projection.weight"], weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(state["backbone.projection.bias"], bias, atol=1e-3, rtol=1e-3)
+    fewer = tmp_path / "fewer.pth"
+    assert main(["whiten", "--checkpoints", str(path), "--output", str(fewer), "--pairs=7", *wanted, *place]) == 0
+    assert read_checkpoint(fewer)["whitening"]["pairs"] == 7
+
+
 def test_a_trained_run_goes_into_an_ensemble_and_a_soup(
     door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +215,22 @@ def test_what_cannot_be_combined_is_told_in_one_line(
     assert "cannot be a member at 8x8" in refusal(
         capsys, "ensemble", "--checkpoints", three[0],
         str(checkpoint(tmp_path / "deep.pth", 0, backbone="alexnet")), "--resize", "8", "8", *out,
+    )  # fmt: skip
+    assert "3 checkpoints" in refusal(capsys, "whiten", "--checkpoints", *three, *out)
+    place = f"--datasets_folder={pristine_dataset.parent}"
+    one = ["whiten", "--checkpoints", three[0], place, "--num_workers=0", *out]
+    for value in ("0", "1.5", "x"):
+        assert "--shrinkage" in refusal(capsys, *one, f"--shrinkage={value}")
+    assert "--dim" in refusal(capsys, *one, "--dim=0")
+    assert "--dim 257" in refusal(capsys, *one, "--dim=257")
+    far = Path(shutil.copytree(pristine_dataset, tmp_path / "far" / pristine_dataset.name))
+    for image in sorted((far / "images" / "train" / "queries").iterdir()):
+        _, east, rest = image.name.split("@", 2)
+        image.rename(image.with_name(f"@{float(east) + 5000:.2f}@{rest}"))
+    assert "within 10 m" in refusal(capsys, *one, f"--datasets_folder={far.parent}")
+    assert "--dim 4096" in refusal(
+        capsys, "whiten", place, *out, "--checkpoints",
+        str(checkpoint(tmp_path / "huge.pth", 0, aggregation="netvlad", netvlad_clusters=128)),
     )  # fmt: skip
     without_val = Path(shutil.copytree(pristine_dataset, tmp_path / "datasets" / pristine_dataset.name))
     shutil.rmtree(without_val / "images" / "val")

@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vgbench.errors import UserError
+from vgbench.models.composite import CompositeTrunk
 from vgbench.models.network import Network, rebuild_network
 from vgbench.models.released import WholeDescriptor
 
 COMBINATIONS = ("concat", "mean")
 
 
-class EnsembleTrunk(nn.Module):
+class EnsembleTrunk(CompositeTrunk):
     """Pixels [B,3,H,W] in 0..1 to one L2-normalised descriptor [B,D] of all members.
 
-    Each member normalises the pixels in its own way, and its descriptors are L2-normalised before they are combined.
     With `concat`, the similarity of two images is the weighted mean of the members' similarities.
 
     Args:
@@ -29,28 +29,17 @@ class EnsembleTrunk(nn.Module):
         weights: of each member, at least 0; only their ratios count.
     """
 
-    kind = "vector"
-    as_it_is = True  # its members are rewritten into their faster form, one by one, and not the whole
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)
-
     def __init__(self, members: Sequence[Network], combine: str, weights: Sequence[float]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
+        super().__init__(members)
         self.combine = combine
         total = sum(weights)
         shares = [weight / total for weight in weights]
         self.factors = [math.sqrt(share) if combine == "concat" else share for share in shares]
         dims = [member.descriptors_dim for member in members]
         self.out_channels = sum(dims) if combine == "concat" else dims[0]
-        # Sides of images have to suit every member's patches.
-        self.multiple = math.lcm(*(int(getattr(member.backbone, "multiple", 1)) for member in members))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        parts = [
-            F.normalize(member((pixels - member.mean) / member.std), dim=1) * factor  # type: ignore[operator]
-            for member, factor in zip(self.members, self.factors, strict=True)
-        ]
+        parts = [part * factor for part, factor in zip(self.descriptors(pixels), self.factors, strict=True)]
         combined = torch.cat(parts, dim=1) if self.combine == "concat" else torch.stack(parts).sum(0)
         return F.normalize(combined, dim=1)
 

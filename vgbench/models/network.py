@@ -137,9 +137,7 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
         UserError: `config` is not one of this version's, or `state_dict` is of another network.
     """
     if "members" in config:
-        from vgbench.models.ensemble import rebuild_ensemble  # it is made of networks
-
-        network = rebuild_ensemble(config)
+        network = _rebuild_composite(config)
     elif "method" in config:
         from vgbench.models.releases import load_release  # the table is made of networks
 
@@ -154,6 +152,15 @@ def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | N
     if state_dict is not None:
         load_state_dict(network, state_dict)
     return network
+
+
+def _rebuild_composite(config: Mapping[str, Any]) -> Network:
+    # They are made of networks.
+    from vgbench.models.ensemble import rebuild_ensemble
+    from vgbench.models.whitened import NAME as WHITENED
+    from vgbench.models.whitened import rebuild_whitened
+
+    return rebuild_whitened(config) if config["backbone"] == WHITENED else rebuild_ensemble(config)
 
 
 def _without(config: Mapping[str, Any], name: str) -> dict[str, Any]:

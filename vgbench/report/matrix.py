@@ -18,7 +18,7 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
         of: gem                             # the network of a run above
         eval: {scales: [1, 0.83, 0.71]}     # every one of `tests`, with these options besides
       - name: both
-        ensemble: {runs: [gem, netvlad]}    # or `soup:`; the options of `python3 -m vgbench.combine`
+        ensemble: {runs: [gem, netvlad]}    # or `soup:`, or `whiten:` of one; options of `python3 -m vgbench.combine`
         eval: [{dataset_name: tokyo_xs}]
       - name: untrained
         eval: [{dataset_name: tokyo_xs, backbone: efficientnet_lite0, aggregation: gem}]
@@ -47,13 +47,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*( [A-Za-z0-9._+=-]+)*")
 # What the matrix itself sets for every job.
 _OURS = ("config", "run_dir", "resume", "save_dir", "checkpoints", "output")
 _DEFAULTS = ("all", "train", "eval")
-COMBINED = ("ensemble", "soup")
+COMBINED = ("ensemble", "soup", "whiten")
+_OF_ONE = ("whiten",)
 # Which of `defaults: all:` they know.
+_OF_IMAGES = ("datasets_folder", "dataset_name", "resize", "num_workers", "infer_batch_size", "device", "amp")
 _FOR_COMBINED = {
     "ensemble": ("resize",),
-    "soup": ("datasets_folder", "dataset_name", "resize", "num_workers", "infer_batch_size", "device", "amp",
-             "val_positive_dist_threshold"),
-}  # fmt: skip
+    "soup": (*_OF_IMAGES, "val_positive_dist_threshold"),
+    "whiten": (*_OF_IMAGES, "train_positives_dist_threshold"),
+}
 # Where a run's network comes from; without any of them it is untrained.
 _SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
@@ -64,11 +66,11 @@ class Job:
 
     Attributes:
         run: name of the run that it belongs to.
-        door: "train", "eval", or what `python3 -m vgbench.combine` is to do: "ensemble" or "soup".
+        door: "train", "eval", or what `python3 -m vgbench.combine` is to do: "ensemble", "soup" or "whiten".
         name: "train", "eval-1", ...: the name of its folder within the run's.
         options: the door's options by flat name, without those that the matrix sets.
         checkpoint: what an evaluation tests, where no job of the matrix makes it.
-        makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one for an evaluation, several to combine.
+        makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one to test or whiten, several to combine.
         after: the digests of these jobs, "" without any.
     """
 
@@ -219,7 +221,9 @@ class _Reader:
         known = {name: value for name, value in self.both.items() if name in _FOR_COMBINED[kind]}
         options = known | _options(where, content)
         runs = options.pop("runs", None)
-        if not isinstance(runs, list) or len(runs) < 2:
+        if kind in _OF_ONE and not (isinstance(runs, list) and len(runs) == 1):
+            raise UserError(f"{where}: expected `runs: [<run above>]`, just one")
+        if kind not in _OF_ONE and not (isinstance(runs, list) and len(runs) > 1):
             raise UserError(f"{where}: expected `runs: [<run above>, <run above>, ...]`, two at least")
         makers = [self._earlier(where, run).maker for run in runs]
         if None in makers:

@@ -1,0 +1,7 @@
+"""`python3 -m vgbench.combine`."""
+
+import sys
+
+from vgbench.combine.cli import main
+
+sys.exit(main())

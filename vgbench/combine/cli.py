@@ -1,0 +1,157 @@
+"""Make one network out of checkpoints; `eval.py --resume` loads it like any other.
+
+python3 -m vgbench.combine soup --checkpoints a.pth b.pth c.pth --output soup.pth
+python3 -m vgbench.combine soup --soup greedy --recall 1 --checkpoints a.pth b.pth --output soup.pth
+python3 -m vgbench.combine ensemble --checkpoints a.pth b.pth --weights 2 1 --output both.pth
+python3 -m vgbench.combine whiten --checkpoints a.pth --output whitened.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vgbench import __version__
+from vgbench.combine.ensemble import EnsembleOptions, ensemble
+from vgbench.combine.files import check_files, data_options, read_network_file
+from vgbench.combine.soup import BATCH_NORMS, BN_IMAGES, SOUPS, SoupOptions, soup
+from vgbench.combine.whiten import WhitenOptions, whiten
+from vgbench.data import DataOptions
+from vgbench.errors import UserError
+from vgbench.models.ensemble import COMBINATIONS
+from vgbench.runtime import RuntimeOptions, resolve_runtime
+from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
+
+LOG = logging.getLogger("vgbench")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 2 (a mistake, told in one line), 130 (interrupted)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        typed = _parser().parse_args(arguments)
+        values = vars(typed)
+        check_files(typed.command, typed.checkpoints, typed.output)
+        first = read_network_file(typed.checkpoints[0])
+        content = _made(typed.command, values, data_options(values, first.get("options", {})))
+        # From the first one, so that eval.py needs no flags.
+        taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
+        taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
+        save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})
+        LOG.info("%s: written; python3 eval.py --resume=%s", typed.output, typed.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def check_options(command: str, words: Sequence[str]) -> None:
+    """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
+    _parser().parse_args([command, *words, "--checkpoints", "a.pth", "b.pth", "--output", "c.pth"])
+
+
+def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[str, Any]:
+    if command == "ensemble":
+        return ensemble(EnsembleOptions(**_given(values, EnsembleOptions)), data.resize)
+    runtime = resolve_runtime(RuntimeOptions(device=values["device"], amp=values["amp"]))
+    if command == "whiten":
+        return whiten(WhitenOptions(**_given(values, WhitenOptions)), data, runtime)
+    return soup(SoupOptions(**_given(values, SoupOptions)), data, runtime)
+
+
+def _given(
+    values: Mapping[str, Any], kind: type[SoupOptions] | type[EnsembleOptions] | type[WhitenOptions]
+) -> dict[str, Any]:
+    """Return the values that a dataclass has a field for, lists as tuples."""
+    found = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser; what is not typed is absent from what it returns, but for the machine's options."""
+    title, _, examples = (__doc__ or "").partition("\n\n")
+    common, images = _common_options(), _image_options()
+    parser = _Parser(
+        prog="python3 -m vgbench.combine", description=title, epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    def command(name: str, help: str, *parents: _Parser) -> Callable[..., argparse.Action]:
+        made: argparse.ArgumentParser = commands.add_parser(
+            name, help=help, description=help, parents=[common, *parents], argument_default=argparse.SUPPRESS
+        )
+        return made.add_argument
+
+    add = command("soup", "average the weights of networks of one architecture", images)
+    add("--soup", choices=SOUPS, help="all checkpoints, or those that lift val's recall, best first (default: uniform)")
+    add("--recall", type=_count, metavar="N", help="greedy goes by val R@N (default: 1)")
+    add("--batch_norm", choices=BATCH_NORMS,
+        help=f"average BatchNorm's statistics too, which fits networks that are near each other, or reestimate them on "
+             f"{BN_IMAGES} images of the train split (default: average)")  # fmt: skip
+    add("--val_positive_dist_threshold", type=float, metavar="X", help="of a right prediction, metres")
+    add = command("ensemble", "put the descriptors of any networks together")
+    add("--combine", choices=COMBINATIONS, help="side by side, or averaged (default: concat)")
+    add("--weights", type=float, nargs="+", metavar="X", help="of each checkpoint (default: equal)")
+    add = command("whiten", "add a linear layer to one network, learned from train images of the same places", images)
+    add("--train_positives_dist_threshold", type=float, metavar="X", help="of a pair, metres (default: 10)")
+    add("--positives", type=_count, metavar="N", help="pairs of one query, the most alike (default: 8)")
+    add("--pairs", type=_count, metavar="N", help="of all queries; beyond, queries are drawn at random (default: 8192)")
+    add("--shrinkage", type=_share, metavar="A",
+        help="how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1 "
+             "(default: 0.5)")  # fmt: skip
+    add("--dim", type=_count, metavar="N", help="keep so many dimensions, those that vary most (default: all)")
+    return parser
+
+
+def _common_options() -> _Parser:
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = common.add_argument
+    add("--checkpoints", type=Path, nargs="+", required=True, metavar="FILE", help="of train.py or of combine")
+    add("--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    add("--resize", type=int, nargs=2, metavar=("H", "W"), help="of the images, pixels (default: the first one's)")
+    return common
+
+
+def _image_options() -> _Parser:
+    images = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = images.add_argument
+    add("--dataset_name", help="whose val or train split (default: the first checkpoint's)")
+    add("--datasets_folder", type=Path, metavar="FOLDER", help="default: $DATASETS_FOLDER or ./datasets")
+    add("--num_workers", type=int, metavar="N", help="processes that decode images (default: 8)")
+    add("--infer_batch_size", type=_count, metavar="N", help="images in one inference batch (default: 16)")
+    add("--device", default="auto", choices=("auto", "cuda", "cpu"), help="default: a GPU if there is one")
+    add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"), help="mixed precision")
+    return images
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+_count.__name__ = "whole number from 1"
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError
+    return value
+
+
+_share.__name__ = "number above 0 and up to 1"
