@@ -66,12 +66,15 @@ def test_what_combining_knows_of_the_defaults_reaches_it(read):
         {
             "defaults": {"all": {"datasets_folder": "d", "resize": [2, 3], "seed": 4}},
             "runs": [ONE, {"name": "b", "train": {}}, {"name": "c", "soup": {"runs": ["a", "b"], "soup": "greedy"}},
-                     {"name": "d", "ensemble": {"runs": ["a", "c"]}}],
+                     {"name": "d", "ensemble": {"runs": ["a", "c"]}},
+                     {"name": "e", "whiten": {"runs": ["b"], "dim": 5}}],
         }
     )  # fmt: skip
-    found = {job.run: job.options for job in matrix.jobs if job.door in ("soup", "ensemble")}
+    found = {job.run: job.options for job in matrix.jobs if job.door in ("soup", "ensemble", "whiten")}
     assert found["c"] == {"datasets_folder": "d", "resize": [2, 3], "soup": "greedy"}
     assert found["d"] == {"resize": [2, 3]}
+    assert found["e"] == {"datasets_folder": "d", "resize": [2, 3], "dim": 5}
+    assert matrix.jobs[-1].makers == ("b/train",)
 
 
 def test_the_example_of_the_documentation_is_a_matrix(tmp_path, monkeypatch):
@@ -121,13 +124,18 @@ ONE = {"name": "a", "train": {}}
         ([{"name": "a"}], "run 1 (a): neither `train:` nor `eval:`"),
         (
             [{"name": "a", "train": {}, "checkpoint": "x"}],
-            "run 1 (a): found train and checkpoint. Expected at most one of train, checkpoint, of, ensemble, soup",
+            "run 1 (a): found train and checkpoint. Expected at most one of train, checkpoint, of, ensemble, soup, "
+            "whiten",
         ),
         ([{"name": "a", "of": "b", "eval": [{}]}], "run 1 (a): no run above with a network is named b"),
         ([ONE, {"name": "b", "of": "c", "eval": [{}]}], "named c. Expected one of a"),
         ([ONE, {"name": "b", "eval": [{}]}, {"name": "c", "of": "b", "eval": [{}]}], "named b. Expected one of a"),
         ([ONE, {"name": "b", "of": "a"}], "run 2 (b): neither"),
         ([ONE, {"name": "b", "ensemble": {"runs": ["a"]}}], "run 2 (b): ensemble: expected `runs: [<run above>"),
+        (
+            [ONE, {"name": "b", "whiten": {"runs": ["a", "a"]}}],
+            "run 2 (b): whiten: expected `runs: [<run above>]`, just one",
+        ),
         ([ONE, {"name": "b", "ensemble": ["a"]}], "ensemble: expected `option: value`, found list"),
         ([ONE, {"name": "b", "soup": {"runs": ["a", "x"]}}], "run 2 (b): soup: no run above with a network is named x"),
         ([ONE, {"name": "b", "soup": {"runs": ["a", "a"], "output": "x"}}], "output is set by the benchmark itself"),

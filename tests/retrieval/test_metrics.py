@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vgbench.data import Neighbours
-from vgbench.retrieval.metrics import hits, recall_table, recalls
+from vgbench.retrieval.metrics import hits, milliseconds_text, recall_table, recalls
 
 
 def neighbours_of(rows: list[list[int]]) -> Neighbours:
@@ -67,3 +67,14 @@ def test_nonsense_is_refused(indices: np.ndarray, values: tuple[int, ...]) -> No
 def test_wrong_number_of_queries_is_refused() -> None:
     with pytest.raises(ValueError, match="2 queries, positives for 1"):
         recalls(np.zeros((2, 3), np.int64), neighbours_of([[1]]), (1,))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (4e-4, "0"), (0.00123, "0.00123"), (0.5, "0.5"), (6.926, "6.93"), (99.96, "100"), (291.4, "291"),
+        (999.6, "1,000"), (6926.4, "6,930"), (1.5e6, "1,500,000"),
+    ],
+)  # fmt: skip
+def test_milliseconds_have_three_digits_and_no_exponent(value, text):
+    assert milliseconds_text(value) == text

@@ -13,6 +13,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network, build_network
 from vgbench.models.ensemble import build_ensemble
 from vgbench.models.weights import read_checkpoint
+from vgbench.models.whitened import build_whitened
 from vgbench.runs.networks import network_to_test, network_to_train, options_to_test
 from vgbench.training.start import start_options
 
@@ -105,8 +106,10 @@ def test_whole_networks_and_ensembles_load_without_flags(tmp_path: Path, monkeyp
                 call(path, flag)
     shelf = saved(tmp_path, whole, {"method": "naver-resnet50conv5"})
     assert evaluated(shelf, "--off_the_shelf=naver", "--backbone=resnet50conv5", "--aggregation=gem").config
-    path = saved(tmp_path, build_ensemble([whole, build_network("resnet18conv4", "gem", "none")]))
-    for call in (started, evaluated):
-        assert call(path).config["backbone"] == "ensemble"
-        with pytest.raises(UserError, match="without --cut 3"):
-            call(path, "--cut=3")
+    both = build_ensemble([whole, build_network("resnet18conv4", "gem", "none")])
+    for composite, name in ((both, "ensemble"), (build_whitened(whole, 8), "whitened")):
+        path = saved(tmp_path, composite)
+        for call in (started, evaluated):
+            assert call(path).config["backbone"] == name
+            with pytest.raises(UserError, match="without --cut 3"):
+                call(path, "--cut=3")

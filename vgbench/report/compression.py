@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from vgbench.retrieval.metrics import milliseconds_text
+
 
 def compression_section(facts: Mapping[str, Any]) -> str:
     """Return HTML of what `retrieval.comparison.compare` found, '' where nothing was compressed or approximated."""
@@ -13,9 +15,9 @@ def compression_section(facts: Mapping[str, Any]) -> str:
         return ""
     saved = f"{facts['bytes_per_image']:,.0f} bytes an image instead of {facts['bytes_per_image_float32']:,.0f}"
     saved += f" in float32 ({facts['bytes_saved_percent']:.1f}% saved)"
-    speed = f"{facts['ms_per_query']:.3g} ms a query"
+    speed = f"{milliseconds_text(facts['ms_per_query'])} ms a query"
     if facts.get("ms_per_query_exact") is not None:
-        speed += f", exact search {facts['ms_per_query_exact']:.3g} ms"
+        speed += f", exact search {milliseconds_text(facts['ms_per_query_exact'])} ms"
     table = _table(facts) if facts.get("recalls") else ""
     return (
         f'<section id="compression"><h2>What compression costs</h2><p class="lead">{escape(str(facts["what"]))}: '

@@ -8,6 +8,7 @@ from typing import Any
 
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.outcome import metres_text
+from vgbench.retrieval.metrics import milliseconds_text
 
 PERCENT = (0, 20, 40, 60, 80, 100)
 _FIELDS = {
@@ -155,4 +156,4 @@ def _change(points: float) -> str:
 
 
 def _costs(step: Mapping[str, Any]) -> list[str]:
-    return [f"{step['ms_per_query']:.3g}", f"{step['bytes_per_image']:,.0f}"]
+    return [milliseconds_text(step["ms_per_query"]), f"{step['bytes_per_image']:,.0f}"]

@@ -72,3 +72,11 @@ def recall_table(
         threshold: dict(zip(map(int, values), recalls(indices, found, values).tolist(), strict=True))
         for threshold, found in neighbours.items()
     }
+
+
+def milliseconds_text(value: float) -> str:
+    """Write milliseconds to three digits, without an exponent: 0.123, 6.93, 6,930; below a microsecond 0."""
+    rounded = float(f"{value:.3g}")
+    if rounded >= 100:
+        return f"{rounded:,.0f}"
+    return f"{rounded:.3g}" if rounded >= 1e-3 else "0"

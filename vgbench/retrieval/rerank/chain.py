@@ -17,7 +17,7 @@ from tabulate import tabulate
 from vgbench.data.protocol import Split
 from vgbench.errors import UserError, in_short
 from vgbench.models.network import Network
-from vgbench.retrieval.metrics import NeighbourRows, recall_table
+from vgbench.retrieval.metrics import NeighbourRows, milliseconds_text, recall_table
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank import RERANKERS
 from vgbench.retrieval.rerank.learned import FunctionReranker
@@ -205,7 +205,8 @@ def step_line(step: RerankStep) -> str:
     """One line on a step, at the first threshold."""
     before, after = (next(iter(table.values()), {}) for table in (step.before, step.after))
     recalls = " ".join(f"R@{n} {before[n]:.1f} -> {after[n]:.1f}" for n in after) or "no recalls"
-    return f"{step.name}: {recalls}; {step.ms_per_query:.3g} ms a query, {step.bytes_per_image:,.0f} bytes an image"
+    cost = f"{milliseconds_text(step.ms_per_query)} ms a query, {step.bytes_per_image:,.0f} bytes an image"
+    return f"{step.name}: {recalls}; {cost}"
 
 
 def steps_table(steps: Sequence[RerankStep]) -> str:
@@ -216,7 +217,7 @@ def steps_table(steps: Sequence[RerankStep]) -> str:
     for step in steps:
         after = next(iter(step.after.values()))
         recalls = [f"{after[n]:.1f}" for n in values]
-        rows.append([step.name, *recalls, f"{step.ms_per_query:.3g}", f"{step.bytes_per_image:,.0f}"])
+        rows.append([step.name, *recalls, milliseconds_text(step.ms_per_query), f"{step.bytes_per_image:,.0f}"])
     headers = ["after", *(f"R@{n}" for n in values), "ms a query", "bytes an image"]
     return str(
         tabulate(
