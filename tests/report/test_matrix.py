@@ -83,7 +83,7 @@ def test_the_example_of_the_documentation_is_a_matrix(tmp_path, monkeypatch):
     (tmp_path / "somewhere" / "best_model.pth").touch()
     monkeypatch.chdir(tmp_path)
     Path("example.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
-    assert len(read_matrix(Path("example.yaml")).runs) == 6
+    assert len(read_matrix(Path("example.yaml")).runs) == 7
 
 
 def test_the_digest_follows_what_is_computed(read, tmp_path):
