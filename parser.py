@@ -7,9 +7,7 @@ default. What nobody declared is refused, on the command line and in the YAML fi
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ import yaml
 
 from vgbench import options as declared
 from vgbench.errors import UserError
+from vgbench.flags import add_flags, build_options
 from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat
 
 __all__ = ["EvalSettings", "Settings", "TrainSettings", "flat", "read_command_line", "resolve"]
@@ -47,11 +46,7 @@ def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Ma
         UserError: a value is out of its range, or does nothing beside the others.
     """
     values = {**stored, **given}
-    groups = {}
-    for name, group_type in _groups(settings_type).items():
-        known = {field.name for field in dataclasses.fields(group_type)}
-        hints = typing.get_type_hints(group_type)
-        groups[name] = group_type(**{key: _coerce(value, hints[key]) for key, value in values.items() if key in known})
+    groups = {name: build_options(group_type, values) for name, group_type in _groups(settings_type).items()}
     declared.check_needs(groups.values(), given)
     return settings_type(**groups)
 
@@ -81,51 +76,8 @@ def _build_parser(settings_type: type[Settings], description: str) -> argparse.A
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="read options from a YAML file; flags typed here win")
     for name, group_type in _groups(settings_type).items():
-        group = parser.add_argument_group(name, (group_type.__doc__ or "").strip().splitlines()[0])
-        hints = typing.get_type_hints(group_type)
-        for field in dataclasses.fields(group_type):
-            _add_option(group, field, hints[field.name])
+        add_flags(parser.add_argument_group(name, (group_type.__doc__ or "").strip().splitlines()[0]), group_type)
     return parser
-
-
-def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
-    default = field.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    help_text = f"{field.metadata[declared.HELP]} (default: {shown})".replace("%", "%%")
-    item, count = _item_type(hint)
-    if item is bool:
-        group.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, help=help_text)
-        return
-    metavar = field.metadata[declared.METAVAR] or {int: "N", float: "X", Path: "PATH"}.get(item, "NAME")
-    choices = field.metadata[declared.CHOICES]
-    group.add_argument(
-        f"--{field.name}",
-        type=item,
-        nargs=count,
-        choices=choices,
-        metavar=None if choices else metavar,
-        help=help_text,
-    )
-
-
-def _item_type(hint: Any) -> tuple[type, int | str | None]:
-    """Split an annotation into the type of one value and argparse's `nargs`."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        [hint] = [part for part in typing.get_args(hint) if part is not type(None)]
-    if typing.get_origin(hint) is tuple:
-        items = typing.get_args(hint)
-        return items[0], "+" if items[-1] is Ellipsis else len(items)
-    return hint, None
-
-
-def _coerce(value: Any, hint: Any) -> Any:
-    """Give a value from YAML or a checkpoint the type that its dataclass declares."""
-    item, count = _item_type(hint)
-    if value is None:
-        return None
-    if count is not None:
-        return tuple(item(part) for part in value)
-    return item(value)
 
 
 def _read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from vgbench.combine import main
 from vgbench.data import ImageTable, read_split
+from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.data.loader import decode_batch
 from vgbench.models import build_network, rebuild_network
 from vgbench.models.weights import read_checkpoint
+from vgbench.randomness import torch_stream
 from vgbench.retrieval.whitening import fit_whitening
 
 EVAL = ["--num_workers=0", "--infer_batch_size=8"]
@@ -166,9 +168,37 @@ def test_whitening_learns_from_the_most_alike_pairs_of_train(pristine_dataset: P
     state = found["model_state_dict"]
     torch.testing.assert_close(state["backbone.projection.weight"], weight, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(state["backbone.projection.bias"], bias, atol=1e-3, rtol=1e-3)
+    assert found["whitening"]["augmentation"] == {}
     fewer = tmp_path / "fewer.pth"
     assert main(["whiten", "--checkpoints", str(path), "--output", str(fewer), "--pairs=7", *wanted, *place]) == 0
     assert read_checkpoint(fewer)["whitening"]["pairs"] == 7
+
+
+def test_whitening_learns_what_night_changes(
+    pristine_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = checkpoint(tmp_path / "a.pth", 0, pristine_dataset)
+    place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
+    wanted = ["--train_positives_dist_threshold=25", "--shrinkage=0.2"]
+    night = ["--night=1", "--night_exposure", "0.1", "0.3"]
+    networks, pairs = {}, {}
+    for name, more in (("day", []), ("night", night)):
+        output = tmp_path / f"{name}.pth"
+        assert main(["whiten", "--checkpoints", str(path), "--output", str(output), *wanted, *place, *more]) == 0
+        content = read_checkpoint(output)
+        networks[name] = rebuild_network(content["network_config"], content).eval()
+        pairs[name] = content["whitening"]["pairs"]
+    assert content["whitening"]["augmentation"] == {"night": 1.0, "night_exposure": [0.1, 0.3]}
+    assert pairs["night"] == 2 * pairs["day"]
+    # By a night of another draw, queries stay nearer to their own day among all the others.
+    images = decode_batch(read_split(pristine_dataset, "train").queries, np.arange(16), (64, 64))
+    dark = BatchAugment(AugmentOptions(night=1, night_exposure=(0.1, 0.3))).vary(images, torch_stream(7, "test"))
+    kept = {}
+    for name, network in networks.items():
+        with torch.no_grad():
+            by_day, by_night = network(images), network(dark)
+        kept[name] = float((by_day * by_night).sum(1).mean() - (by_night @ by_day.T).mean())
+    assert kept["night"] > kept["day"] + 0.02, kept
 
 
 def test_a_trained_run_goes_into_an_ensemble_and_a_soup(
@@ -222,6 +252,8 @@ def test_what_cannot_be_combined_is_told_in_one_line(
     for value in ("0", "1.5", "x"):
         assert "--shrinkage" in refusal(capsys, *one, f"--shrinkage={value}")
     assert "--dim" in refusal(capsys, *one, "--dim=0")
+    assert "--night_gray 0.5: does nothing" in refusal(capsys, *one, "--night_gray=0.5")
+    assert "--horizontal_flip" in refusal(capsys, *one, "--horizontal_flip")
     assert "--dim 257" in refusal(capsys, *one, "--dim=257")
     far = Path(shutil.copytree(pristine_dataset, tmp_path / "far" / pristine_dataset.name))
     for image in sorted((far / "images" / "train" / "queries").iterdir()):

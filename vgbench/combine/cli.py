@@ -3,7 +3,7 @@
 python3 -m vgbench.combine soup --checkpoints a.pth b.pth c.pth --output soup.pth
 python3 -m vgbench.combine soup --soup greedy --recall 1 --checkpoints a.pth b.pth --output soup.pth
 python3 -m vgbench.combine ensemble --checkpoints a.pth b.pth --weights 2 1 --output both.pth
-python3 -m vgbench.combine whiten --checkpoints a.pth --output whitened.pth
+python3 -m vgbench.combine whiten --checkpoints a.pth --night 1 --output whitened.pth
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from vgbench import __version__
 from vgbench.combine.ensemble import EnsembleOptions, ensemble
 from vgbench.combine.files import check_files, data_options, read_network_file
 from vgbench.combine.soup import BATCH_NORMS, BN_IMAGES, SOUPS, SoupOptions, soup
-from vgbench.combine.whiten import WhitenOptions, whiten
+from vgbench.combine.whiten import NOT_OF_QUERIES, WhitenOptions, whiten
 from vgbench.data import DataOptions
+from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
+from vgbench.flags import add_flags, build_options
 from vgbench.models.ensemble import COMBINATIONS
+from vgbench.options import check_needs
+from vgbench.retrieval import EvalOptions
 from vgbench.runtime import RuntimeOptions, resolve_runtime
 from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
 
@@ -54,21 +58,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check_options(command: str, words: Sequence[str]) -> None:
     """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
-    _parser().parse_args([command, *words, "--checkpoints", "a.pth", "b.pth", "--output", "c.pth"])
+    typed = _parser().parse_args([command, *words, "--checkpoints", "a.pth", "b.pth", "--output", "c.pth"])
+    if command == "whiten":
+        _whitening_options(vars(typed))
 
 
 def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[str, Any]:
     if command == "ensemble":
         return ensemble(EnsembleOptions(**_given(values, EnsembleOptions)), data.resize)
     runtime = resolve_runtime(RuntimeOptions(device=values["device"], amp=values["amp"]))
-    if command == "whiten":
-        return whiten(WhitenOptions(**_given(values, WhitenOptions)), data, runtime)
-    return soup(SoupOptions(**_given(values, SoupOptions)), data, runtime)
+    if command == "soup":
+        return soup(SoupOptions(**_given(values, SoupOptions)), data, runtime)
+    options, augmentation = _whitening_options(values)
+    batch_size = values.get("infer_batch_size", EvalOptions.infer_batch_size)
+    return whiten(values["checkpoints"][0], options, augmentation, data, batch_size, runtime)
 
 
-def _given(
-    values: Mapping[str, Any], kind: type[SoupOptions] | type[EnsembleOptions] | type[WhitenOptions]
-) -> dict[str, Any]:
+def _whitening_options(values: Mapping[str, Any]) -> tuple[WhitenOptions, AugmentOptions]:
+    options, augmentation = build_options(WhitenOptions, values), build_options(AugmentOptions, values)
+    check_needs([options, augmentation], values)
+    return options, augmentation
+
+
+def _given(values: Mapping[str, Any], kind: type[SoupOptions] | type[EnsembleOptions]) -> dict[str, Any]:
     """Return the values that a dataclass has a field for, lists as tuples."""
     found = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
@@ -107,12 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=float, nargs="+", metavar="X", help="of each checkpoint (default: equal)")
     add = command("whiten", "add a linear layer to one network, learned from train images of the same places", images)
     add("--train_positives_dist_threshold", type=float, metavar="X", help="of a pair, metres (default: 10)")
-    add("--positives", type=_count, metavar="N", help="pairs of one query, the most alike (default: 8)")
-    add("--pairs", type=_count, metavar="N", help="of all queries; beyond, queries are drawn at random (default: 8192)")
-    add("--shrinkage", type=_share, metavar="A",
-        help="how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1 "
-             "(default: 0.5)")  # fmt: skip
-    add("--dim", type=_count, metavar="N", help="keep so many dimensions, those that vary most (default: all)")
+    white = commands.choices["whiten"]
+    add_flags(white, WhitenOptions)
+    group = white.add_argument_group("augmentation", "Each query is seen once more, varied like this; 0 is off.")
+    add_flags(group, AugmentOptions, without=NOT_OF_QUERIES)
     return parser
 
 
@@ -145,13 +155,3 @@ def _count(text: str) -> int:
 
 
 _count.__name__ = "whole number from 1"
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise ValueError
-    return value
-
-
-_share.__name__ = "number above 0 and up to 1"

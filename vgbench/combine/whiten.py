@@ -2,86 +2,123 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from vgbench.combine.files import read_network_file
-from vgbench.data import DataOptions, ImageTable, Neighbours, Split, dataset_root, neighbours_within, read_split
+from vgbench.data import (
+    DataOptions,
+    ImageTable,
+    Neighbours,
+    Split,
+    dataset_root,
+    image_loader,
+    neighbours_within,
+    read_split,
+)
+from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
 from vgbench.models import Network, rebuild_network
+from vgbench.models.inference import for_inference
 from vgbench.models.whitened import build_whitened
-from vgbench.randomness import numpy_stream
-from vgbench.retrieval.extract import describe_rows
-from vgbench.retrieval.whitening import fit_whitening, principal_components
+from vgbench.options import check_at_least, option
+from vgbench.randomness import numpy_stream, torch_stream
+from vgbench.retrieval.whitening import Whitening, fit_whitening, principal_components
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger("vgbench")
 
+# Augmentation of whole batches, or from files of its own: it does not vary one query after the other.
+NOT_OF_QUERIES = ("horizontal_flip", "multi_resolution", "translated_folder", "translated_probability")
 _LAYER_BYTES = 2**31  # of a layer's weights, beyond which --dim is asked for
+
+Describe = Callable[[ImageTable, NDArray[np.int64], Callable[[Tensor], Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
 class WhitenOptions:
     """How a whitening is learned.
 
-    Attributes:
-        positives: of a query, at most so many pairs: with the database images of its place that look most alike.
-        pairs: at most so many altogether, of queries drawn at random.
-        shrinkage: how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1.
-        dim: dimensions to keep, those of the largest variance after whitening; None: the network's.
+    Raises:
+        UserError: a value is out of its range.
     """
 
-    checkpoints: tuple[Path, ...]
-    positives: int = 8
-    pairs: int = 8192
-    shrinkage: float = 0.5
-    dim: int | None = None
-    infer_batch_size: int = 16
+    positives: int = option(8, "pairs of one query: with the database images of its place that look most alike")
+    pairs: int = option(8192, "pairs of all queries at most; beyond, queries are drawn at random")
+    shrinkage: float = option(
+        0.5, "how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1", metavar="A"
+    )
+    dim: int | None = option(None, "keep so many dimensions, those that vary most after whitening; unset: all")
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "positives", "pairs", "dim")
+        if not 0 < self.shrinkage <= 1:
+            raise UserError(f"--shrinkage {self.shrinkage:g}: expected a number above 0 and up to 1")
 
 
-def whiten(options: WhitenOptions, data: DataOptions, runtime: Runtime) -> dict[str, Any]:
+def whiten(
+    path: Path,
+    options: WhitenOptions,
+    augmentation: AugmentOptions,
+    data: DataOptions,
+    infer_batch_size: int,
+    runtime: Runtime,
+) -> dict[str, Any]:
     """Return the content of a whitened network's checkpoint, learned on the train split.
 
+    Args:
+        path: the checkpoint of the network.
+        augmentation: where it varies queries, each is seen once more, varied, and paired with the same images: so the
+            whitening also learns what night, say, changes.
+
     Raises:
-        UserError: a file is missing or does not say which network it holds; there is no train split, or no pairs in
+        UserError: the file is missing or does not say which network it holds; there is no train split, or no pairs in
             it; the layer would be too large.
     """
-    content = read_network_file(options.checkpoints[0])
+    content = read_network_file(path)
     member = rebuild_network(content["network_config"], content).eval()
     _check_layer(member.descriptors_dim, options.dim)
     split = read_split(dataset_root(data), "train")
     near = _neighbours(split, data, options)
-    runtime.place(member)
-    descriptors, pairs = _descriptors_and_pairs(member, split, near, options, data, runtime)
+    descriptors, pairs = _pairs(split, near, options, augmentation, _describer(member, data, infer_batch_size, runtime))
     LOG.info("whitening: %d pairs of %d images within %g m", len(pairs), len(descriptors), _radius(data))
     fitted = fit_whitening(descriptors, pairs, options.shrinkage)
     components = None if options.dim is None else principal_components(fitted.apply(descriptors), options.dim)
-    weight, bias = fitted.layer(components)
-    network = build_whitened(member.cpu(), len(weight))
-    projection = network.backbone.projection
-    with torch.no_grad():
-        projection.weight.copy_(weight)  # type: ignore[union-attr,operator]
-        projection.bias.copy_(bias)  # type: ignore[union-attr,operator]
+    network = _whitened(member.cpu(), fitted, components)
     return {
         "model_state_dict": network.state_dict(),
         "network_config": network.config,
         "whitening": {
-            "checkpoint": str(options.checkpoints[0]), "dataset": split.root.name, "pairs": len(pairs),
-            "radius_m": _radius(data), "shrinkage": options.shrinkage,
+            "checkpoint": str(path), "dataset": split.root.name, "pairs": len(pairs), "radius_m": _radius(data),
+            "shrinkage": options.shrinkage, "augmentation": _changed(augmentation),
         },
     }  # fmt: skip
 
 
 def _radius(data: DataOptions) -> float:
     return float(data.train_positives_dist_threshold)
+
+
+def _changed(augmentation: AugmentOptions) -> dict[str, Any]:
+    values = {
+        field.name: (getattr(augmentation, field.name), field.default) for field in dataclasses.fields(augmentation)
+    }
+    return {
+        name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        for name, (value, default) in values.items()
+        if value != default
+    }
 
 
 def _check_layer(dim: int, wanted: int | None) -> None:
@@ -108,26 +145,55 @@ def _neighbours(split: Split, data: DataOptions, options: WhitenOptions) -> Neig
     return Neighbours.from_csr(np.concatenate([[0], np.cumsum(near.counts * chosen)]), near.indices[kept])
 
 
-def _descriptors_and_pairs(
-    network: Network, split: Split, near: Neighbours, options: WhitenOptions, data: DataOptions, runtime: Runtime
-) -> tuple[Tensor, Tensor]:
-    """Return descriptors [M,D] of the queries with positives and of these, and the pairs [P,2] of rows in them."""
-    query_rows, database_rows = np.flatnonzero(near.counts), np.unique(near.indices)
+def _describer(network: Network, data: DataOptions, batch_size: int, runtime: Runtime) -> Describe:
+    """Return (table, rows, change) -> L2-normalised descriptors float32 [M,D] of images, changed as uint8 batches."""
+    runtime.place(network)
+    infer = for_inference(network, runtime)
 
-    def described(table: ImageTable, rows: NDArray[np.int64]) -> Tensor:
+    def describe(table: ImageTable, rows: NDArray[np.int64], change: Callable[[Tensor], Tensor]) -> Tensor:
+        out = torch.empty((len(rows), network.descriptors_dim), device=runtime.device)
+        loader = image_loader(table, rows, size=data.resize, batch_size=batch_size, num_workers=data.num_workers)
+        done = 0
         with tqdm(total=len(rows), desc=table.root.name, unit="img", disable=None, leave=False) as bar:
-            return torch.nn.functional.normalize(
-                describe_rows(
-                    network, table, rows, size=data.resize, batch_size=options.infer_batch_size,
-                    num_workers=data.num_workers, runtime=runtime, progress=bar.update,
-                ),
-                dim=1,
-            )  # fmt: skip
+            for images, _ in loader:
+                out[done : done + len(images)] = F.normalize(infer(change(runtime.to_device(images))), dim=1)
+                done += len(images)
+                bar.update(len(images))
+        return out
 
-    queries, database = described(split.queries, query_rows), described(split.database, database_rows)
-    pairs = []
+    return describe
+
+
+def _pairs(
+    split: Split, near: Neighbours, options: WhitenOptions, augmentation: AugmentOptions, describe: Describe
+) -> tuple[Tensor, Tensor]:
+    """Return descriptors [M,D] of the queries with positives and of these, and pairs [P,2] of rows in them."""
+    query_rows, database_rows = np.flatnonzero(near.counts), np.unique(near.indices)
+    queries = describe(split.queries, query_rows, _as_it_is)
+    database = describe(split.database, database_rows, _as_it_is)
+    found = []
     for number, row in enumerate(query_rows):
         positives = torch.from_numpy(np.searchsorted(database_rows, near.of(int(row)))).to(database.device)
         alike = (database[positives] @ queries[number]).topk(min(options.positives, len(positives))).indices
-        pairs += [(number, len(queries) + int(one)) for one in positives[alike]]
-    return torch.cat([queries, database]), torch.tensor(pairs[: options.pairs], device=queries.device)
+        found += [(number, len(queries) + int(one)) for one in positives[alike]]
+    pairs = torch.tensor(found[: options.pairs], device=queries.device)
+    if not augmentation.changes_queries:
+        return torch.cat([queries, database]), pairs
+    augment, generator = BatchAugment(augmentation), torch_stream(0, "whitening")
+    varied = describe(split.queries, query_rows, lambda images: augment.vary(images, generator))
+    again = pairs + torch.tensor([len(queries) + len(database), 0], device=pairs.device)
+    return torch.cat([queries, database, varied]), torch.cat([pairs, again])
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
+
+
+def _whitened(member: Network, fitted: Whitening, components: Tensor | None) -> Network:
+    weight, bias = fitted.layer(components)
+    network = build_whitened(member, len(weight))
+    projection = network.backbone.projection
+    with torch.no_grad():
+        projection.weight.copy_(weight)  # type: ignore[union-attr,operator]
+        projection.bias.copy_(bias)  # type: ignore[union-attr,operator]
+    return network
