@@ -23,17 +23,16 @@ from vgbench.data import (
     Neighbours,
     Split,
     dataset_root,
-    image_loader,
     neighbours_within,
     read_split,
 )
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
 from vgbench.models import Network, rebuild_network
-from vgbench.models.inference import for_inference
 from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
 from vgbench.randomness import numpy_stream, torch_stream
+from vgbench.retrieval.extract import Change, describe_rows
 from vgbench.retrieval.whitening import Whitening, fit_whitening, principal_components
 from vgbench.runtime import Runtime
 
@@ -43,7 +42,7 @@ LOG = logging.getLogger("vgbench")
 NOT_OF_QUERIES = ("horizontal_flip", "multi_resolution", "translated_folder", "translated_probability")
 _LAYER_BYTES = 2**31  # of a layer's weights, beyond which --dim is asked for
 
-Describe = Callable[[ImageTable, NDArray[np.int64], Callable[[Tensor], Tensor]], Tensor]
+Describe = Callable[[ImageTable, NDArray[np.int64], Change | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -146,20 +145,16 @@ def _neighbours(split: Split, data: DataOptions, options: WhitenOptions) -> Neig
 
 
 def _describer(network: Network, data: DataOptions, batch_size: int, runtime: Runtime) -> Describe:
-    """Return (table, rows, change) -> L2-normalised descriptors float32 [M,D] of images, changed as uint8 batches."""
+    """Return (table, rows, change) -> L2-normalised descriptors float32 [M,D], as `describe_rows` takes them."""
     runtime.place(network)
-    infer = for_inference(network, runtime)
 
-    def describe(table: ImageTable, rows: NDArray[np.int64], change: Callable[[Tensor], Tensor]) -> Tensor:
-        out = torch.empty((len(rows), network.descriptors_dim), device=runtime.device)
-        loader = image_loader(table, rows, size=data.resize, batch_size=batch_size, num_workers=data.num_workers)
-        done = 0
+    def describe(table: ImageTable, rows: NDArray[np.int64], change: Change | None) -> Tensor:
         with tqdm(total=len(rows), desc=table.root.name, unit="img", disable=None, leave=False) as bar:
-            for images, _ in loader:
-                out[done : done + len(images)] = F.normalize(infer(change(runtime.to_device(images))), dim=1)
-                done += len(images)
-                bar.update(len(images))
-        return out
+            found = describe_rows(
+                network, table, rows, size=data.resize, batch_size=batch_size, num_workers=data.num_workers,
+                runtime=runtime, progress=bar.update, change=change,
+            )  # fmt: skip
+        return F.normalize(found, dim=1)
 
     return describe
 
@@ -169,8 +164,8 @@ def _pairs(
 ) -> tuple[Tensor, Tensor]:
     """Return descriptors [M,D] of the queries with positives and of these, and pairs [P,2] of rows in them."""
     query_rows, database_rows = np.flatnonzero(near.counts), np.unique(near.indices)
-    queries = describe(split.queries, query_rows, _as_it_is)
-    database = describe(split.database, database_rows, _as_it_is)
+    queries = describe(split.queries, query_rows, None)
+    database = describe(split.database, database_rows, None)
     found = []
     for number, row in enumerate(query_rows):
         positives = torch.from_numpy(np.searchsorted(database_rows, near.of(int(row)))).to(database.device)
@@ -183,10 +178,6 @@ def _pairs(
     varied = describe(split.queries, query_rows, lambda images: augment.vary(images, generator))
     again = pairs + torch.tensor([len(queries) + len(database), 0], device=pairs.device)
     return torch.cat([queries, database, varied]), torch.cat([pairs, again])
-
-
-def _as_it_is(images: Tensor) -> Tensor:
-    return images
 
 
 def _whitened(member: Network, fitted: Whitening, components: Tensor | None) -> Network:

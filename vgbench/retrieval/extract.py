@@ -31,6 +31,7 @@ from vgbench.runtime import Runtime
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int], object]
+Change = Callable[[Tensor], Tensor]
 _HASH_BYTES = 64 * 2**20
 
 
@@ -44,6 +45,7 @@ def describe(
     num_workers: int,
     runtime: Runtime,
     progress: Progress | None = None,
+    change: Change | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (rows int64 [B] on the CPU, descriptors float32 [B,D] on the device), in the order of `rows`.
 
@@ -55,6 +57,7 @@ def describe(
         rows: int64 [M] into the table.
         size: height and width in pixels, or None for the images' own.
         progress: called with the number of images of each batch (a tqdm's `update` fits).
+        change: what is done to each batch uint8 [B,3,H,W] on the device before the network sees it.
 
     Raises:
         UserError: an image cannot be read.
@@ -65,7 +68,8 @@ def describe(
 
     def describe_own(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         for images, batch in image_loader(table, own, size=size, batch_size=batch_size, num_workers=num_workers):
-            yield batch, infer(runtime.to_device(images)).float()
+            pixels = runtime.to_device(images)
+            yield batch, infer(pixels if change is None else change(pixels)).float()
 
     dim = descriptors_dim(network)
     yield from share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
@@ -81,6 +85,7 @@ def describe_rows(
     num_workers: int,
     runtime: Runtime,
     progress: Progress | None = None,
+    change: Change | None = None,
 ) -> Tensor:
     """Describe some rows into one float32 tensor [len(rows), D] on the device; arguments as `describe`."""
     dim = descriptors_dim(network)
@@ -95,6 +100,7 @@ def describe_rows(
         num_workers=num_workers,
         runtime=runtime,
         progress=progress,
+        change=change,
     )
     for batch_rows, descriptors in batches:
         out[done : done + len(batch_rows)] = descriptors
