@@ -61,6 +61,7 @@ def test_a_failure_ends_with_status_1_after_the_table(run):
         ([{"name": "a", "train": {}, "eval": [{"margin": 0.2}]}], "eval-1.yaml: unknown option --margin"),
         ([{"name": "a"}], "run 1 (a): neither `train:`"),
         ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "shrinkage": 2}}], "--shrinkage"),
+        ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "resize": [0, 0]}}], "--resize 0 0"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, content, message):

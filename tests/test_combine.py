@@ -141,37 +141,43 @@ def test_whitening_learns_from_the_most_alike_pairs_of_train(pristine_dataset: P
     split = read_split(pristine_dataset, "train")
 
     def described(table: ImageTable) -> Tensor:
-        images = decode_batch(table, np.arange(len(table)), (64, 64))
         with torch.no_grad():
-            return F.normalize(network(images), dim=1)
+            return F.normalize(network(decode_batch(table, np.arange(len(table)), (64, 64))), dim=1)
 
     queries, database = described(split.queries), described(split.database)
-    away = np.linalg.norm(split.queries.utm[:, None] - split.database.utm[None], axis=2)
-    alike = (queries @ database.T).masked_fill(torch.from_numpy(away > 25), -2)
-    pairs = [
-        (query, len(queries) + int(one))
-        for query in range(len(queries))
-        for one in alike[query].topk(min(3, len(database))).indices
-        if alike[query, one] > -2
-    ]
-    used = sorted({row for pair in pairs for row in pair if row < len(queries)})
-    near = sorted({len(queries) + int(row) for row in np.flatnonzero((away <= 25).any(0))})
-    rows = {row: number for number, row in enumerate(used + near)}
-    both = torch.cat([queries, database])[used + near]
-    weight, bias = fit_whitening(both, torch.tensor([[rows[a], rows[b]] for a, b in pairs]), 0.2).layer()
-    output = tmp_path / "white.pth"
-    place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
-    wanted = ["--train_positives_dist_threshold=25", "--positives=3", "--shrinkage=0.2"]
-    assert main(["whiten", "--checkpoints", str(path), "--output", str(output), *wanted, *place]) == 0
-    found = read_checkpoint(output)
-    assert found["whitening"]["pairs"] == len(pairs) > 10
-    state = found["model_state_dict"]
-    torch.testing.assert_close(state["backbone.projection.weight"], weight, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(state["backbone.projection.bias"], bias, atol=1e-3, rtol=1e-3)
-    assert found["whitening"]["augmentation"] == {}
-    fewer = tmp_path / "fewer.pth"
-    assert main(["whiten", "--checkpoints", str(path), "--output", str(fewer), "--pairs=7", *wanted, *place]) == 0
-    assert read_checkpoint(fewer)["whitening"]["pairs"] == 7
+    near = np.linalg.norm(split.queries.utm[:, None] - split.database.utm[None], axis=2) <= 25
+    alike = (queries @ database.T).masked_fill(torch.from_numpy(~near), -2)
+    assert near.sum(1).min() > 2  # so that there is a choice
+
+    def learned(chosen: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the layer that the two most alike database images of some queries teach."""
+        images = np.flatnonzero(near[chosen].any(0)).tolist()
+        pairs = [
+            (number, len(chosen) + images.index(int(one)))
+            for number, query in enumerate(chosen)
+            for one in alike[query].topk(2).indices
+        ]
+        return fit_whitening(torch.cat([queries[chosen], database[images]]), torch.tensor(pairs), 0.2).layer()
+
+    def whitened(*more: str) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        output = tmp_path / "white.pth"
+        place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
+        wanted = ["--train_positives_dist_threshold=25", "--positives=2", "--shrinkage=0.2"]
+        assert main(["whiten", "--checkpoints", str(path), "--output", str(output), *wanted, *place, *more]) == 0
+        found = read_checkpoint(output)
+        state = found["model_state_dict"]
+        return state["backbone.projection.weight"], state["backbone.projection.bias"], found["whitening"]
+
+    weight, bias, facts = whitened()
+    assert facts["pairs"] == 2 * len(queries) and facts["augmentation"] == {}
+    for found, expected in zip((weight, bias), learned(list(range(len(queries)))), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    weight, _, facts = whitened("--pairs=9")
+    assert facts["pairs"] == 9
+    weight, _, facts = whitened("--pairs=8")
+    assert facts["pairs"] == 8
+    first, _ = learned([0, 1, 2, 3])
+    assert (weight - first).abs().max() > 0.02, "queries are drawn, not the first ones taken"
 
 
 def test_whitening_learns_what_night_changes(
@@ -242,7 +248,7 @@ def test_what_cannot_be_combined_is_told_in_one_line(
     )  # fmt: skip
     assert "--recall" in refusal(capsys, "soup", "--recall=0", "--checkpoints", *three, *out)
     assert "required" in refusal(capsys, "soup", "--checkpoints", *three)
-    assert "cannot be a member at 8x8" in refusal(
+    assert "cannot describe images of 8x8" in refusal(
         capsys, "ensemble", "--checkpoints", three[0],
         str(checkpoint(tmp_path / "deep.pth", 0, backbone="alexnet")), "--resize", "8", "8", *out,
     )  # fmt: skip
@@ -254,7 +260,14 @@ def test_what_cannot_be_combined_is_told_in_one_line(
     assert "--dim" in refusal(capsys, *one, "--dim=0")
     assert "--night_gray 0.5: does nothing" in refusal(capsys, *one, "--night_gray=0.5")
     assert "--horizontal_flip" in refusal(capsys, *one, "--horizontal_flip")
-    assert "--dim 257" in refusal(capsys, *one, "--dim=257")
+    assert "--dim 257: the network gives 256" in refusal(capsys, *one, "--dim=257")
+    assert "--dim 200" in refusal(capsys, *one, "--dim=200")
+    assert "no such folder" in refusal(capsys, *one, f"--fda_folder={tmp_path / 'absent'}")
+    assert "is a folder" in refusal(capsys, *one[:-2], "--output", str(tmp_path))
+    assert "cannot describe images of 8x8" in refusal(
+        capsys, "whiten", place, *out, "--resize", "8", "8", "--checkpoints",
+        str(checkpoint(tmp_path / "alex.pth", 0, backbone="alexnet")),
+    )  # fmt: skip
     far = Path(shutil.copytree(pristine_dataset, tmp_path / "far" / pristine_dataset.name))
     for image in sorted((far / "images" / "train" / "queries").iterdir()):
         _, east, rest = image.name.split("@", 2)

@@ -1,7 +1,7 @@
 """Option dataclasses: how a room declares what a user can set.
 
-Each room owns small frozen dataclasses whose fields are made by `option`; `parser.py` turns them into flat
-command-line flags and YAML keys. The library itself only ever sees the dataclasses.
+Each room owns small frozen dataclasses whose fields are made by `option`; `flags` turns them into flat
+command-line flags, and `parser.py` into YAML keys too. The library itself only ever sees the dataclasses.
 """
 
 from __future__ import annotations

@@ -58,6 +58,13 @@ def test_pairs_differ_alike_in_every_direction_afterwards():
     torch.testing.assert_close(covariance / covariance[0, 0], torch.eye(8, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("shrinkage", [1e-80, 1e-300])
+def test_however_little_is_shrunk_the_layer_is_finite(shrinkage):
+    descriptors, pairs = drawn(6, places=6)
+    weight, bias = fit_whitening(descriptors, pairs, shrinkage).layer()
+    assert torch.isfinite(weight).all() and torch.isfinite(bias).all() and weight.abs().max() > 0.01
+
+
 def test_shrunk_to_the_end_only_the_mean_goes():
     descriptors, pairs = drawn(2)
     found = fit_whitening(descriptors, pairs, 1.0).apply(descriptors)
@@ -114,5 +121,7 @@ def test_what_cannot_be_learned_is_told():
         fit_whitening(descriptors, pairs, 0)
     with pytest.raises(UserError, match="do not differ"):
         fit_whitening(descriptors, pairs[:, :1].expand(-1, 2), 0.5)
+    with pytest.raises(UserError, match="not all finite"):
+        fit_whitening(descriptors.index_fill(0, torch.tensor([3]), float("nan")), pairs, 0.5)
     with pytest.raises(UserError, match="--dim 13"):
         principal_components(descriptors, 13)

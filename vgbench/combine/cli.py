@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,17 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check_options(command: str, words: Sequence[str]) -> None:
     """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
-    typed = _parser().parse_args([command, *words, "--checkpoints", "a.pth", "b.pth", "--output", "c.pth"])
+    files = ["a.pth"] if command == "whiten" else ["a.pth", "b.pth"]
+    values = vars(_parser().parse_args([command, *words, "--checkpoints", *files, "--output", "c.pth"]))
+    data_options(values, {})
     if command == "whiten":
-        _whitening_options(vars(typed))
+        _whitening_options(values)
 
 
 def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[str, Any]:
     if command == "ensemble":
-        return ensemble(EnsembleOptions(**_given(values, EnsembleOptions)), data.resize)
+        return ensemble(build_options(EnsembleOptions, values), data.resize)
     runtime = resolve_runtime(RuntimeOptions(device=values["device"], amp=values["amp"]))
     if command == "soup":
-        return soup(SoupOptions(**_given(values, SoupOptions)), data, runtime)
+        return soup(build_options(SoupOptions, values), data, runtime)
     options, augmentation = _whitening_options(values)
     batch_size = values.get("infer_batch_size", EvalOptions.infer_batch_size)
     return whiten(values["checkpoints"][0], options, augmentation, data, batch_size, runtime)
@@ -80,12 +82,6 @@ def _whitening_options(values: Mapping[str, Any]) -> tuple[WhitenOptions, Augmen
     return options, augmentation
 
 
-def _given(values: Mapping[str, Any], kind: type[SoupOptions] | type[EnsembleOptions]) -> dict[str, Any]:
-    """Return the values that a dataclass has a field for, lists as tuples."""
-    found = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. See {self.prog} --help")
@@ -94,57 +90,64 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     """Return the parser; what is not typed is absent from what it returns, but for the machine's options."""
     title, _, examples = (__doc__ or "").partition("\n\n")
-    common, images = _common_options(), _image_options()
     parser = _Parser(
-        prog="python3 -m vgbench.combine", description=title, epilog=f"examples:\n{examples}",
+        prog="python3 -m vgbench.combine", description=title, epilog=f"examples:\n{examples}", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    def command(name: str, help: str, *parents: _Parser) -> Callable[..., argparse.Action]:
+    def command(name: str, help: str, files: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(
-            name, help=help, description=help, parents=[common, *parents], argument_default=argparse.SUPPRESS
+            name, help=help, description=help, argument_default=argparse.SUPPRESS, allow_abbrev=False
         )
-        return made.add_argument
+        add = made.add_argument
+        add("--checkpoints", type=Path, nargs="+", required=True, metavar="FILE", help=files)
+        add("--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+        add("--resize", type=int, nargs=2, metavar=("H", "W"), help="of images, pixels (default: the first file's)")
+        return made
 
-    add = command("soup", "average the weights of networks of one architecture", images)
+    several = "two or more, of train.py or of combine"
+    _add_soup(command("soup", "average the weights of networks of one architecture", several))
+    _add_ensemble(command("ensemble", "put the descriptors of any networks together", several))
+    _add_whiten(
+        command("whiten", "add a linear layer to a network, learned from pairs of one place", "one, of either of them")
+    )
+    return parser
+
+
+def _add_soup(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--soup", choices=SOUPS, help="all checkpoints, or those that lift val's recall, best first (default: uniform)")
     add("--recall", type=_count, metavar="N", help="greedy goes by val R@N (default: 1)")
     add("--batch_norm", choices=BATCH_NORMS,
         help=f"average BatchNorm's statistics too, which fits networks that are near each other, or reestimate them on "
              f"{BN_IMAGES} images of the train split (default: average)")  # fmt: skip
     add("--val_positive_dist_threshold", type=float, metavar="X", help="of a right prediction, metres")
-    add = command("ensemble", "put the descriptors of any networks together")
-    add("--combine", choices=COMBINATIONS, help="side by side, or averaged (default: concat)")
-    add("--weights", type=float, nargs="+", metavar="X", help="of each checkpoint (default: equal)")
-    add = command("whiten", "add a linear layer to one network, learned from train images of the same places", images)
+    _add_images(parser, "val or train split")
+
+
+def _add_ensemble(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--combine", choices=COMBINATIONS, help="side by side, or averaged (default: concat)")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="X", help="of each checkpoint (default: equal)")
+
+
+def _add_whiten(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--train_positives_dist_threshold", type=float, metavar="X", help="of a pair, metres (default: 10)")
-    white = commands.choices["whiten"]
-    add_flags(white, WhitenOptions)
-    group = white.add_argument_group("augmentation", "Each query is seen once more, varied like this; 0 is off.")
+    add_flags(parser, WhitenOptions)
+    _add_images(parser, "train split")
+    group = parser.add_argument_group("augmentation", "Each query is seen once more, varied like this; 0 is off.")
     add_flags(group, AugmentOptions, without=NOT_OF_QUERIES)
-    return parser
 
 
-def _common_options() -> _Parser:
-    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = common.add_argument
-    add("--checkpoints", type=Path, nargs="+", required=True, metavar="FILE", help="of train.py or of combine")
-    add("--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
-    add("--resize", type=int, nargs=2, metavar=("H", "W"), help="of the images, pixels (default: the first one's)")
-    return common
-
-
-def _image_options() -> _Parser:
-    images = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    add = images.add_argument
-    add("--dataset_name", help="whose val or train split (default: the first checkpoint's)")
+def _add_images(parser: argparse.ArgumentParser, split: str) -> None:
+    add = parser.add_argument
+    add("--dataset_name", metavar="NAME", help=f"whose {split} (default: the first checkpoint's)")
     add("--datasets_folder", type=Path, metavar="FOLDER", help="default: $DATASETS_FOLDER or ./datasets")
     add("--num_workers", type=int, metavar="N", help="processes that decode images (default: 8)")
     add("--infer_batch_size", type=_count, metavar="N", help="images in one inference batch (default: 16)")
     add("--device", default="auto", choices=("auto", "cuda", "cpu"), help="default: a GPU if there is one")
     add("--amp", default="auto", choices=("auto", "bf16", "fp16", "off"), help="mixed precision")
-    return images
 
 
 def _count(text: str) -> int:

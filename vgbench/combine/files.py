@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vgbench.data import DataOptions
 from vgbench.errors import UserError
+from vgbench.models import Network, rebuild_network
 from vgbench.models.weights import extract_state_dict, read_checkpoint
 from vgbench.training.checkpoint import TAKEN_OVER
+
+LOG = logging.getLogger("vgbench")
 
 # What no checkpoint says.
 _TYPED = ("datasets_folder", "num_workers", "train_positives_dist_threshold")
@@ -23,6 +29,8 @@ def check_files(command: str, checkpoints: Sequence[Path], output: Path) -> None
         raise UserError(f"--checkpoints {checkpoints[0]}: one file. Expected two or more to combine")
     if output.resolve() in [path.resolve() for path in checkpoints]:
         raise UserError(f"--output {output}: is one of the checkpoints. Expected another file")
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder. Expected a file to write")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}. Expected one; make it first")
 
@@ -36,6 +44,29 @@ def read_network_file(path: Path) -> dict[str, Any]:
         )
     extract_state_dict(content)
     return content
+
+
+def read_member(path: Path, size: tuple[int, int]) -> Network:
+    """Return the network of a checkpoint, in eval mode, after a trial of images of a size in pixels.
+
+    Raises:
+        UserError: the file is missing or does not say which network it holds; the network refuses the size.
+    """
+    content = read_network_file(path)
+    try:
+        member = rebuild_network(content["network_config"], content).eval()
+        with torch.inference_mode():
+            member(torch.zeros(1, 3, *size, dtype=torch.uint8))
+    except (UserError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: cannot describe images of {size[0]}x{size[1]} ({reason}). Expected a whole checkpoint "
+            "and a size that suits it; give --resize"
+        ) from error
+    stored = content.get("options", {}).get("resize")
+    if stored is not None and tuple(stored) != tuple(size):
+        LOG.warning("%s was trained at %dx%d and will see images of %dx%d", path, *stored, *size)
+    return member
 
 
 def data_options(values: Mapping[str, Any], stored: Mapping[str, Any]) -> DataOptions:

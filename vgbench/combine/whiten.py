@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from vgbench.combine.files import read_network_file
+from vgbench.combine.files import read_member
 from vgbench.data import (
     DataOptions,
     ImageTable,
@@ -28,7 +28,7 @@ from vgbench.data import (
 )
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
-from vgbench.models import Network, rebuild_network
+from vgbench.models import Network
 from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
 from vgbench.randomness import numpy_stream, torch_stream
@@ -40,7 +40,7 @@ LOG = logging.getLogger("vgbench")
 
 # Augmentation of whole batches, or from files of its own: it does not vary one query after the other.
 NOT_OF_QUERIES = ("horizontal_flip", "multi_resolution", "translated_folder", "translated_probability")
-_LAYER_BYTES = 2**31  # of a layer's weights, beyond which --dim is asked for
+_LAYER_BYTES = 2**31  # of a layer's weights, beyond which --dim is asked for; learning takes a few times as much
 
 Describe = Callable[[ImageTable, NDArray[np.int64], Change | None], Tensor]
 
@@ -54,7 +54,9 @@ class WhitenOptions:
     """
 
     positives: int = option(8, "pairs of one query: with the database images of its place that look most alike")
-    pairs: int = option(8192, "pairs of all queries at most; beyond, queries are drawn at random")
+    pairs: int = option(
+        8192, "pairs of all queries at most, before any is seen varied; beyond, queries are drawn at random"
+    )
     shrinkage: float = option(
         0.5, "how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1", metavar="A"
     )
@@ -85,24 +87,20 @@ def whiten(
         UserError: the file is missing or does not say which network it holds; there is no train split, or no pairs in
             it; the layer would be too large.
     """
-    content = read_network_file(path)
-    member = rebuild_network(content["network_config"], content).eval()
+    member = read_member(path, data.resize)
     _check_layer(member.descriptors_dim, options.dim)
     split = read_split(dataset_root(data), "train")
     near = _neighbours(split, data, options)
-    descriptors, pairs = _pairs(split, near, options, augmentation, _describer(member, data, infer_batch_size, runtime))
+    vary = _varying(augmentation)
+    describe = _describer(member, data, infer_batch_size, runtime)
+    descriptors, pairs = _pairs(split, near, options, vary, describe)
     LOG.info("whitening: %d pairs of %d images within %g m", len(pairs), len(descriptors), _radius(data))
     fitted = fit_whitening(descriptors, pairs, options.shrinkage)
     components = None if options.dim is None else principal_components(fitted.apply(descriptors), options.dim)
     network = _whitened(member.cpu(), fitted, components)
-    return {
-        "model_state_dict": network.state_dict(),
-        "network_config": network.config,
-        "whitening": {
-            "checkpoint": str(path), "dataset": split.root.name, "pairs": len(pairs), "radius_m": _radius(data),
-            "shrinkage": options.shrinkage, "augmentation": _changed(augmentation),
-        },
-    }  # fmt: skip
+    facts = {"checkpoint": str(path), "dataset": split.root.name, "pairs": len(pairs), "radius_m": _radius(data)}
+    facts |= {"shrinkage": options.shrinkage, "augmentation": _changed(augmentation)}
+    return {"model_state_dict": network.state_dict(), "network_config": network.config, "whitening": facts}
 
 
 def _radius(data: DataOptions) -> float:
@@ -120,7 +118,16 @@ def _changed(augmentation: AugmentOptions) -> dict[str, Any]:
     }
 
 
+def _varying(augmentation: AugmentOptions) -> Change | None:
+    if not augmentation.changes_queries:
+        return None
+    augment, generator = BatchAugment(augmentation), torch_stream(0, "whitening")
+    return lambda images: augment.vary(images, generator)
+
+
 def _check_layer(dim: int, wanted: int | None) -> None:
+    if wanted is not None and wanted > dim:
+        raise UserError(f"--dim {wanted}: the network gives {dim} dimensions. Expected at most as many")
     if 4 * dim * (wanted or dim) > _LAYER_BYTES:
         raise UserError(
             f"{dim} dimensions: a layer of {wanted or dim} by {dim} weights would take "
@@ -160,7 +167,7 @@ def _describer(network: Network, data: DataOptions, batch_size: int, runtime: Ru
 
 
 def _pairs(
-    split: Split, near: Neighbours, options: WhitenOptions, augmentation: AugmentOptions, describe: Describe
+    split: Split, near: Neighbours, options: WhitenOptions, vary: Change | None, describe: Describe
 ) -> tuple[Tensor, Tensor]:
     """Return descriptors [M,D] of the queries with positives and of these, and pairs [P,2] of rows in them."""
     query_rows, database_rows = np.flatnonzero(near.counts), np.unique(near.indices)
@@ -172,10 +179,9 @@ def _pairs(
         alike = (database[positives] @ queries[number]).topk(min(options.positives, len(positives))).indices
         found += [(number, len(queries) + int(one)) for one in positives[alike]]
     pairs = torch.tensor(found[: options.pairs], device=queries.device)
-    if not augmentation.changes_queries:
+    if vary is None:
         return torch.cat([queries, database]), pairs
-    augment, generator = BatchAugment(augmentation), torch_stream(0, "whitening")
-    varied = describe(split.queries, query_rows, lambda images: augment.vary(images, generator))
+    varied = describe(split.queries, query_rows, vary)
     again = pairs + torch.tensor([len(queries) + len(database), 0], device=pairs.device)
     return torch.cat([queries, database, varied]), torch.cat([pairs, again])
 

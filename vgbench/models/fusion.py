@@ -97,7 +97,7 @@ def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
     backbone = copy.deepcopy(backbone, dict(shared)).eval()
     if not shared:  # what is shared may be in training
         backbone.requires_grad_(False)
-    for member in getattr(backbone, "members", ()):  # an ensemble's
+    for member in getattr(backbone, "members", ()):  # a composite's
         member.backbone = fuse(member.backbone, pointwise)
     if getattr(backbone, "as_it_is", False):
         return backbone

@@ -160,7 +160,7 @@ def _rebuild_composite(config: Mapping[str, Any]) -> Network:
     from vgbench.models.whitened import NAME as WHITENED
     from vgbench.models.whitened import rebuild_whitened
 
-    return rebuild_whitened(config) if config["backbone"] == WHITENED else rebuild_ensemble(config)
+    return rebuild_whitened(config) if config.get("backbone") == WHITENED else rebuild_ensemble(config)
 
 
 def _without(config: Mapping[str, Any], name: str) -> dict[str, Any]:

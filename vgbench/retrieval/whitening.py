@@ -25,25 +25,23 @@ _ROUNDING = 1e-10  # of the largest eigenvalue: below it a direction is rounding
 
 @dataclass(frozen=True)
 class Whitening:
-    """The linear map x -> W (x - mean), kept as what it does beyond a scaling.
+    """The linear map x -> W (x - mean), scaled so that what pairs do not differ in stays as it is.
 
     Attributes:
         mean: float64 [D], of the descriptors that it was fitted to.
         directions: float64 [R,D], orthonormal: those along which pairs differ.
-        gains: float64 [R], what a descriptor's part along each direction is multiplied with.
-        rest: what everything across them is multiplied with.
+        gains: float64 [R], above 0 up to 1: what a descriptor's part along each direction is multiplied with.
     """
 
     mean: Tensor
     directions: Tensor
     gains: Tensor
-    rest: float
 
     def apply(self, descriptors: Tensor) -> Tensor:
         """Return the whitened descriptors float64 [B,D], not normalised."""
         centred = descriptors.to(self.mean) - self.mean
         along = centred @ self.directions.T
-        return self.rest * centred + (along * (self.gains - self.rest)) @ self.directions
+        return centred + (along * (self.gains - 1)) @ self.directions
 
     def layer(self, components: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the weight float32 [N,D] and the bias [N] of a linear layer that whitens.
@@ -52,10 +50,10 @@ class Whitening:
             components: float64 [N,D], orthonormal, what to project to after whitening; None: nothing, N is D.
         """
         if components is None:
-            components = torch.eye(len(self.mean), dtype=self.mean.dtype, device=self.mean.device)
-        # W is symmetric, so that its rows are whitened like descriptors, but for the mean.
-        weight = self.rest * components
-        weight += ((components @ self.directions.T) * (self.gains - self.rest)) @ self.directions
+            weight = (self.directions.T * (self.gains - 1)) @ self.directions
+            weight.diagonal().add_(1)
+        else:  # W is symmetric, so that its rows are whitened like descriptors, but for the mean
+            weight = components + ((components @ self.directions.T) * (self.gains - 1)) @ self.directions
         return weight.float(), -(weight @ self.mean).float()
 
 
@@ -68,10 +66,12 @@ def fit_whitening(descriptors: Tensor, pairs: Tensor, shrinkage: float) -> White
         shrinkage: a, from just above 0 (pairs alone) to 1 (nothing but the mean is taken away).
 
     Raises:
-        UserError: all pairs are of equal descriptors, or the shrinkage is out of range.
+        UserError: all pairs are of equal descriptors, some are not finite, or the shrinkage is out of range.
     """
     if not 0 < shrinkage <= 1:
         raise UserError(f"--shrinkage {shrinkage:g}: expected a number above 0 and up to 1")
+    if not bool(torch.isfinite(descriptors).all()):
+        raise UserError("the network's descriptors are not all finite numbers. Expected a checkpoint of sound weights")
     descriptors = descriptors.double()
     differences = (descriptors[pairs[:, 0]] - descriptors[pairs[:, 1]]) / max(len(pairs), 1) ** 0.5
     directions, variances = _spectrum(differences)
@@ -80,9 +80,9 @@ def fit_whitening(descriptors: Tensor, pairs: Tensor, shrinkage: float) -> White
         raise UserError(
             f"{len(pairs)} pairs of one place: their descriptors do not differ. Expected different images of the places"
         )
-    # Only the ratio of the two gains matters; so chosen, shrinkage 1 leaves centred descriptors as they are.
-    gains = ((1 - shrinkage) * variances / even + shrinkage) ** -0.5
-    return Whitening(descriptors.mean(0), directions, gains, shrinkage**-0.5)
+    # S^(-1/2) over what it is across all directions, (a tr(C)/D)^(-1/2): descriptors are normalised anyway.
+    gains = (1 + (1 / shrinkage - 1) * variances / even) ** -0.5
+    return Whitening(descriptors.mean(0), directions, gains)
 
 
 def principal_components(whitened: Tensor, dim: int) -> Tensor:
