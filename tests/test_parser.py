@@ -143,6 +143,8 @@ def test_what_no_file_of_options_can_say_is_named(tmp_path: Path, text: str) -> 
         ("--train_mode classes --queries_per_epoch 100", "--train_mode geowarp"),
         ("--criterion sare_joint --margin 0.2", "--criterion triplet"),
         ("--mining random --neg_samples_num 9", "--mining partial"),
+        ("--train_mode places --train_positives_dist_threshold 12", "--train_mode triplets"),
+        ("--train_mode classes --train_positives_dist_threshold 12", "--train_mode geowarp"),
         ("--M 20", "--train_mode classes"),
         ("--train_mode classes --alpha 60 --partition eigenplaces", "--partition cosplace"),
         ("--train_mode classes --focal_dist 20", "--partition eigenplaces"),

@@ -58,7 +58,8 @@ def check_needs(groups: Iterable[Any], given: Collection[str]) -> None:
             continue
         for need in filter(None, field.metadata[NEEDS].split(",")):
             needed, _, words = need.partition("=")
-            _check_need(f"--{name} {_shown(value)}", needed, words.split("|") if words else [], fields[needed][1])
+            if needed in fields:  # else it is of another door, which shares its options with this one
+                _check_need(f"--{name} {_shown(value)}", needed, words.split("|") if words else [], fields[needed][1])
 
 
 def _check_need(given: str, needed: str, words: list[str], found: Any) -> None:

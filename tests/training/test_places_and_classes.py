@@ -36,7 +36,9 @@ def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
     recipe = Recipe(
         root=root,
         data=DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0),
-        training=TrainOptions(train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02),
+        training=TrainOptions(
+            train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02 if mode == "classes" else None
+        ),
         places=PLACES_OPTIONS,
         classes=CLASSES_OPTIONS,
         augmentation=AugmentOptions(brightness=0.2, horizontal_flip=True),
@@ -241,6 +243,11 @@ def _give_headings(root: Path) -> None:
             "places",
             {"places": dataclasses.replace(PLACES_OPTIONS, loss="PNP", miner_args=("epsilon=1",))},
             "takes no --miner_args",
+        ),
+        (
+            "places",
+            {"training": TrainOptions(train_mode="places", lr_classifier=0.1)},
+            "--lr_classifier 0.1: --loss MultiSimilarity learns nothing",
         ),
         ("classes", {"classes": ClassesOptions()}, "no group of two classes"),
         ("classes", {"classes": dataclasses.replace(CLASSES_OPTIONS, margin_loss="face")}, "'face' is not known"),

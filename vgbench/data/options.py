@@ -23,7 +23,9 @@ class DataOptions:
     resize: tuple[int, int] = option((480, 640), "height and width that images are resized to, pixels")
     num_workers: int = option(8, "processes that decode images, at most the machine's cores; 0: none but the main one")
     val_positive_dist_threshold: float = option(25, "a prediction within this distance of the query is right, metres")
-    train_positives_dist_threshold: float = option(10, "training positives lie within this distance, metres")
+    train_positives_dist_threshold: float = option(
+        10, "training positives lie within this distance, metres", needs="train_mode=triplets|geowarp"
+    )
     on_bad_image: str = option("error", "unreadable images: stop, or go on without them", choices=("error", "skip"))
 
     def __post_init__(self) -> None:

@@ -76,6 +76,11 @@ class PlacesMode:
             ).to(recipe.runtime.device)
         self.miner = build_metric_miner(miner, self.options.miner_args or (), self.options.miner_distance)
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
+        if not own and recipe.training.lr_classifier is not None:
+            raise UserError(
+                f"--lr_classifier {recipe.training.lr_classifier}: --loss {self.options.loss} learns nothing of its "
+                "own. Expected a loss that does, such as ArcFace or ProxyAnchor; leave it out"
+            )
         self.own_optimizers = (build_own_optimizer(own, recipe.training),) if own else ()
         self.augment = BatchAugment(recipe.augmentation)
         self._hardest: Tensor | None = None
