@@ -235,3 +235,32 @@ for options in ({"index": "ivf"}, {"quantise": "pq"}, {"quantise": "binary"}):
 def test_a_gpu_gives_the_same(both: tuple[Descriptors, Descriptors], options: dict[str, Any]) -> None:
     searcher = make_searcher(both[0], EvalOptions(**options), dataclasses.replace(RUNTIME, device=torch.device("cuda")))
     np.testing.assert_array_equal(searcher.search(both[1], K).indices, search(*both, K).indices)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"index": "ivf", "refine": 4, "nlist": 7, "compare_queries": 5},
+        {"index": "ivfpq", "pq_bits": 4, "pq_subvectors": 2},
+        {"index": "hnsw", "hnsw_m": 8},
+        {"quantise": "pq", "pq_bits": 4, "descriptors_dtype": "float16"},
+        {"pca_dim": 8, "pca_whiten": False, "pca_dataset_folder": "a/images/train/database"},
+        {"pca_dim": 8, "search_backend": "faiss", "efficient_ram_testing": True, "compare_queries": 5},
+    ],
+)
+def test_the_same_options_search_all_descriptors_on_several_ranks(options):
+    lossy = EvalOptions(infer_batch_size=3, recall_values=(1, 2), **options)
+    plain = lossy.searching_all()
+    assert lossy.searches_otherwise and not plain.searches_otherwise
+    kept = ("descriptors_dtype", "search_backend", "efficient_ram_testing")
+    wanted = {name: value for name, value in options.items() if name in kept}
+    assert plain == EvalOptions(infer_batch_size=3, recall_values=(1, 2), **wanted)
+    assert plain.searching_all() is plain
+
+
+@pytest.mark.parametrize("lossy", [{"pca_dim": 8}, {"quantise": "binary"}, {"index": "hnsw"},
+                                   {"descriptors_dtype": "float16"}])  # fmt: skip
+def test_comparing_is_refused_where_nothing_is_lossy(lossy):
+    with pytest.raises(UserError, match="--compare_queries 5: nothing is lossy"):
+        EvalOptions(compare_queries=5)
+    assert EvalOptions(compare_queries=5, **lossy).is_lossy

@@ -15,23 +15,12 @@ from vgbench.data.protocol import Split
 from vgbench.retrieval.metrics import recalls
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.reduce import is_reduced
 from vgbench.retrieval.searchers import ExactSearch
 from vgbench.retrieval.store import Descriptors, InMemory
 from vgbench.retrieval.views import Views
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-
-def is_lossy(options: EvalOptions) -> bool:
-    """Whether what is searched is not the descriptors as extracted, or not all of them."""
-    return (
-        is_reduced(options)
-        or options.quantise != "none"
-        or options.index != "exact"
-        or options.descriptors_dtype != "float32"
-    )
 
 
 def compare(
@@ -108,7 +97,7 @@ def _differences(
 
 def _what(options: EvalOptions, bytes_per_image: float) -> str:
     parts = []
-    if is_reduced(options):
+    if options.is_reduced:
         parts.append(f"PCA{'' if options.pca_dim is None else f' to {options.pca_dim}'}")
         parts[-1] += " whitened" if options.pca_whiten else ""
     if options.descriptors_dtype != "float32":

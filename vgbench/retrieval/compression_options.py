@@ -40,6 +40,11 @@ class CompressionOptions:
     )
     pq_bits: int = option(8, "bits of a part's code: 4 or 8")
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether there is a PCA."""
+        return self.pca_dim is not None or self.pca_file is not None
+
     def check_compression(self) -> None:
         """Refuse values that no run could use."""
         if self.pca_dim is not None and self.pca_dim < 1:
@@ -52,7 +57,7 @@ class CompressionOptions:
             raise UserError(
                 f"--pca_file {self.pca_file}: no such file. Expected one that an evaluation with --pca_dim wrote"
             )
-        if not self.pca_whiten and self.pca_dim is None and self.pca_file is None:
+        if not self.pca_whiten and not self.is_reduced:
             raise UserError(
                 "--no-pca_whiten: there is no PCA. Expected --pca_dim or --pca_file beside it; leave it out"
             )

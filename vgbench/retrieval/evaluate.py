@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +19,13 @@ from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network
-from vgbench.retrieval.comparison import compare, is_lossy
+from vgbench.retrieval.comparison import compare
 from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.metrics import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.pca import PCA
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.reduce import is_reduced, pca_images, pca_of, projected
+from vgbench.retrieval.reduce import pca_images, pca_of, projected
 from vgbench.retrieval.rerank.chain import (
     RerankContext,
     RerankStep,
@@ -180,7 +179,7 @@ def _find(
         queries = files.enter_context(described.run(split.queries, split.queries.root.name, views[1]))
     images_per_s = described.images / (clock.seconds["extract_database"] + clock.seconds["extract_queries"])
     original = database, queries
-    if is_reduced(options):
+    if options.is_reduced:
         with clock.stage("pca"):
             pca = pca_of(options, pca_table, lambda t, n: described.run(t, n, views[0]), folder, runtime)
             database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
@@ -201,7 +200,7 @@ def _compared(
     files: contextlib.ExitStack,
 ) -> dict[str, Any]:
     """Return what `compare` finds, with recalls where there is a threshold; nothing where nothing is lossy."""
-    if not is_lossy(described.options):
+    if not described.options.is_lossy:
         return {}
     with clock.stage("compare"):
         return compare(
@@ -286,8 +285,7 @@ class _Extraction:
         if all(stored_fingerprint(path) == fingerprint for path, fingerprint in places):
             database, queries = (files.enter_context(Descriptors(path)) for path, _ in places)
             return database, queries
-        plain = dataclasses.replace(self.options, descriptors_dtype="float32")
-        return stored if is_lossy(plain) else None
+        return stored if self.options.searches_otherwise else None
 
     def _place(self, table: ImageTable, part: str, views: Views, dtype: str) -> tuple[Path, str]:
         """Return the file of a table's descriptors, and their fingerprint."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vgbench.errors import UserError
 from vgbench.options import option
@@ -58,8 +60,32 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
         self._check_used()
         resolve_backend(self.search_backend)
 
+    @property
+    def searches_otherwise(self) -> bool:
+        """Whether what is searched is not the stored descriptors, or not all of them."""
+        return self.is_reduced or self.quantise != "none" or self.index != "exact"
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether what is searched is not the descriptors as extracted, in float32, or not all of them."""
+        return self.searches_otherwise or self.descriptors_dtype != "float32"
+
+    def searching_all(self) -> EvalOptions:
+        """Return the same options but for how descriptors are made smaller and searched: all of them, exactly."""
+        if not self.searches_otherwise:
+            return self
+        fields = (*dataclasses.fields(CompressionOptions), *dataclasses.fields(IndexOptions))
+        kept = ("descriptors_dtype", "search_backend", "efficient_ram_testing")
+        plain: dict[str, Any] = {field.name: field.default for field in fields if field.name not in kept}
+        return dataclasses.replace(self, **plain)
+
     def _check_used(self) -> None:
         """Refuse what the chosen search does not look at."""
+        if not self.is_lossy and self.compare_queries != EvalOptions.compare_queries:
+            raise UserError(
+                f"--compare_queries {self.compare_queries}: nothing is lossy. Expected --index, --quantise, --pca_dim, "
+                "--pca_file or --descriptors_dtype float16 beside it; leave it out"
+            )
         if self.quantise != "pq" and self.index != "ivfpq":
             for name in ("pq_bits", "pq_subvectors"):
                 if getattr(self, name) != getattr(EvalOptions, name):

@@ -34,9 +34,7 @@ class Pipeline:
         """
         if parallel.world() == 1:
             return self._run(split, folder)
-        exact = dataclasses.replace(
-            self.evaluation, index="exact", quantise="none", pca_dim=None, pca_file=None, pca_dataset_folder=None
-        )
+        exact = self.evaluation.searching_all()
         if self.evaluation == exact and not self.reranking.names:
             return self._run(split, folder)
         plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions())

@@ -17,11 +17,6 @@ from vgbench.runtime import Runtime
 log = logging.getLogger(__name__)
 
 
-def is_reduced(options: CompressionOptions) -> bool:
-    """Whether there is a PCA."""
-    return options.pca_dim is not None or options.pca_file is not None
-
-
 def pca_images(split: Split, options: CompressionOptions) -> ImageTable | None:
     """Return the images that the PCA is to be fitted to; None where there is none to fit.
 
