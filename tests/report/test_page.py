@@ -85,6 +85,15 @@ def test_file_names_and_options_are_text(city, write):
     assert not any("onerror" in attrs for _, attrs in page.tags)
 
 
+def test_networks_of_networks_are_told_a_line_each(city, write):
+    gem = {"backbone": "resnet18", "aggregation": "gem", "l2": "none", "fc_output_dim": None}
+    white = {"backbone": "whitened", "aggregation": "gem", "members": [gem], "dim": 8}
+    network = {"backbone": "ensemble", "aggregation": "concat", "members": [white, {"method": "salad"}]}
+    text = Page(write(city.results | {"network": network})).text
+    assert "member 1 whitened + gem, dim 8 (of resnet18 + gem, l2 none)" in text and "member 2 salad" in text
+    assert "{" not in text.partition("What was run")[2].partition("Seconds a stage")[0]
+
+
 def test_a_name_that_is_no_text(city, write, tmp_path):
     raw = os.fsencode(city.split.queries.root) + b"/@0500060.00@4000002.00@@@@@@@@@@@@\xff\xfe@.jpg"
     os.link(city.split.queries.path(0), raw)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
         taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
         save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})
-        LOG.info("%s: written; python3 eval.py --resume=%s", typed.output, typed.output)
+        LOG.info("%s: written; python3 eval.py --resume=%s", typed.output, shlex.quote(str(typed.output)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

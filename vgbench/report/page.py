@@ -278,11 +278,27 @@ def _details(results: Results) -> str:
     for heading, values in groups:
         rows = "".join(
             f"<div><dt>{escape(str(key))}</dt><dd>{escape(_value_text(value))}</dd></div>"
-            for key, value in values.items()
+            for key, value in _with_members(values).items()
         )
         if rows:
             lists += f'<h3>{heading}</h3><dl class="options">{rows}</dl>'
     return f'<section id="options"><h2>What was run</h2>{lists}</section>'
+
+
+def _with_members(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same with a line for each member of a network of networks."""
+    members = values.get("members") or []
+    lines = {f"member {number}": _network_text(member) for number, member in enumerate(members, start=1)}
+    return {name: value for name, value in values.items() if name != "members"} | lines
+
+
+def _network_text(config: Mapping[str, Any]) -> str:
+    """Describe a network in one line, with its members in brackets."""
+    said = ("method", "backbone", "aggregation", "members")
+    name = config.get("method") or f"{config.get('backbone')} + {config.get('aggregation')}"
+    options = [f"{key} {_value_text(value)}" for key, value in config.items() if key not in said and value is not None]
+    members = "; ".join(map(_network_text, config.get("members") or []))
+    return ", ".join([str(name), *options]) + (f" (of {members})" if members else "")
 
 
 def _value_text(value: Any) -> str:
