@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgbench.errors import UserError
-from vgbench.retrieval.whitening import fit_whitening, principal_components
+from vgbench.retrieval.whitening import LEAST_SHRINKAGE, fit_whitening, principal_components
 
 
 def drawn(seed, places=30, dim=12, nuisance=0.5):
@@ -52,17 +52,19 @@ def test_the_formula(places, dim, shrinkage):
 
 def test_pairs_differ_alike_in_every_direction_afterwards():
     descriptors, pairs = drawn(1, places=400, dim=8)
-    white = fit_whitening(descriptors, pairs, 1e-9).apply(descriptors)
+    white = fit_whitening(descriptors, pairs, 1e-6).apply(descriptors)
     differences = white[pairs[:, 0]] - white[pairs[:, 1]]
     covariance = differences.T @ differences / len(pairs)
-    torch.testing.assert_close(covariance / covariance[0, 0], torch.eye(8, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(covariance / covariance[0, 0], torch.eye(8, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("shrinkage", [1e-80, 1e-300])
-def test_however_little_is_shrunk_the_layer_is_finite(shrinkage):
-    descriptors, pairs = drawn(6, places=6)
-    weight, bias = fit_whitening(descriptors, pairs, shrinkage).layer()
-    assert torch.isfinite(weight).all() and torch.isfinite(bias).all() and weight.abs().max() > 0.01
+@pytest.mark.parametrize("places", [6, 60], ids=["wide", "tall"])
+def test_with_the_least_shrinkage_the_float32_layer_is_still_right(places):
+    descriptors, pairs = drawn(6, places)
+    weight, bias = fit_whitening(descriptors, pairs, LEAST_SHRINKAGE).layer()
+    expected = by_formula(descriptors, pairs, LEAST_SHRINKAGE)
+    found = F.linear(descriptors.float(), weight, bias)
+    torch.testing.assert_close(cosines(found), cosines(expected), atol=1e-2, rtol=0)
 
 
 def test_shrunk_to_the_end_only_the_mean_goes():

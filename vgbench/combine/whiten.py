@@ -33,7 +33,7 @@ from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.retrieval.extract import Change, describe_rows
-from vgbench.retrieval.whitening import Whitening, fit_whitening, principal_components
+from vgbench.retrieval.whitening import Whitening, check_shrinkage, fit_whitening, principal_components
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger("vgbench")
@@ -58,14 +58,13 @@ class WhitenOptions:
         8192, "pairs of all queries at most, before any is seen varied; beyond, queries are drawn at random"
     )
     shrinkage: float = option(
-        0.5, "how far the covariance of the pairs is drawn towards an even spread, above 0 up to 1", metavar="A"
+        0.5, "how far the covariance of the pairs is drawn towards an even spread, 0.000001 to 1", metavar="A"
     )
     dim: int | None = option(None, "keep so many dimensions, those that vary most after whitening; unset: all")
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "positives", "pairs", "dim")
-        if not 0 < self.shrinkage <= 1:
-            raise UserError(f"--shrinkage {self.shrinkage:g}: expected a number above 0 and up to 1")
+        check_shrinkage(self.shrinkage)
 
 
 def whiten(

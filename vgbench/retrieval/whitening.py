@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 
+LEAST_SHRINKAGE = 1e-6  # below it, the layer's float32 would round away what is left of the directions
 _ROUNDING = 1e-10  # of the largest eigenvalue: below it a direction is rounding
 
 
@@ -57,19 +58,24 @@ class Whitening:
         return weight.float(), -(weight @ self.mean).float()
 
 
+def check_shrinkage(value: float) -> None:
+    """Raise UserError where it is out of range."""
+    if not LEAST_SHRINKAGE <= value <= 1:
+        raise UserError(f"--shrinkage {value:g}: out of range. Expected a number from {LEAST_SHRINKAGE:g} to 1")
+
+
 def fit_whitening(descriptors: Tensor, pairs: Tensor, shrinkage: float) -> Whitening:
     """Learn a whitening, in float64.
 
     Args:
         descriptors: [M,D], L2-normalised.
         pairs: int64 [P,2], rows of descriptors of one place.
-        shrinkage: a, from just above 0 (pairs alone) to 1 (nothing but the mean is taken away).
+        shrinkage: a, from LEAST_SHRINKAGE (pairs alone) to 1 (nothing but the mean is taken away).
 
     Raises:
         UserError: all pairs are of equal descriptors, some are not finite, or the shrinkage is out of range.
     """
-    if not 0 < shrinkage <= 1:
-        raise UserError(f"--shrinkage {shrinkage:g}: expected a number above 0 and up to 1")
+    check_shrinkage(shrinkage)
     if not bool(torch.isfinite(descriptors).all()):
         raise UserError("the network's descriptors are not all finite numbers. Expected a checkpoint of sound weights")
     descriptors = descriptors.double()
