@@ -172,17 +172,14 @@ def test_whitening_learns_from_the_most_alike_pairs_of_train(pristine_dataset: P
     assert facts["pairs"] == 2 * len(queries) and facts["augmentation"] == {}
     for found, expected in zip((weight, bias), learned(list(range(len(queries)))), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
-    weight, _, facts = whitened("--pairs=9")
-    assert facts["pairs"] == 9
+    assert whitened("--pairs=9")[2]["pairs"] == 9
     weight, _, facts = whitened("--pairs=8")
     assert facts["pairs"] == 8
     first, _ = learned([0, 1, 2, 3])
     assert (weight - first).abs().max() > 0.02, "queries are drawn, not the first ones taken"
 
 
-def test_whitening_learns_what_night_changes(
-    pristine_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_whitening_learns_what_night_changes(pristine_dataset: Path, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "a.pth", 0, pristine_dataset)
     place = [f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0", "--amp=off"]
     wanted = ["--train_positives_dist_threshold=25", "--shrinkage=0.2"]

@@ -34,6 +34,13 @@ def build_options(options_type: type[OptionsT], values: Mapping[str, Any]) -> Op
     return options_type(**{name: _coerced(value, hints[name]) for name, value in values.items() if name in known})
 
 
+def plain(value: Any) -> Any:
+    """Return an option's value as YAML and checkpoints can hold it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
 def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], hint: Any) -> None:
     default = field.default
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default

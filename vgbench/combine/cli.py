@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check_options(command: str, words: Sequence[str]) -> None:
     """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
-    files = ["a.pth"] if command == "whiten" else ["a.pth", "b.pth"]
-    values = vars(_parser().parse_args([command, *words, "--checkpoints", *files, "--output", "c.pth"]))
+    values = vars(_parser().parse_args([command, *words, "--checkpoints", "a.pth", "--output", "b.pth"]))
     data_options(values, {})
     if command == "whiten":
         _whitening_options(values)

@@ -28,6 +28,7 @@ from vgbench.data import (
 )
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
+from vgbench.flags import plain
 from vgbench.models import Network
 from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
@@ -107,14 +108,8 @@ def _radius(data: DataOptions) -> float:
 
 
 def _changed(augmentation: AugmentOptions) -> dict[str, Any]:
-    values = {
-        field.name: (getattr(augmentation, field.name), field.default) for field in dataclasses.fields(augmentation)
-    }
-    return {
-        name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-        for name, (value, default) in values.items()
-        if value != default
-    }
+    values = {field: getattr(augmentation, field.name) for field in dataclasses.fields(augmentation)}
+    return {field.name: plain(value) for field, value in values.items() if value != field.default}
 
 
 def _varying(augmentation: AugmentOptions) -> Change | None:

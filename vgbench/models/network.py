@@ -51,7 +51,7 @@ class Network(nn.Module):
     @property
     def name(self) -> str:
         """What a table calls it."""
-        return str(self.config.get("method") or f"{self.config['backbone']} + {self.config['aggregation']}")
+        return name_of(self.config)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn pixels uint8 [B,3,H,W] (RGB) into the backbone's float32 input of the same shape."""
@@ -69,6 +69,11 @@ class Network(nn.Module):
         """Return the descriptors float32 [B,D] of images [B,3,H,W], uint8 or normalised float."""
         descriptors: Tensor = self.aggregation(self.local_features(images))
         return descriptors.float()
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """Return what a table calls the network of a configuration."""
+    return str(config.get("method") or f"{config['backbone']} + {config['aggregation']}")
 
 
 def build_network(

@@ -221,10 +221,10 @@ class _Reader:
         known = {name: value for name, value in self.both.items() if name in _FOR_COMBINED[kind]}
         options = known | _options(where, content)
         runs = options.pop("runs", None)
-        if kind in _OF_ONE and not (isinstance(runs, list) and len(runs) == 1):
-            raise UserError(f"{where}: expected `runs: [<run above>]`, just one")
-        if kind not in _OF_ONE and not (isinstance(runs, list) and len(runs) > 1):
-            raise UserError(f"{where}: expected `runs: [<run above>, <run above>, ...]`, two at least")
+        one = kind in _OF_ONE
+        if not isinstance(runs, list) or not runs or (len(runs) == 1) != one:
+            expected = "[<run above>]`, just one" if one else "[<run above>, <run above>, ...]`, two at least"
+            raise UserError(f"{where}: expected `runs: {expected}")
         makers = [self._earlier(where, run).maker for run in runs]
         if None in makers:
             raise UserError(f"{where}: {runs[makers.index(None)]} makes no network. Expected runs with `train:`")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import vgbench
 from vgbench.files import written_whole
+from vgbench.models.network import name_of
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
 from vgbench.report.compression import compression_section
@@ -295,10 +296,9 @@ def _with_members(values: Mapping[str, Any]) -> dict[str, Any]:
 def _network_text(config: Mapping[str, Any]) -> str:
     """Describe a network in one line, with its members in brackets."""
     said = ("method", "backbone", "aggregation", "members")
-    name = config.get("method") or f"{config.get('backbone')} + {config.get('aggregation')}"
     options = [f"{key} {_value_text(value)}" for key, value in config.items() if key not in said and value is not None]
     members = "; ".join(map(_network_text, config.get("members") or []))
-    return ", ".join([str(name), *options]) + (f" (of {members})" if members else "")
+    return ", ".join([name_of(config), *options]) + (f" (of {members})" if members else "")
 
 
 def _value_text(value: Any) -> str:

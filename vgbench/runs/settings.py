@@ -10,6 +10,7 @@ from typing import Any
 from vgbench.data.augment import AugmentOptions
 from vgbench.data.options import DataOptions
 from vgbench.data.photos import PhotosOptions
+from vgbench.flags import plain
 from vgbench.models.options import NetworkOptions
 from vgbench.options import option
 from vgbench.report.options import ReportOptions
@@ -73,10 +74,3 @@ def flat(settings: Settings) -> dict[str, Any]:
     for field in dataclasses.fields(settings):
         values |= dataclasses.asdict(getattr(settings, field.name))
     return {key: plain(value) for key, value in values.items()}
-
-
-def plain(value: Any) -> Any:
-    """Return an option's value as YAML and checkpoints can hold it."""
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
