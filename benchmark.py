@@ -16,8 +16,8 @@ import yaml
 from commons import run_door
 from parser import EvalSettings, TrainSettings, read_command_line, resolve
 from vgbench import combine
-from vgbench.report.campaign import Campaign, flags
-from vgbench.report.matrix import COMBINED, read_matrix
+from vgbench.benchmark.campaign import Campaign, flags
+from vgbench.benchmark.matrix import COMBINED, read_matrix
 
 HERE = Path(__file__).resolve().parent
 

@@ -27,8 +27,8 @@ from vgbench.runs.testing import test_and_report
 from vgbench.runs.training import own_reranker, recipe_of, run_training
 from vgbench.runtime import peak_memory, resolve_runtime
 from vgbench.training.checkpoint import METRICS
-from vgbench.training.domain_mode import with_domain
-from vgbench.training.modes import build_mode
+from vgbench.training.modes.domain import with_domain
+from vgbench.training.modes.table import build_mode
 from vgbench.training.start import start_options
 
 LOG = logging.getLogger("vgbench")

@@ -17,7 +17,7 @@ from perf.scene import write_images
 from vgbench.data import ImageTable
 from vgbench.models import Network, build_network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import netvlad_of
-from vgbench.retrieval.extract import describe_rows
+from vgbench.retrieval.extraction.extract import describe_rows
 from vgbench.runtime import Runtime
 
 

@@ -24,18 +24,18 @@ from torch import Tensor
 from perf.measure import Pair, in_own_process, in_turn, pair_of, peak_mb, seconds
 from vgbench.data.protocol import Split
 from vgbench.data.table import TableBuilder
-from vgbench.retrieval.rerank.chain import RerankContext
+from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.kreciprocal import KReciprocalReranker
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.geometry import inliers
-from vgbench.retrieval.rerank.local.matchers import NearestMatcher
+from vgbench.retrieval.rerank.local.nearest import NearestMatcher
 from vgbench.retrieval.rerank.local.reranker import counted
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.local.verification import Plan, Verifier, threads
 from vgbench.retrieval.rerank.local.xfeat import XFeatExtractor
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.search import search
-from vgbench.retrieval.store import Descriptors, write_descriptors
+from vgbench.retrieval.searching.exact import search
 from vgbench.runtime import Runtime
 
 KEYPOINTS, SHARED, SIDE = 1024, 300, 480

@@ -13,7 +13,7 @@ from vgbench.data import TripletBatch
 from vgbench.models import Network, build_network
 from vgbench.runtime import Runtime
 from vgbench.training.losses.triplet import TripletLoss
-from vgbench.training.step import Stepper, set_training
+from vgbench.training.optimisation.step import Stepper, set_training
 
 TRIPLETS, NEGATIVES = 4, 10
 IMAGES = TRIPLETS * (2 + NEGATIVES)

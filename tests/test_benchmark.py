@@ -11,7 +11,7 @@ import yaml
 
 import benchmark
 from commons import run_door
-from vgbench.report.matrix import read_matrix
+from vgbench.benchmark.matrix import read_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 _spec = importlib.util.spec_from_file_location("fake_doors", ROOT / "tests" / "report" / "fake_doors.py")

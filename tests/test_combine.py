@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench.combine import main
+from vgbench.combine.whitening import fit_whitening
 from vgbench.data import ImageTable, read_split
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.data.loader import decode_batch
 from vgbench.models import build_network, rebuild_network
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import torch_stream
-from vgbench.retrieval.whitening import fit_whitening
 
 EVAL = ["--num_workers=0", "--infer_batch_size=8"]
 SIZE = [64, 64]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vgbench.data import Split
-from vgbench.data.few import few_images
+from vgbench.data.splits import few_images
 from vgbench.data.table import ImageTable, TableBuilder
 
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from vgbench.data import DataOptions, read_folder
 from vgbench.data.photos import PhotosOptions, read_photos_split
-from vgbench.data.utm import from_latitude_longitude
-from vgbench.data.zones import latitude_longitude, zones
+from vgbench.data.utm import from_latitude_longitude, latitude_longitude, zones
 from vgbench.errors import UserError
 
 PLACES = {"cambridge": (52.2047, 0.1240), "sydney": (-33.8568, 151.2153), "quito": (-0.2202, -78.5123)}

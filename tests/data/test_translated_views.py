@@ -10,8 +10,8 @@ import torch
 
 from vgbench.data import ImageTable, Split, Triplets, read_folder, triplet_loader
 from vgbench.data.decode import decode_image
+from vgbench.data.translated import Views, build_views
 from vgbench.data.unlabelled import read_unlabelled
-from vgbench.data.views import Views, build_views
 from vgbench.errors import UserError
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models import build_network, initialise_netvlad
 from vgbench.models.aggregation.netvlad import NetVLAD
-from vgbench.models.kmeans import kmeans
+from vgbench.models.aggregation.netvlad_init import kmeans
 from vgbench.models.network import Network
 
 

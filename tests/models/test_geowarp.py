@@ -20,7 +20,7 @@ from vgbench.models.geowarp import (
     random_views,
     warp,
 )  # fmt: skip
-from vgbench.retrieval.extract import weights_hash
+from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.runtime import Runtime
 
 CORNERS = torch.tensor(WHOLE)

@@ -16,8 +16,7 @@ from vgbench.models.backbones import dinov2
 from vgbench.models.ensemble import build_ensemble
 from vgbench.models.foreign import own_keys
 from vgbench.models.matlab import load_netvlad
-from vgbench.models.released import OwnRelease
-from vgbench.models.releases import RELEASES, load_release, release_of
+from vgbench.models.releases import RELEASES, OwnRelease, load_release, release_of
 from vgbench.runtime import Runtime
 
 DIMENSIONS = {
@@ -305,7 +304,7 @@ def test_what_cannot_be_had_says_which_file_to_put_where(hub: Path, monkeypatch:
         ("sfrs", hub / "yxgeee_OpenIBL_main"),
     ):
         monkeypatch.setattr(
-            "vgbench.models.released.build_network", lambda **k: build_network("resnet18conv4", "gem", "none")
+            "vgbench.models.releases.build_network", lambda **k: build_network("resnet18conv4", "gem", "none")
         )
         with pytest.raises(UserError) as told:
             load_release(name)

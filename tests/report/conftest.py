@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vgbench.data import Neighbours, Split, neighbours_within, read_split
-from vgbench.retrieval.metrics import recall_table
+from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.predictions import Predictions
 
 NASTY = """<img src=x onerror=alert(1)> "quoted" & 'single' $title ${style}"""

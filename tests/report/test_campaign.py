@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vgbench.benchmark.campaign import Campaign, _duration
+from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
-from vgbench.report.campaign import Campaign, _duration
-from vgbench.report.matrix import read_matrix
 
 _spec = importlib.util.spec_from_file_location("fake_doors", Path(__file__).with_name("fake_doors.py"))
 fake_doors = importlib.util.module_from_spec(_spec)
@@ -133,8 +133,8 @@ def test_goes_on_after_being_killed(bench):
     runs = [TWO[1], {"name": "slow", "train": {"dataset_name": "slow"}}]
     campaign = bench.campaign(runs)
     code = (
-        "import sys; from pathlib import Path; from vgbench.report.campaign import Campaign; "
-        "from vgbench.report.matrix import read_matrix; "
+        "import sys; from pathlib import Path; from vgbench.benchmark.campaign import Campaign; "
+        "from vgbench.benchmark.matrix import read_matrix; "
         "file, folder, doors = map(Path, sys.argv[1:]); Campaign(read_matrix(file), folder, doors).run()"
     )
     root = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def _alive(group):
 
 
 def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatch):
-    monkeypatch.setattr("vgbench.report.campaign._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("vgbench.benchmark.campaign._GRACE_SECONDS", 0.5)
     started = []
 
     def interrupted(self, process, log):
@@ -237,7 +237,7 @@ def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatc
 
 
 def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, capsys):
-    monkeypatch.setattr("vgbench.report.campaign._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("vgbench.benchmark.campaign._POLL_SECONDS", 0.01)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     for door in bench.doors.glob("*.py"):
         door.write_text(door.read_text().replace('end="\\r 50%")', 'end="\\r 50%", flush=True); time.sleep(0.5)'))

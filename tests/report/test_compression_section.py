@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vgbench.report.compression import compression_section
+from vgbench.report.insight import compression_section
 
 FACTS = {
     "what": "PCA to 64 <whitened>, pq codes of 64 bytes",

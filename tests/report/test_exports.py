@@ -14,9 +14,9 @@ from vgbench.errors import UserError
 from vgbench.report.exports import write_pairs, write_positions
 from vgbench.report.options import ReportOptions
 from vgbench.report.outputs import check_report
-from vgbench.retrieval.findings import Findings
+from vgbench.retrieval.metrics.findings import Findings
+from vgbench.retrieval.metrics.pose import predicted_poses
 from vgbench.retrieval.options import EvalOptions
-from vgbench.retrieval.pose import predicted_poses
 from vgbench.retrieval.predictions import Predictions
 
 

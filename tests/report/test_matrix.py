@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
-from vgbench.report.matrix import read_matrix
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from vgbench.benchmark.published import published_models, published_results
 from vgbench.errors import UserError
 from vgbench.report.markdown import dataset_label, main_threshold
-from vgbench.report.published import published_models, published_results
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "published_results.md"
 

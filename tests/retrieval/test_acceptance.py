@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from vgbench.retrieval.acceptance import distance_and_ratio, precision_recall
-from vgbench.retrieval.confidence import Confidence, calibration, cross_validated, fit_confidence
+from vgbench.retrieval.metrics.acceptance import distance_and_ratio, precision_recall
+from vgbench.retrieval.metrics.confidence import Confidence, calibration, cross_validated, fit_confidence
 from vgbench.retrieval.predictions import Predictions
 
 

@@ -15,9 +15,9 @@ import torch
 
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions, Predictions, search
-from vgbench.retrieval.search import PartialPredictions, merge_predictions, search_rows
-from vgbench.retrieval.searchers import make_searcher
-from vgbench.retrieval.store import Descriptors, InMemory, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
+from vgbench.retrieval.searching.exact import PartialPredictions, merge_predictions, search_rows
+from vgbench.retrieval.searching.searchers import make_searcher
 from vgbench.runtime import Runtime
 
 pytest.importorskip("faiss")
@@ -116,7 +116,7 @@ def test_cells_with_too_few_rows_are_made_up_for(both: tuple[Descriptors, Descri
 
 def test_codes_stream_in_blocks(both: tuple[Descriptors, Descriptors], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: found(both, quantise=name)[0] for name in ("pq", "binary")}
-    monkeypatch.setattr(sys.modules["vgbench.retrieval.search_codes"], "BLOCK_BYTES", 999)
+    monkeypatch.setattr(sys.modules["vgbench.retrieval.searching.codes"], "BLOCK_BYTES", 999)
     for name, result in whole.items():
         blocks, _ = found(both, quantise=name)
         np.testing.assert_array_equal(blocks.distances, result.distances)
@@ -216,7 +216,7 @@ import sys
 sys.modules["faiss"] = None
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions
-from vgbench.retrieval.searchers import searcher_type
+from vgbench.retrieval.searching.searchers import searcher_type
 searcher_type(EvalOptions())
 for options in ({"index": "ivf"}, {"quantise": "pq"}, {"quantise": "binary"}):
     try:

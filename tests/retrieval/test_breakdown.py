@@ -9,7 +9,7 @@ import numpy as np
 
 from vgbench.data import ImageTable, Split, neighbours_within
 from vgbench.data.table import TableBuilder
-from vgbench.retrieval.breakdown import breakdown, heading_differences, nearest_metres
+from vgbench.retrieval.metrics.breakdown import breakdown, heading_differences, nearest_metres
 
 
 def table(rows: list[tuple[float, float, float, str, str]]) -> ImageTable:

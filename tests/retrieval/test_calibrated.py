@@ -9,9 +9,9 @@ import pytest
 from vgbench.data import DataOptions
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions
-from vgbench.retrieval.calibrated import facts_of
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.runs.confidence import facts_of
 from vgbench.runtime import Runtime
 
 NETWORK = build_network("efficientnet_lite0", "gem", "none")

@@ -19,7 +19,7 @@ from vgbench.data import Split, read_split
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
-from vgbench.retrieval.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.runtime import Runtime
 
 Make = Callable[..., Any]
@@ -157,7 +157,7 @@ def test_every_method_evaluates(tmp_path: Path, split: Split, make_network: Make
 def test_an_absent_backend_is_refused_before_extraction(
     tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "vgbench.retrieval.search_faiss", raising=False)
+    monkeypatch.delitem(sys.modules, "vgbench.retrieval.searching.finder_faiss", raising=False)
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match="--search_backend torch"):
         run(make_network(), split, tmp_path / "d", search_backend="faiss")

@@ -18,7 +18,7 @@ from torch import nn
 
 from vgbench.data import ImageTable, Split, decode_image, read_split
 from vgbench.errors import UserError
-from vgbench.retrieval.extract import describe, describe_rows, extract, extraction_fingerprint, weights_hash
+from vgbench.retrieval.extraction.extract import describe, describe_rows, extract, extraction_fingerprint, weights_hash
 from vgbench.runtime import Runtime
 
 REPO = Path(__file__).resolve().parents[2]
@@ -147,7 +147,7 @@ KILLED = """
     import torch
     from vgbench.data import read_split
     from vgbench.retrieval import store
-    from vgbench.retrieval.extract import extract
+    from vgbench.retrieval.extraction.extract import extract
     from vgbench.runtime import Runtime
     torch.set_num_threads(1)
     store.SYNC_SECONDS = 0

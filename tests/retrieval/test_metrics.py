@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vgbench.data import Neighbours
-from vgbench.retrieval.metrics import hits, milliseconds_text, recall_table, recalls
+from vgbench.retrieval.metrics.recall import hits, milliseconds_text, recall_table, recalls
 
 
 def neighbours_of(rows: list[list[int]]) -> Neighbours:

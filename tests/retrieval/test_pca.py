@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import vgbench.retrieval.pca as module
+import vgbench.retrieval.searching.pca as module
 from vgbench.errors import UserError
-from vgbench.retrieval.pca import PCA, fit_pca, project
-from vgbench.retrieval.store import Descriptors, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.searching.pca import PCA, fit_pca, project
 from vgbench.runtime import Runtime
 
 RUNTIME = Runtime()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vgbench.data import neighbours_within
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions, recalls
-from vgbench.retrieval.pose import position_errors, predicted_poses, recall_by_distance
+from vgbench.retrieval.metrics.pose import position_errors, predicted_poses, recall_by_distance
 from vgbench.retrieval.predictions import Predictions
 
 OPTIONS = EvalOptions(pose_candidates=4, pose_radius=20.0)

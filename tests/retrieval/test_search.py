@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgbench.errors import UserError
-from vgbench.retrieval.search import search
-from vgbench.retrieval.search_torch import TorchFinder
-from vgbench.retrieval.store import Descriptors, write_descriptors
-from vgbench.retrieval.topk import RunningTopK, Tile, _row_sums
+from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.searching.exact import search
+from vgbench.retrieval.searching.finder_torch import TorchFinder
+from vgbench.retrieval.searching.topk import RunningTopK, Tile, _row_sums
 from vgbench.runtime import Runtime
 
 REPO = Path(__file__).resolve().parents[2]

@@ -18,13 +18,13 @@ from PIL import Image
 from vgbench.data import ImageTable, decode_image, read_folder
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions
-from vgbench.retrieval.extract import extract
-from vgbench.retrieval.extract_views import describe_views
+from vgbench.retrieval.extraction.crops import Views, pool, views_of
+from vgbench.retrieval.extraction.extract import extract
+from vgbench.retrieval.extraction.extract_crops import describe_views
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.query_methods import QUERY_METHODS
 from vgbench.retrieval.query_methods.maj_voting import MajorityVoting
 from vgbench.retrieval.query_methods.nearest_crop import NearestCrop
-from vgbench.retrieval.views import Views, pool, views_of
 from vgbench.runtime import Runtime
 
 Make = Callable[..., Any]
@@ -122,7 +122,7 @@ def test_images_of_one_size_share_a_batch(mixed: ImageTable, make_network: Make)
     shapes: list[tuple[int, ...]] = []
     network.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
     _, views = views_of(EvalOptions(test_method="single_query"), network, SIZE)
-    import vgbench.retrieval.extract_views as module
+    import vgbench.retrieval.extraction.extract_crops as module
 
     seen: list[int] = []
     real = module.for_inference
@@ -231,10 +231,10 @@ def test_other_views_are_never_taken_for_the_same(
 def test_an_interrupted_extraction_of_views_continues_to_the_same(
     tmp_path: Path, mixed: ImageTable, make_network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vgbench.retrieval.extract_views as module
+    import vgbench.retrieval.extraction.extract_crops as module
 
     monkeypatch.setattr(module, "GATHERED", 2)
-    monkeypatch.setattr(sys.modules["vgbench.retrieval.extract"], "GATHERED", 2)
+    monkeypatch.setattr(sys.modules["vgbench.retrieval.extraction.extract"], "GATHERED", 2)
     network = make_network()
     _, views = views_of(EvalOptions(test_method="nearest_crop"), network, SIZE)
     how: dict[str, Any] = {

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vgbench.combine.whitening import LEAST_SHRINKAGE, fit_whitening, principal_components
 from vgbench.errors import UserError
-from vgbench.retrieval.whitening import LEAST_SHRINKAGE, fit_whitening, principal_components
 
 
 def drawn(seed, places=30, dim=12, nuisance=0.5):

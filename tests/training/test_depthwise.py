@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from vgbench.runtime import Runtime
-from vgbench.training import depthwise
-from vgbench.training.depthwise import fast_depthwise_gradients
+from vgbench.training.optimisation import depthwise
+from vgbench.training.optimisation.depthwise import fast_depthwise_gradients
 
 BF16 = Runtime(amp_dtype=torch.bfloat16, channels_last=True)
 

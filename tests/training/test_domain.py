@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from vgbench.data import DataOptions
 from vgbench.errors import UserError
 from vgbench.runtime import Runtime
-from vgbench.training.domain import DomainAdversary, DomainOptions, ramp, reverse_gradient
-from vgbench.training.domain_mode import DomainBatch, DomainMode, with_domain
+from vgbench.training.modes.domain import DomainBatch, DomainMode, with_domain
+from vgbench.training.modes.domain_classifier import DomainAdversary, DomainOptions, ramp, reverse_gradient
 
 
 def seeded(seed: int) -> torch.Generator:

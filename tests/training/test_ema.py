@@ -8,7 +8,7 @@ import torch
 from tiny_training import OPTIONS, TinyMode, run_tiny, states_equal, tiny_network, weight_recall
 
 from vgbench.models.weights import read_checkpoint
-from vgbench.training.ema import Ema
+from vgbench.training.optimisation.ema import Ema
 
 AVERAGED = dataclasses.replace(OPTIONS, ema_decay=0.8)
 

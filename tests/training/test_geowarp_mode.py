@@ -20,8 +20,8 @@ from vgbench.models.geowarp import WHOLE, GeoWarp, attach, random_views, warp
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import torch_stream
 from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, train
-from vgbench.training.geowarp_options import GeowarpOptions
-from vgbench.training.modes import Recipe, build_mode
+from vgbench.training.modes.geowarp_options import GeowarpOptions
+from vgbench.training.modes.table import Recipe, build_mode
 
 OPTIONS = TrainOptions(
     train_mode="geowarp", epochs_num=2, queries_per_epoch=4, cache_refresh_rate=2, train_batch_size=2, lr_geowarp=1e-3,

@@ -14,7 +14,7 @@ from vgbench.errors import UserError
 from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, build_optimizer
-from vgbench.training.step import set_training
+from vgbench.training.optimisation.step import set_training
 
 
 def recalls_of(*r5):

@@ -13,9 +13,9 @@ from test_places_and_classes import PLACES_OPTIONS, network_of, recipe_of
 from vgbench.data import Triplets, read_split
 from vgbench.data.decode import decode_image
 from vgbench.training import Checkpoints, EpochRecalls, Watch, train
-from vgbench.training.domain import DomainOptions
-from vgbench.training.domain_mode import with_domain
-from vgbench.training.modes import build_mode
+from vgbench.training.modes.domain import with_domain
+from vgbench.training.modes.domain_classifier import DomainOptions
+from vgbench.training.modes.table import build_mode
 from vgbench.training.pictures import BLUE, GREEN, RED, SIZE, grid, hardest_grid, triplet_grid
 
 DOWN, RIGHT = SIZE[0] + 12, SIZE[1] + 12

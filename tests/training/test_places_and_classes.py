@@ -20,11 +20,11 @@ from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, train
-from vgbench.training.classes_options import ClassesOptions
-from vgbench.training.modes import Recipe, build_mode
-from vgbench.training.places_mode import PlacesMode
-from vgbench.training.places_options import PlacesOptions
-from vgbench.training.sample_places import OVERLAP, Sites, draw_batches
+from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.places import PlacesMode
+from vgbench.training.modes.places_options import PlacesOptions
+from vgbench.training.modes.sample_places import OVERLAP, Sites, draw_batches
+from vgbench.training.modes.table import Recipe, build_mode
 
 PLACES_OPTIONS = PlacesOptions(
     place_cell=20, img_per_place=3, min_img_per_place=3, places_per_batch=4, passes_per_epoch=2

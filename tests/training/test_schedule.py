@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 
 from vgbench.errors import UserError
 from vgbench.training import TrainOptions, build_optimizer
-from vgbench.training.schedule import ONECYCLE_START, WARMUP_START, Schedule
+from vgbench.training.optimisation.schedule import ONECYCLE_START, WARMUP_START, Schedule
 
 STEPS = 8  # an epoch
 EPOCHS = 12

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tiny_training import tiny_network
 from torch import nn
 
+from vgbench.combine.soup import Average, greedy_soup, reestimate_batch_norm, uniform_soup
 from vgbench.errors import UserError
-from vgbench.training.soup import Average, greedy_soup, reestimate_batch_norm, uniform_soup
 
 
 def states(count):

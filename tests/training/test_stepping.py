@@ -12,8 +12,8 @@ from toy_training import STEPS, ToyMode, error, images_of, toy_network, toy_reca
 
 from vgbench.runtime import Runtime
 from vgbench.training import EpochRecalls, TrainOptions, build_own_optimizer
-from vgbench.training.optim import with_gradient
-from vgbench.training.step import Stepper
+from vgbench.training.optimisation.optim import with_gradient
+from vgbench.training.optimisation.step import Stepper
 
 ONE_ROUND = {"epochs_num": 1, "queries_per_epoch": 1, "cache_refresh_rate": 1}
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench import parallel
-from vgbench.training.synced_norm import synchronise_norms
+from vgbench.training.optimisation.synced_norm import synchronise_norms
 
 
 class Ranks:

@@ -13,11 +13,11 @@ from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
-from vgbench.retrieval.extract import describe_rows
+from vgbench.retrieval.extraction.extract import describe_rows
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, build_optimizer, train
 from vgbench.training.losses.triplet import TripletLoss
-from vgbench.training.triplet_mode import TripletMode
+from vgbench.training.modes.triplets import TripletMode
 
 SIZE = (32, 32)
 OPTIONS = TrainOptions(

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vgbench.combine.files import read_member
+from vgbench.combine.whitening import Whitening, check_shrinkage, fit_whitening, principal_components
 from vgbench.data import (
     DataOptions,
     ImageTable,
@@ -33,8 +34,7 @@ from vgbench.models import Network
 from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
 from vgbench.randomness import numpy_stream, torch_stream
-from vgbench.retrieval.extract import Change, describe_rows
-from vgbench.retrieval.whitening import Whitening, check_shrinkage, fit_whitening, principal_components
+from vgbench.retrieval.extraction.extract import Change, describe_rows
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger("vgbench")

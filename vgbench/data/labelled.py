@@ -14,7 +14,7 @@ from vgbench import parallel
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.table import ImageTable
-from vgbench.data.views import Views
+from vgbench.data.translated import Views
 
 Rows = NDArray[np.int64]
 

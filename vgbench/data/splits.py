@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vgbench.data.few import few_images
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split, read_split
 from vgbench.data.verify import check_images
@@ -29,3 +32,31 @@ def read_checked_split(
         check_images(table, options.on_bad_image, options.num_workers) for table in (split.database, split.queries)
     )
     return dataclasses.replace(split, database=database, queries=queries)
+
+
+QUERIES = 8
+NEAREST = 4  # database images of each of them
+OTHERS = 32  # database images from all over
+
+
+def few_images(split: Split, near: float) -> Split:
+    """Return at most 8 queries and 64 database images, among them each query's nearest.
+
+    Queries that have a database image within `near` metres come first, so that there is something to find; a split
+    that is empty stays so.
+    """
+    queries, database = split.queries, split.database
+    if len(queries) == 0 or len(database) == 0:
+        return split
+    distances, nearest = cKDTree(database.utm).query(queries.utm, k=[*range(1, min(NEAREST, len(database)) + 1)])
+    with_positive = np.flatnonzero(distances[:, 0] <= near)
+    # At least two, since mining wants negatives.
+    candidates = with_positive if len(with_positive) > 1 else np.arange(len(queries))
+    chosen = candidates[_spread(len(candidates), QUERIES)]
+    rows = np.union1d(nearest[chosen].ravel(), _spread(len(database), OTHERS))
+    return dataclasses.replace(split, queries=queries.select(chosen), database=database.select(rows))
+
+
+def _spread(length: int, count: int) -> NDArray[np.int64]:
+    """Return `count` indices below `length`, or all of them where there are fewer, evenly spaced."""
+    return np.linspace(0, length - 1, min(count, length)).astype(np.int64)

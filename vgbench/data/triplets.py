@@ -16,7 +16,7 @@ from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
-from vgbench.data.views import Views
+from vgbench.data.translated import Views
 
 
 @dataclass(frozen=True, eq=False)

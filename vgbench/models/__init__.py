@@ -4,9 +4,11 @@ from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.aggregation.build import build_aggregation
 from vgbench.models.aggregation.netvlad_init import initialise_netvlad
 from vgbench.models.backbones import BACKBONES
+from vgbench.models.build import build_network
 from vgbench.models.inference import for_inference
-from vgbench.models.network import Network, build_network, rebuild_network
+from vgbench.models.network import Network
 from vgbench.models.options import NetworkOptions, network_from_options
+from vgbench.models.rebuild import rebuild_network
 from vgbench.models.weights import load_state_dict, load_weights
 
 __all__ = [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.composite import CompositeTrunk
-from vgbench.models.network import Network, rebuild_network
-from vgbench.models.released import WholeDescriptor
+from vgbench.models.network import Network
+from vgbench.models.releases import WholeDescriptor
 
 COMBINATIONS = ("concat", "mean")
 
@@ -81,9 +80,3 @@ def build_ensemble(
         "weights": weights,
     }
     return Network(trunk, WholeDescriptor(trunk.out_channels), config)
-
-
-def rebuild_ensemble(config: Mapping[str, Any]) -> Network:
-    """Return the network of an ensemble's configuration, without the weights of any member."""
-    members = [rebuild_network(member) for member in config["members"]]
-    return build_ensemble(members, config["aggregation"], config["weights"])

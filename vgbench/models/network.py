@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
-from vgbench.models.aggregation import AGGREGATIONS
-from vgbench.models.aggregation.build import build_aggregation
-from vgbench.models.arguments import call_checked, check_known, own_options
-from vgbench.models.backbones import BACKBONES
-from vgbench.models.backbones.non_local import NonLocalTrunk
-from vgbench.models.weights import load_state_dict
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# Published configurations state these of every network; they have an effect where there are clusters, or weights that
-# depend on the size of the map.
-COMMON_OPTIONS = ("netvlad_clusters", "resize")
 
 
 class Network(nn.Module):
@@ -74,146 +62,3 @@ class Network(nn.Module):
 def name_of(config: Mapping[str, Any]) -> str:
     """Return what a table calls the network of a configuration."""
     return str(config.get("method") or f"{config['backbone']} + {config['aggregation']}")
-
-
-def build_network(
-    backbone: str = "resnet18conv4",
-    aggregation: str = "netvlad",
-    pretrain: str | None = "imagenet",
-    *,
-    l2: str = "before_pool",
-    fc_output_dim: int | None = None,
-    non_local: bool = False,
-    num_non_local: int | None = None,
-    channel_bottleneck: int | None = None,
-    **options: Any,
-) -> Network:
-    """Return a network by names; every option is either the backbone's or the aggregation's, as they declare them.
-
-    Args:
-        backbone: one of BACKBONES, or "package.module:Class" of your own.
-        aggregation: one of AGGREGATIONS, or "package.module:Class" of your own.
-        pretrain: the backbone's first weights: "imagenet" or "none" (freshly drawn).
-        l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
-        fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
-        non_local: put non-local blocks after the backbone (Wang et al., 2018).
-        num_non_local: how many of them (None: 1).
-        channel_bottleneck: the channels inside of them (None: half the map's).
-        options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
-            images in pixels, sets the map size of an aggregation whose weights depend on it.
-
-    Raises:
-        UserError: an unknown name or option, parts that do not fit together, or weights that cannot be had.
-    """
-    pretrain = pretrain or "none"
-    given = {name: value for name, value in options.items() if value is not None}
-    make_backbone, make_aggregation = BACKBONES.resolve(backbone), AGGREGATIONS.resolve(aggregation)
-    backbone_names, aggregation_names = own_options(make_backbone), own_options(make_aggregation)
-    for_backbone = {name: given[name] for name in given if name in backbone_names}
-    for_aggregation = {name: given[name] for name in given if name in aggregation_names}
-    check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
-    blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
-    trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
-    if not hasattr(trunk, "out_channels"):
-        raise UserError(f"backbone {backbone}: says no out_channels. Expected a module that declares what it gives")
-    if non_local:
-        trunk = NonLocalTrunk(backbone, trunk, **blocks)
-        blocks["non_local"] = True
-    _match(backbone, trunk, aggregation, make_aggregation, aggregation_names, for_aggregation)
-    if given.get("resize") is not None and {"in_h", "in_w"} <= set(aggregation_names):
-        height, width = _map_size(trunk, given["resize"])
-        for_aggregation = {"in_h": height, "in_w": width, **for_aggregation}
-    head = build_aggregation(
-        aggregation,
-        int(trunk.out_channels),  # type: ignore[arg-type]
-        l2=l2,
-        fc_output_dim=fc_output_dim,
-        **for_aggregation,
-    )
-    config: dict[str, Any] = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
-    config |= {"fc_output_dim": fc_output_dim, **blocks, **for_backbone, **for_aggregation}
-    return Network(trunk, head, config)
-
-
-def rebuild_network(config: Mapping[str, Any], state_dict: Mapping[str, Any] | None = None) -> Network:
-    """Build the network of a checkpoint without fetching the weights it once started from, and load its own.
-
-    Raises:
-        UserError: `config` is not one of this version's, or `state_dict` is of another network.
-    """
-    if "members" in config:
-        network = _rebuild_composite(config)
-    elif "method" in config:
-        from vgbench.models.releases import load_release  # the table is made of networks
-
-        network = load_release(config["method"], trained=False)
-    else:
-        network = build_network(**{**_without(config, "geowarp"), "pretrain": "none"})
-    network.config = _without(config, "geowarp")
-    if config.get("geowarp"):
-        from vgbench.models.geowarp import attach  # it is a part of networks
-
-        attach(network)
-    if state_dict is not None:
-        load_state_dict(network, state_dict)
-    return network
-
-
-def _rebuild_composite(config: Mapping[str, Any]) -> Network:
-    # They are made of networks.
-    from vgbench.models.ensemble import rebuild_ensemble
-    from vgbench.models.whitened import NAME as WHITENED
-    from vgbench.models.whitened import rebuild_whitened
-
-    return rebuild_whitened(config) if config.get("backbone") == WHITENED else rebuild_ensemble(config)
-
-
-def _without(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != name}
-
-
-def _non_local_options(non_local: bool, num_non_local: int | None, channel_bottleneck: int | None) -> dict[str, Any]:
-    """Return those that are given; raises UserError if there are no blocks that they could be of."""
-    values = {"num_non_local": num_non_local, "channel_bottleneck": channel_bottleneck}
-    given = {name: value for name, value in values.items() if value is not None}
-    if given and not non_local:
-        name, value = next(iter(given.items()))
-        raise UserError(f"--{name} {value}: there are no non-local blocks. Expected it beside --non_local; add that")
-    return given
-
-
-@torch.no_grad()
-def _map_size(trunk: nn.Module, resize: Sequence[int]) -> tuple[int, int]:
-    """Return the height and width of the trunk's map of an image of `resize` pixels."""
-    was_training = trunk.training
-    height, width = trunk.eval()(torch.zeros(1, 3, *resize)).shape[2:]
-    trunk.train(was_training)
-    return int(height), int(width)
-
-
-def _match(
-    backbone: str, trunk: nn.Module, aggregation: str, method: Any, names: list[str], options: dict[str, Any]
-) -> None:
-    """Check that the aggregation takes what the backbone gives, and set up what they have to agree on."""
-    takes = getattr(method, "takes", "map")
-    takes = (takes,) if isinstance(takes, str) else takes
-    needs = getattr(method, "needs", None)
-    kind = getattr(trunk, "kind", "map")
-    if needs is not None and hasattr(trunk, needs):
-        setattr(trunk, needs, True)
-        kind = getattr(trunk, "kind", "map")
-    elif needs is not None:
-        takes = (f"{needs} of a sequence",)
-    # A backbone that has a choice gives what the aggregation likes best.
-    kinds = getattr(trunk, "kinds", (kind,))
-    chosen = next((form for form in takes if form in kinds), None)
-    if chosen is None:
-        raise UserError(
-            f"--aggregation {aggregation}: takes {' or '.join(takes)}, but --backbone {backbone} gives "
-            f"{' or '.join(kinds)}. "
-            "Expected two that fit together; see python3 train.py --help"
-        )
-    if len(kinds) > 1:
-        trunk.kind = chosen  # type: ignore[assignment]
-    if "tokens" in names and chosen == "tokens":
-        options["tokens"] = True

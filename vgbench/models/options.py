@@ -10,9 +10,9 @@ from typing import Any
 from vgbench.errors import UserError
 from vgbench.models.aggregation.build import L2_PLACES
 from vgbench.models.aggregation.options import AggregationOptions
-from vgbench.models.network import Network, build_network
-from vgbench.models.released import OwnRelease
-from vgbench.models.releases import OFF_THE_SHELF, RELEASES, load_release
+from vgbench.models.build import build_network
+from vgbench.models.network import Network
+from vgbench.models.releases import OFF_THE_SHELF, RELEASES, OwnRelease, load_release
 from vgbench.options import option
 
 

@@ -1,15 +1,186 @@
-"""The table of released networks, by name."""
+"""Whole networks that their authors released, by name (`--method`), each at its own image size.
+
+Most are networks of this project with the authors' weights, so that they are as fast as any other here; the rest is
+the authors' own code, fetched through torch.hub.
+"""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.build import build_network
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.network import Network
-from vgbench.models.released import HubRelease, OwnRelease, Release, move_anyloc
 from vgbench.models.retrieval_weights import load_retrieval
+from vgbench.models.weights import load_weights
+
+
+class Release(Protocol):
+    """What a row of the table is."""
+
+    @property
+    def paper(self) -> str:
+        """Authors, year and what it was trained on."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, pixels."""
+
+    def build(self, name: str, trained: bool) -> Network:
+        """Return the network, with its released weights if `trained`."""
+
+
+@dataclass(frozen=True)
+class OwnRelease:
+    """A network of this project that takes the authors' weights.
+
+    Attributes:
+        parts: what `build_network` needs.
+        url: where the file of weights is; a page to fetch it from by hand where it cannot be downloaded directly.
+        file: its name in torch's folder of checkpoints.
+        direct: whether `url` is the file itself.
+        read: loads the file into the network.
+        normalisation: mean and std of its pixels in 0..1, where they are not its backbone's.
+    """
+
+    paper: str
+    size: tuple[int, int]
+    parts: Mapping[str, Any]
+    url: str
+    file: str
+    direct: bool = True
+    read: Callable[[nn.Module, Path], None] = load_weights
+    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+
+    def build(self, name: str, trained: bool) -> Network:
+        """Raise UserError if the weights cannot be had."""
+        network = build_network(**self.parts, pretrain="none", resize=self.size)
+        for buffer, values in zip((network.mean, network.std), self.normalisation or (), strict=False):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+        if trained:
+            self.read(network, self._fetched(name))
+        return network
+
+    def _fetched(self, name: str) -> Path:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / self.file
+        if path.is_file():
+            return path
+        if not self.direct:
+            raise UserError(
+                f"--method {name}: its weights cannot be fetched by program. Expected {path}; from {self.url}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(self.url, str(path))
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(
+                f"--method {name}: its weights cannot be downloaded ({reason}). Expected {self.url} to be reachable; "
+                f"download it elsewhere and put it at {path}"
+            ) from error
+        return path
+
+
+@dataclass(frozen=True)
+class HubRelease:
+    """A network whose code comes from its authors' repository.
+
+    Attributes:
+        repository: "owner/name" for torch.hub.
+        entry: the function in its hubconf.py.
+        dim: of its descriptors.
+        arguments: of the function.
+        mean, std: what it subtracts from pixels in 0..1 and divides them by.
+        move: takes what `nn.Module.to` does not reach to a device.
+    """
+
+    paper: str
+    size: tuple[int, int]
+    repository: str
+    entry: str
+    dim: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    move: Callable[[nn.Module, torch.device], None] | None = None
+
+    def build(self, name: str, trained: bool) -> Network:
+        """Raise UserError if the code or its weights cannot be had; they come together, whatever `trained` says."""
+        del trained
+        try:
+            model = torch.hub.load(  # type: ignore[no-untyped-call]
+                self.repository, self.entry, trust_repo=True, verbose=False, **self.arguments
+            )
+        except (URLError, OSError, RuntimeError, ValueError) as error:
+            folder = Path(torch.hub.get_dir()) / f"{self.repository.replace('/', '_')}_main"
+            raise UserError(
+                f"--method {name}: its code or weights cannot be downloaded ({getattr(error, 'reason', error)}). "
+                f"Expected https://github.com/{self.repository} to be reachable; or a clone of it at {folder}"
+            ) from error
+        trunk = HubTrunk(model, self.dim, self.mean, self.std, self.move)
+        return Network(trunk, WholeDescriptor(self.dim), {})
+
+
+class HubTrunk(nn.Module):
+    """Somebody else's whole network: images [B,3,H,W] to descriptors [B,D].
+
+    Args:
+        move: called with the model and the device of the images that it is to run on.
+    """
+
+    kind = "vector"
+    as_it_is = True  # never rewritten into a faster form
+    shared = True  # nor copied: the hooks of a copy would still write to the original
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dim: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        move: Callable[[nn.Module, torch.device], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.out_channels, self.mean, self.std, self.move = model, dim, mean, std, move
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.move is not None:
+            self.move(self.model, images.device)
+        found = self.model(images)
+        descriptors: Tensor = found[0] if isinstance(found, tuple | list) else found
+        return descriptors
+
+
+def move_anyloc(model: Any, device: torch.device) -> None:
+    """Move AnyLoc's network and clusters, which it keeps in plain objects; its own `to` would build a second one."""
+    if model.device == device:
+        return
+    model.device = model.dino_extractor.device = device
+    model.dino_extractor.dino_model.to(device)
+    model.vlad.c_centers = model.vlad.c_centers.to(device)
+
+
+class WholeDescriptor(nn.Module):
+    """[B,D] to the same: the network before it has aggregated already."""
+
+    takes = "vector"
+
+    def __init__(self, descriptors_dim: int) -> None:
+        super().__init__()
+        self.descriptors_dim = descriptors_dim
+
+    def forward(self, descriptors: Tensor) -> Tensor:
+        return descriptors
+
 
 _STREET = (480, 640)  # photographs of street sets as they are
 _LITE, _DEEP = (32, 64, 128, 256, 512), (32, 64, 128, 256, 512, 1024, 2048)

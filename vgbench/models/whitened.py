@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench.models.aggregation.build import Projection
 from vgbench.models.composite import CompositeTrunk
-from vgbench.models.network import Network, rebuild_network
-from vgbench.models.released import WholeDescriptor
+from vgbench.models.network import Network
+from vgbench.models.releases import WholeDescriptor
 
 NAME = "whitened"
 
@@ -47,8 +44,3 @@ def build_whitened(member: Network, dim: int) -> Network:
         "dim": dim,
     }
     return Network(trunk, WholeDescriptor(dim), config)
-
-
-def rebuild_whitened(config: Mapping[str, Any]) -> Network:
-    """Return the network of a configuration, without its weights."""
-    return build_whitened(rebuild_network(config["members"][0]), config["dim"])

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.data.zones import latitude_longitude, zones
+from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import write_text
 
 if TYPE_CHECKING:
     from vgbench.data import Split
-    from vgbench.retrieval.findings import Findings
+    from vgbench.retrieval.metrics.findings import Findings
     from vgbench.retrieval.predictions import Predictions
 
 log = logging.getLogger(__name__)

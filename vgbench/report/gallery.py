@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.report.evidence import heat_picture, match_picture
 from vgbench.report.outcome import NEVER, Outcome, metres_text
-from vgbench.report.picture import jpeg_uri, thumbnail_uris
+from vgbench.report.picture import heat_picture, jpeg_uri, match_picture, thumbnail_uris
 
 if TYPE_CHECKING:
     from vgbench.data import Split

@@ -1,4 +1,4 @@
-"""The sections of the page beyond recall: re-ranking, positions, trust, and which queries are hard."""
+"""The sections of the page beyond recall: re-ranking, compression, positions, trust, and which queries are hard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.outcome import metres_text
-from vgbench.retrieval.metrics import milliseconds_text
+from vgbench.retrieval.metrics.recall import milliseconds_text
 
 PERCENT = (0, 20, 40, 60, 80, 100)
 _FIELDS = {
@@ -157,3 +157,34 @@ def _change(points: float) -> str:
 
 def _costs(step: Mapping[str, Any]) -> list[str]:
     return [milliseconds_text(step["ms_per_query"]), f"{step['bytes_per_image']:,.0f}"]
+
+
+def compression_section(facts: Mapping[str, Any]) -> str:
+    """Return HTML of what `retrieval.comparison.compare` found, '' where nothing was compressed or approximated."""
+    if not facts:
+        return ""
+    saved = f"{facts['bytes_per_image']:,.0f} bytes an image instead of {facts['bytes_per_image_float32']:,.0f}"
+    saved += f" in float32 ({facts['bytes_saved_percent']:.1f}% saved)"
+    speed = f"{milliseconds_text(facts['ms_per_query'])} ms a query"
+    if facts.get("ms_per_query_exact") is not None:
+        speed += f", exact search {milliseconds_text(facts['ms_per_query_exact'])} ms"
+    table = _table(facts) if facts.get("recalls") else ""
+    return (
+        f'<section id="compression"><h2>What compression costs</h2><p class="lead">{escape(str(facts["what"]))}: '
+        f"{saved}; {speed}.</p>{table}</section>"
+    )
+
+
+def _table(facts: Mapping[str, Any]) -> str:
+    values = list(facts["recalls"])
+    head = "".join(f'<th scope="col">R@{escape(str(value))}</th>' for value in values)
+    rows = (("as searched", "recalls", ""), ("exact, uncompressed", "recalls_exact", ""), ("lost", "recall_lost", "+"))
+    body = ""
+    for label, key, sign in rows:
+        cells = "".join(f"<td>{facts[key][value]:{sign}.2f}</td>" for value in values)
+        body += f'<tr><th scope="row">{label}</th>{cells}</tr>'
+    note = f"On {facts['queries_compared']:,} queries, of which {facts['identical_top1_percent']:.1f}% have the same"
+    return (
+        f'<div class="panel scroll"><table class="recalls"><thead><tr><th scope="col">within {facts["threshold"]:g} m'
+        f'</th>{head}</tr></thead><tbody>{body}</tbody></table><p class="note">{note} best match either way.</p></div>'
+    )

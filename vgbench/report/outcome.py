@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.retrieval.metrics import hits
+from vgbench.retrieval.metrics.recall import hits
 
 if TYPE_CHECKING:
     from vgbench.data import Neighbours, Split

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.data.zones import latitude_longitude, zones
+from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import check_writable
 from vgbench.report.exports import check_names, write_pairs, write_positions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vgbench.data import Neighbours, Split
     from vgbench.models import Network
     from vgbench.retrieval import Evaluation
-    from vgbench.retrieval.findings import Findings
+    from vgbench.retrieval.metrics.findings import Findings
     from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -18,10 +18,16 @@ from vgbench.files import written_whole
 from vgbench.models.network import name_of
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
-from vgbench.report.compression import compression_section
 from vgbench.report.gallery import TOP, Evidence, choose_queries, gallery, spread
 from vgbench.report.history import History, history_of
-from vgbench.report.insight import PERCENT, breakdown_section, position_section, rerank_section, trust_section
+from vgbench.report.insight import (
+    PERCENT,
+    breakdown_section,
+    compression_section,
+    position_section,
+    rerank_section,
+    trust_section,
+)
 from vgbench.report.markdown import Results, dataset_label, main_threshold
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
 

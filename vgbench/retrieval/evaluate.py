@@ -19,25 +19,19 @@ from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network
-from vgbench.retrieval.comparison import compare
-from vgbench.retrieval.extract import extract, extraction_fingerprint, weights_hash
-from vgbench.retrieval.metrics import recall_table
+from vgbench.retrieval.extraction.crops import Views, views_of
+from vgbench.retrieval.extraction.extract import extract, extraction_fingerprint, weights_hash
+from vgbench.retrieval.extraction.store import Descriptors, stored_fingerprint
+from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
-from vgbench.retrieval.pca import PCA
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.reduce import pca_images, pca_of, projected
-from vgbench.retrieval.rerank.chain import (
-    RerankContext,
-    RerankStep,
-    check_rerankers,
-    predictions_needed,
-    rerank,
-)
+from vgbench.retrieval.rerank.base import RerankContext
+from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.search import resolve_backend
-from vgbench.retrieval.searchers import ExactSearch, make_searcher, searcher_type
-from vgbench.retrieval.store import Descriptors, stored_fingerprint
-from vgbench.retrieval.views import Views, views_of
+from vgbench.retrieval.searching.comparison import compare
+from vgbench.retrieval.searching.exact import resolve_backend
+from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
+from vgbench.retrieval.searching.searchers import ExactSearch, make_searcher, searcher_type
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)

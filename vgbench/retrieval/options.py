@@ -11,8 +11,8 @@ from vgbench.errors import UserError
 from vgbench.options import option
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.index_options import IndexOptions
-from vgbench.retrieval.pose import PoseOptions
-from vgbench.retrieval.search import resolve_backend
+from vgbench.retrieval.metrics.pose import PoseOptions
+from vgbench.retrieval.searching.exact import resolve_backend
 from vgbench.retrieval.view_options import ViewOptions
 
 

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from vgbench import parallel
-from vgbench.data import Split, dataset_root
+from vgbench.data import dataset_root
+from vgbench.data.protocol import Split
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError
+from vgbench.files import write_text
 from vgbench.models import Network
 from vgbench.report.gallery import spread
-from vgbench.retrieval import calibrated
-from vgbench.retrieval.findings import Calibrated
+from vgbench.retrieval.extraction.extract import weights_hash
+from vgbench.retrieval.metrics.confidence import Calibrated, Confidence, learn_confidence
+from vgbench.retrieval.options import thresholds_in_order
+from vgbench.retrieval.pipeline import Pipeline
 from vgbench.runs.settings import EvalSettings, Settings
 from vgbench.runs.testing import pipeline_of
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger("vgbench")
 
+FILE = "confidence.json"
+# Options of a test that change its speed or its tables, not its distances.
+_WITHOUT_EFFECT = (
+    "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
+    "pose_radius", "efficient_ram_testing",
+)  # fmt: skip
+
 
 def learn_on_val(network: Network, val: Split, settings: Settings, runtime: Runtime, folder: Path) -> Calibrated | None:
     """Learn on val how likely a match is right, keep it in the run's folder and return it; None for other queries."""
     pipeline = pipeline_of(network, settings, runtime)
     described = folder / "descriptors" / "confidence"
-    learned = calibrated.learn(pipeline, val, described, "the val split")
+    learned = learn(pipeline, val, described, "the val split")
     parallel.on_main(lambda: shutil.rmtree(described, ignore_errors=True))
     if learned is not None and parallel.is_main():
-        calibrated.save(folder / calibrated.FILE, learned, pipeline)
+        save(folder / FILE, learned, pipeline)
     return learned if settings.data.queries_folder == "queries" else None
 
 
@@ -40,7 +53,7 @@ def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, 
     """
     pipeline = pipeline_of(network, settings, runtime)
     resume, photos = settings.run.resume, settings.photos
-    kept = None if resume is None else calibrated.load(resume.parent / calibrated.FILE, pipeline)
+    kept = None if resume is None else load(resume.parent / FILE, pipeline)
     if not photos.no_labels:
         return kept if settings.data.queries_folder == "queries" else None
     if kept is not None or photos.confidence_queries == 0:
@@ -52,6 +65,47 @@ def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, 
         LOG.warning("no confidence: there are no test queries to learn it from (%s)", error)
         return None
     some = labelled.queries.select(spread(len(labelled.queries), photos.confidence_queries))
-    return calibrated.learn(
-        pipeline, dataclasses.replace(labelled, queries=some), descriptors, "the dataset's test queries"
-    )
+    return learn(pipeline, dataclasses.replace(labelled, queries=some), descriptors, "the dataset's test queries")
+
+
+def facts_of(pipeline: Pipeline) -> dict[str, Any]:
+    """Return what the confidence of a match depends on, as JSON values."""
+    search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in _WITHOUT_EFFECT}
+    chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.names else {}
+    thresholds = thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))
+    facts = {
+        "weights": weights_hash(pipeline.network),
+        "dataset": pipeline.data.dataset_name,
+        "resize": pipeline.data.resize,
+        "threshold": thresholds[0],
+        "predictions": max(pipeline.evaluation.recall_values),
+        **search,
+        **chain,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+    return plain
+
+
+def learn(pipeline: Pipeline, split: Split, folder: Path, source: str) -> Calibrated | None:
+    """Test a split whose coordinates are known and learn from it; None where it has no queries."""
+    found = pipeline.evaluate(split, folder)
+    model = learn_confidence(split, found.predictions, found.neighbours)
+    return None if model is None else Calibrated(model, f"{source} ({model.queries:,} queries)")
+
+
+def save(path: Path, calibrated: Calibrated, pipeline: Pipeline) -> None:
+    """Keep a model for `load`."""
+    content = {"source": calibrated.source, "model": calibrated.model.as_json(), "pipeline": facts_of(pipeline)}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def load(path: Path, pipeline: Pipeline) -> Calibrated | None:
+    """Return the model that `save` kept, None where there is none or it is of another pipeline."""
+    try:
+        content = json.loads(path.read_text())
+        if content["pipeline"] != facts_of(pipeline):
+            LOG.debug("%s: learned with other options", path)
+            return None
+        return Calibrated(Confidence.from_json(content["model"]), str(content["source"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

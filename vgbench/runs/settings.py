@@ -17,11 +17,11 @@ from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import RuntimeOptions
-from vgbench.training.classes_options import ClassesOptions
-from vgbench.training.domain import DomainOptions
-from vgbench.training.geowarp_options import GeowarpOptions
+from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.domain_classifier import DomainOptions
+from vgbench.training.modes.geowarp_options import GeowarpOptions
+from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
-from vgbench.training.places_options import PlacesOptions
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
 from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
 from vgbench.retrieval import Evaluation
-from vgbench.retrieval.findings import Calibrated, find
+from vgbench.retrieval.metrics.confidence import Calibrated
+from vgbench.retrieval.metrics.findings import find
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runs.describe import code_version

@@ -16,8 +16,8 @@ from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runs.settings import TrainSettings, flat
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, train
-from vgbench.training.mode import TrainingMode
-from vgbench.training.modes import Recipe
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.modes.table import Recipe
 
 
 def own_reranker(options: dict[str, Any]) -> dict[str, Any]:

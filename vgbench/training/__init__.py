@@ -2,8 +2,8 @@
 
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
 from vgbench.training.loop import EpochRecalls, TrainResult, train
-from vgbench.training.mode import TrainingMode
-from vgbench.training.optim import build_optimizer, build_own_optimizer, load_optimizer
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.optimisation.optim import build_optimizer, build_own_optimizer, load_optimizer
 from vgbench.training.options import TrainOptions
 from vgbench.training.watch import Watch
 

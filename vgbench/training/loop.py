@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,16 +23,15 @@ from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import Checkpoints, Progress
-from vgbench.training.ema import Ema
-from vgbench.training.eta import Remaining
-from vgbench.training.mode import BatchT, Round, TrainingMode
-from vgbench.training.optim import build_optimizer, describe_optimizer
+from vgbench.training.modes.base import BatchT, Round, TrainingMode
+from vgbench.training.optimisation.ema import Ema
+from vgbench.training.optimisation.optim import build_optimizer, describe_optimizer
+from vgbench.training.optimisation.schedule import Schedule
+from vgbench.training.optimisation.step import Stepper, forget_gradients, set_training
+from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
 from vgbench.training.pictures import Shows
 from vgbench.training.resume import Resumed, read_resumed
-from vgbench.training.schedule import Schedule
-from vgbench.training.step import Stepper, forget_gradients, set_training
-from vgbench.training.synced_norm import synchronise_norms
 from vgbench.training.watch import Watch
 
 LOG = logging.getLogger(__name__)
@@ -352,3 +353,30 @@ class _Clock:
 
     def stop(self) -> None:
         self.seconds = time.monotonic() - self._started
+
+
+class Remaining:
+    """Says what is left of a run, from the pace since this process began, validations included.
+
+    Args:
+        epochs: epochs that the run has at most; early stopping may end it before.
+        position: where this process begins, in epochs.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, epochs: int, position: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._epochs, self._start, self._clock = epochs, position, clock
+        self._began = clock()
+
+    def seconds(self, position: float) -> float | None:
+        """Return the seconds left at a position in epochs; None where there is no pace yet."""
+        done = position - self._start
+        return (self._clock() - self._began) / done * max(self._epochs - position, 0.0) if done > 0 else None
+
+    def text(self, position: float) -> str:
+        """Return "at most 1:23:45 for 7 epochs", the epoch that has begun counted; "nothing" at the end."""
+        left, seconds = self._epochs - math.floor(position), self.seconds(position)
+        if left <= 0:
+            return "nothing"
+        epochs = f"{left} epoch" if left == 1 else f"{left} epochs"
+        return epochs if seconds is None else f"at most {datetime.timedelta(seconds=round(seconds))} for {epochs}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vgbench.errors import UserError
 from vgbench.options import check_at_least, check_from_zero, option
-from vgbench.training.optim_options import OptimOptions, ScheduleOptions
+from vgbench.training.optimisation.options import OptimOptions, ScheduleOptions
 
 
 @dataclass(frozen=True)

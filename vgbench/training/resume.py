@@ -15,10 +15,10 @@ from vgbench.errors import UserError
 from vgbench.models import load_state_dict
 from vgbench.models.weights import read_checkpoint
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
-from vgbench.training.ema import Ema
-from vgbench.training.mode import TrainingMode
-from vgbench.training.optim import load_optimizer
-from vgbench.training.step import Stepper
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.optimisation.ema import Ema
+from vgbench.training.optimisation.optim import load_optimizer
+from vgbench.training.optimisation.step import Stepper
 
 LOG = logging.getLogger(__name__)
 

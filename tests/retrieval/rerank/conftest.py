@@ -14,7 +14,7 @@ import torch
 from vgbench.data import Split
 from vgbench.data.table import TableBuilder
 from vgbench.retrieval import Descriptors, Predictions, search, write_descriptors
-from vgbench.retrieval.rerank.chain import RerankContext
+from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 

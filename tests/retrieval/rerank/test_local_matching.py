@@ -16,7 +16,8 @@ from vgbench.retrieval.rerank.dense import rapid_score
 from vgbench.retrieval.rerank.local import EXTRACTORS
 from vgbench.retrieval.rerank.local.features import LocalFeatures, make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
-from vgbench.retrieval.rerank.local.matchers import NearestMatcher, make_matcher
+from vgbench.retrieval.rerank.local.matchers import make_matcher
+from vgbench.retrieval.rerank.local.nearest import NearestMatcher
 from vgbench.runtime import Runtime
 
 SEEDS = st.integers(0, 10_000)

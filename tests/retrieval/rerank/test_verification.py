@@ -19,7 +19,7 @@ from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import Predictions, write_descriptors
-from vgbench.retrieval.rerank.chain import RerankContext
+from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.dense import DenseReranker
 from vgbench.retrieval.rerank.local.extraction import with_long_side
 from vgbench.retrieval.rerank.local.features import LocalFeatures

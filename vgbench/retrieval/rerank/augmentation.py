@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
 from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
-from vgbench.retrieval.search import search
-from vgbench.retrieval.store import Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
+from vgbench.retrieval.searching.exact import search
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 _BYTES = 64 * 2**20
 

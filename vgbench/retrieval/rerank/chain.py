@@ -9,70 +9,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from tabulate import tabulate
 
-from vgbench.data.protocol import Split
 from vgbench.errors import UserError, in_short
 from vgbench.models.network import Network
-from vgbench.retrieval.metrics import NeighbourRows, milliseconds_text, recall_table
+from vgbench.retrieval.metrics.recall import NeighbourRows, milliseconds_text, recall_table
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank import RERANKERS
+from vgbench.retrieval.rerank.base import RerankContext, Reranker
 from vgbench.retrieval.rerank.learned import FunctionReranker
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.store import Descriptors
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class RerankContext:
-    """What a re-ranker may look at.
-
-    Attributes:
-        split: the tables of images.
-        database, queries: the descriptors that the search ran on, row by row as the tables.
-        network: what made them, where there is one.
-        size: height and width in pixels that the network saw.
-        options: of all re-rankers.
-        runtime: the device and precision.
-        num_workers: processes that decode.
-        cache: a folder for what is worth keeping, such as local features; files there are named by what is in them.
-    """
-
-    split: Split
-    database: Descriptors
-    queries: Descriptors
-    network: Network | None
-    size: tuple[int, int]
-    options: RerankOptions
-    runtime: Runtime
-    num_workers: int
-    cache: Path
-
-
-class Reranker(Protocol):
-    """What the chain asks of a method; it is made without arguments, once a run.
-
-    Where it has one, `check(network, options, runtime)` is called before anything is extracted, and raises UserError
-    for what cannot run. Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a
-    second call would not spend (features that are kept), `files`, what it wrote for a report: name -> path, and
-    `context`, what the re-rankers after it are given (other descriptors).
-
-    Attributes:
-        bytes_per_image: what it keeps of a database image beside the descriptor, known after the call.
-    """
-
-    bytes_per_image: float
-
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
-        """Return predictions of the same shape, best first.
-
-        Their `distances` are what the method orders by, the smaller the better, never falling along a row.
-        """
 
 
 @dataclass(frozen=True)

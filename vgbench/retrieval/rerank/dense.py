@@ -14,17 +14,17 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.inference import features_for_inference
-from vgbench.retrieval.extract import weights_hash
+from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.geometry import inliers
-from vgbench.retrieval.rerank.local.matchers import NearestMatcher
+from vgbench.retrieval.rerank.local.nearest import NearestMatcher
 from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
 
 if TYPE_CHECKING:
     from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
     from vgbench.runtime import Runtime
 
 

@@ -11,7 +11,7 @@ from vgbench.errors import UserError
 from vgbench.retrieval.predictions import Predictions
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 
 def require_a_descriptor_a_query(name: str, predictions: Predictions, context: RerankContext) -> None:

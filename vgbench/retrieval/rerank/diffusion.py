@@ -10,14 +10,14 @@ from scipy.sparse import csr_matrix, diags, identity
 from scipy.sparse.linalg import cg
 
 from vgbench.errors import UserError
+from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query
 from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
-from vgbench.retrieval.search import search
-from vgbench.retrieval.store import Descriptors
+from vgbench.retrieval.searching.exact import search
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 _NODES = 200_000  # of the graphs that are solved at once
 _BYTES = 64 * 2**20

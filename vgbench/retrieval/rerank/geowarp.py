@@ -15,7 +15,7 @@ from vgbench.retrieval.rerank.pairwise import PairwiseReranker
 
 if TYPE_CHECKING:
     from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
     from vgbench.retrieval.rerank.options import RerankOptions
     from vgbench.runtime import Runtime
 

@@ -15,7 +15,7 @@ from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
 from vgbench.retrieval.rerank.order import reordered
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 _ELEMENTS = 4_000_000  # of the largest array of a block of nodes
 _ENTRIES = 20_000_000  # of the vectors of the candidates of a block of queries

@@ -13,7 +13,7 @@ from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.order import reordered
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 Score = Callable[[Path, Sequence[Path]], Any]
 

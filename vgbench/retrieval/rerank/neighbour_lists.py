@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vgbench.retrieval.search import search
-from vgbench.retrieval.store import Descriptors, InMemory
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
+from vgbench.retrieval.searching.exact import search
 from vgbench.runtime import Runtime
 
 _PAIR_BYTES = 64 * 2**20

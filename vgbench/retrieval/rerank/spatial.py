@@ -12,7 +12,7 @@ from vgbench.retrieval.rerank.order import permuted
 from vgbench.retrieval.rerank.spatial_clusters import CLUSTERS
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 _ELEMENTS = 4_000_000  # of one [queries, K, K] array
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from vgbench.data.decode import decode_image, resize_images
 from vgbench.data.loader import Batches, BatchLoader
 from vgbench.data.table import ImageTable
+from vgbench.retrieval.extraction.store import writing_alone
 from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.store import FeatureStore
-from vgbench.retrieval.store import writing_alone
 from vgbench.runtime import Runtime
 
 log = logging.getLogger(__name__)

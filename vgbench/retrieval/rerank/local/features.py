@@ -38,6 +38,10 @@ class LocalFeatures:
         return np.asarray((2 * bits - 1) / np.float32(np.sqrt(bits.shape[1])), dtype=np.float32)
 
 
+Matches = NDArray[np.int64]
+"""int64 [m,2]: keypoints of the query beside keypoints of the candidate."""
+
+
 class Extractor(Protocol):
     """What `--local_features` names; a user's own is made as `Class(keypoints, runtime)`.
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.retrieval.rerank.local.features import LocalFeatures
+from vgbench.retrieval.rerank.local.features import LocalFeatures, Matches
 from vgbench.retrieval.rerank.local.lightglue import PACKAGES, fetched, from_package
-from vgbench.retrieval.rerank.local.matchers import Matches
 from vgbench.runtime import Runtime
 
 LIGHTER = {"input_dim": 64, "descriptor_dim": 96, "n_layers": 6, "num_heads": 1}

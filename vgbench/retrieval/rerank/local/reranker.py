@@ -18,7 +18,7 @@ from vgbench.retrieval.rerank.options import RerankOptions
 
 if TYPE_CHECKING:
     from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
     from vgbench.runtime import Runtime
 
 

@@ -27,7 +27,7 @@ from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.order import descriptor_term, reordered
 
 if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.chain import RerankContext
+    from vgbench.retrieval.rerank.base import RerankContext
 
 DRAWN = 5  # candidates of a query whose matches are kept for the report
 NOTHING: NDArray[np.float32] = np.empty((0, 4), np.float32)

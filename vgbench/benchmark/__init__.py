@@ -1,0 +1,1 @@
+"""A matrix of runs: read from YAML, run one after another, put into one table."""

@@ -1,0 +1,1 @@
+"""How often a search is right, how far off it is, and when to believe it."""

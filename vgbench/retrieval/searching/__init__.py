@@ -1,0 +1,1 @@
+"""Nearest descriptors: exact search, indices, codes, and PCA before them."""

@@ -1,0 +1,220 @@
+"""Exact nearest-neighbour search that streams the database from its file.
+
+Memory is two blocks of the file, one float32 tile, its scores and one block of queries, whatever the database's size:
+blocks are what is read at once, tiles are what is multiplied at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vgbench.errors import UserError
+from vgbench.registry import Registry
+from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.searching.finder_torch import GROUP
+from vgbench.retrieval.searching.topk import QueryBlock, RunningTopK, Tile
+from vgbench.runtime import Runtime
+
+
+class PairFinder(Protocol):
+    """What a backend is: see `search_torch.TorchFinder`."""
+
+    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (query rows, tile rows) that hold every pair that may enter the k best."""
+
+
+MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
+
+SEARCH_BACKENDS = Registry(
+    "search backend",
+    {
+        "torch": "vgbench.retrieval.searching.finder_torch:TorchFinder",
+        "faiss": "vgbench.retrieval.searching.finder_faiss:FaissFinder",
+    },
+)
+
+
+def search(
+    database: Descriptors,
+    queries: Descriptors,
+    k: int,
+    backend: str = "torch",
+    runtime: Runtime | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Predictions:
+    """Find each query's min(k, N) nearest database descriptors by Euclidean distance, ties by lower index.
+
+    Distances are those of the stored descriptors computed in float64, whatever the backend and the device.
+
+    Args:
+        database: [N,D], streamed from its file once a block of queries.
+        queries: [Q,D].
+        k: predictions a query.
+        backend: a name in SEARCH_BACKENDS.
+        runtime: whose device multiplies; the CPU if None.
+        block_bytes: the size of one read, and about that of everything else that is held at a time.
+
+    Raises:
+        UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
+            cannot be imported.
+    """
+    return merge_predictions([search_rows(database, queries, k, backend, runtime, block_bytes)], k)
+
+
+@dataclass(frozen=True)
+class PartialPredictions:
+    """What a search of some database rows found, exact enough to be merged with what others found.
+
+    Attributes:
+        indices: int64 [Q,k], rows of the whole database, best first, equal distances in order of row.
+        squared: float64 [Q,k], squared Euclidean distances.
+    """
+
+    indices: NDArray[np.int64]
+    squared: NDArray[np.float64]
+
+
+def merge_predictions(parts: Sequence[PartialPredictions], k: int) -> Predictions:
+    """Merge what searches of different database rows found: the same predictions as of one search of all of them.
+
+    Args:
+        parts: for the same queries; each holds its k best, or all of its rows where it has fewer.
+        k: predictions a query.
+
+    Raises:
+        ValueError: there are no parts.
+    """
+    indices = np.concatenate([part.indices for part in parts], axis=1)
+    squared = np.concatenate([part.squared for part in parts], axis=1)
+    order = np.lexsort((indices, squared), axis=1)[:, :k]
+    distances = np.sqrt(np.take_along_axis(squared, order, axis=1)).astype(np.float32)
+    return Predictions(np.take_along_axis(indices, order, axis=1), distances)
+
+
+def search_rows(
+    database: Descriptors,
+    queries: Descriptors,
+    k: int,
+    backend: str = "torch",
+    runtime: Runtime | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    rows: tuple[int, int] | None = None,
+) -> PartialPredictions:
+    """Find each query's nearest descriptors among some database rows, for `merge_predictions`.
+
+    Args:
+        rows: first row and the row after the last one; None for all. Ranks that take a part each share the work.
+        database, queries, k, backend, runtime, block_bytes: as for `search`.
+
+    Raises:
+        UserError: as `search`, or no such rows.
+    """
+    make_finder = resolve_backend(backend)
+    device = runtime.device if runtime else torch.device("cpu")
+    _check(database, queries, k)
+    start, stop = rows or (0, len(database))
+    if not 0 <= start < stop <= len(database):
+        raise UserError(f"{database.path}: has no rows {start} to {stop}. Expected some of its {len(database)}")
+    k = min(k, stop - start)
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    squared = np.empty((len(queries), k), dtype=np.float64)
+    # A GPU has memory for larger products, and each block of queries costs a pass over the file.
+    work_bytes = block_bytes * (8 if device.type == "cuda" else 1)
+    query_rows = max(1, work_bytes // (4 * (queries.shape[1] + 1)))
+    with torch.inference_mode(), _full_float32():
+        for first in range(0, len(queries), query_rows):
+            block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
+            _require_finite(block.norms, queries, first)
+            best = _search_block(database, (start, stop), block, k, make_finder, block_bytes, work_bytes)
+            indices[first : first + len(block)] = best.indices.cpu().numpy()
+            squared[first : first + len(block)] = best.squared.cpu().numpy()
+    return PartialPredictions(indices, squared)
+
+
+def resolve_backend(backend: str) -> MakeFinder:
+    """Return the backend's class; raises UserError where its library is absent."""
+    finder: MakeFinder = SEARCH_BACKENDS.resolve(backend)
+    return finder
+
+
+def _search_block(
+    database: Descriptors,
+    span: tuple[int, int],
+    queries: QueryBlock,
+    k: int,
+    make_finder: MakeFinder,
+    block_bytes: int,
+    work_bytes: int,
+) -> RunningTopK:
+    """Stream the database's rows past one block of queries."""
+    device = queries.vectors.device
+    best = RunningTopK(queries, k)
+    block_rows = max(1, block_bytes // database.row_bytes)
+    # Scores and tile take at most half of it each, which fits a CPU's last-level cache.
+    tile_rows = work_bytes // 2 // (4 * max(len(queries), database.shape[1] + 1))
+    tile_rows = min(max(tile_rows // GROUP - 1, 1) * GROUP, block_rows)
+    buffer = torch.empty((tile_rows, database.shape[1] + 1), dtype=torch.float32, device=device)
+    finder = make_finder(queries, k, tile_rows)
+    for block_start, block in database.blocks(block_rows, *span, pin_memory=device.type == "cuda"):
+        stored = block.to(device, non_blocking=True)
+        for start in range(0, len(stored), tile_rows):
+            first_row = block_start + start
+            tile = _fill_tile(buffer, stored[start : start + tile_rows], database, first_row)
+            for query_rows, rows in finder.pairs(tile, best.squared[:, -1]):
+                best.offer(query_rows, tile, rows, first_row)
+    return best
+
+
+def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row: int) -> Tile:
+    tile = buffer[: len(stored)]
+    vectors = tile[:, :-1]
+    vectors.copy_(stored)
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    torch.mul(norms.square(), -0.5, out=tile[:, -1])
+    radius = _require_finite(norms, database, first_row)
+    return Tile(tile, radius)
+
+
+def _require_finite(norms: Tensor, descriptors: Descriptors, first_row: int) -> float:
+    """Return the largest norm; NaN, infinity and squares beyond float32 are refused by the row."""
+    radius = float(norms.max())
+    if not radius < 1e18:
+        row = first_row + int((~(norms < 1e18)).nonzero()[0, 0])
+        raise UserError(
+            f"{descriptors.path}: descriptor {row} is not finite or too large. Expected finite numbers; delete the "
+            "file and run again, with --amp off or other weights if it comes back"
+        )
+    return radius
+
+
+def _check(database: Descriptors, queries: Descriptors, k: int) -> None:
+    if k < 1:
+        raise UserError(f"--recall_values: {k} predictions were asked for. Expected at least 1")
+    for descriptors, what in ((queries, "queries"), (database, "database images")):
+        if len(descriptors) == 0:
+            raise UserError(f"{descriptors.path}: no {what}. Expected at least one descriptor to search with")
+    if database.shape[1] != queries.shape[1]:
+        raise UserError(
+            f"{queries.path}: descriptors have {queries.shape[1]} dimensions but those of {database.path} have "
+            f"{database.shape[1]}. Expected both from one network; delete both files and run again"
+        )
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Forbid TF32 and bf16 inside float32 products: the error bound is that of true float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

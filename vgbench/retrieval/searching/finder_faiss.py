@@ -1,0 +1,89 @@
+"""Candidate pairs by faiss (Douze et al., 2024), on the CPU or on the GPU that holds the queries.
+
+faiss gives the nearest rows of each tile in float32. Where rounding could have hidden a better row behind its cut, the
+query's tile is searched again by `search_torch`, so the result is as exact.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgbench.errors import UserError
+from vgbench.retrieval.searching.finder_torch import TorchFinder
+from vgbench.retrieval.searching.topk import UNIT, QueryBlock, Tile
+
+try:
+    import faiss
+except ImportError as missing:
+    raise UserError(
+        f"--search_backend faiss: faiss cannot be imported ({missing}). Expected the package faiss-cpu or faiss-gpu; "
+        "install one, or use --search_backend torch, which gives the same predictions"
+    ) from missing
+
+_GPU_NEIGHBOURS = 2048  # the most that faiss finds on a GPU
+_SPARE = 4  # neighbours asked for beyond k, so that rounding at the cut seldom matters
+
+
+class FaissFinder:
+    """Finds the pairs of one block of queries.
+
+    Args:
+        queries: Q of them.
+        k: how many neighbours are wanted.
+        tile_rows: the most rows that a tile has.
+    """
+
+    def __init__(self, queries: QueryBlock, k: int, tile_rows: int) -> None:
+        self.queries = queries
+        self.k = k
+        self._vectors = queries.vectors[:, :-1].contiguous()
+        self._gpu = _gpu_resources() if self._vectors.is_cuda else None
+
+    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best.
+
+        A query's rows come in ascending order.
+
+        Args:
+            kth_squared: float64 [Q], each query's k-th smallest squared distance so far, infinite before there are k.
+        """
+        norms = self.queries.norms
+        wanted = min(self.k + _SPARE, tile.rows)
+        squared, rows = self._nearest(tile.vectors[:, :-1].contiguous(), wanted)
+        found = squared.to(norms)
+        error = (tile.vectors.shape[1] + 15) * UNIT * (norms + tile.radius) ** 2 + 1e-30
+        limit = kth_squared + error
+        if wanted >= self.k:
+            limit = torch.minimum(limit, found[:, self.k - 1] + 2 * error)
+        # Sure: even the last neighbour that faiss returned is too far, or it returned all.
+        sure = (found[:, -1] > limit) | (wanted == tile.rows)
+        ascending, order = rows.to(norms.device).sort(dim=1)
+        near = (found <= limit[:, None]).gather(1, order) & sure[:, None]
+        query, column = near.nonzero(as_tuple=True)
+        yield query, ascending[query, column]
+        unsure = (~sure).nonzero()[:, 0]
+        if len(unsure):
+            again = TorchFinder(self.queries.subset(unsure), self.k, tile.rows)
+            for query, row in again.pairs(tile, kth_squared[unsure]):
+                yield unsure[query], row
+
+    def _nearest(self, rows: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+        """Return squared distances float32 and rows int64, both [Q,wanted], nearest first."""
+        if self._gpu is not None and wanted <= _GPU_NEIGHBOURS:
+            squared, found = faiss.knn_gpu(self._gpu, self._vectors, rows, wanted)
+            return squared, found
+        near, places = faiss.knn(self._vectors.cpu().numpy(), rows.cpu().numpy(), wanted)
+        return torch.from_numpy(near), torch.from_numpy(places)
+
+
+def _gpu_resources() -> Any:
+    """faiss's scratch memory on the current GPU; None where faiss was built without GPUs, which then uses the CPU."""
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        return None
+    importlib.import_module("faiss.contrib.torch_utils")  # teaches knn_gpu to take torch's tensors
+    return faiss.StandardGpuResources()

@@ -1,0 +1,63 @@
+"""Ways to train: one line a way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from vgbench.data import DataOptions
+from vgbench.data.augment import AugmentOptions
+from vgbench.models import Network
+from vgbench.registry import Registry
+from vgbench.runtime import Runtime
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.geowarp_options import GeowarpOptions
+from vgbench.training.modes.places_options import PlacesOptions
+from vgbench.training.options import TrainOptions
+
+TRAINING_MODES = Registry(
+    "training mode",
+    {
+        "triplets": "vgbench.training.modes.triplets:from_recipe",
+        "places": "vgbench.training.modes.places:from_recipe",
+        "classes": "vgbench.training.modes.classes:from_recipe",
+        "geowarp": "vgbench.training.modes.geowarp:from_recipe",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a way to train is made from.
+
+    Attributes:
+        root: the folder of the dataset that is trained on.
+        descriptors_dim: of the network that will be trained.
+        infer_batch_size: images a batch when mining.
+        seed: the run's seed.
+        network: the network itself, for a way that adds to it.
+    """
+
+    root: Path
+    data: DataOptions
+    training: TrainOptions
+    places: PlacesOptions
+    classes: ClassesOptions
+    augmentation: AugmentOptions
+    runtime: Runtime
+    descriptors_dim: int
+    infer_batch_size: int
+    seed: int
+    geowarp: GeowarpOptions = field(default_factory=GeowarpOptions)
+    network: Network | None = None
+
+
+def build_mode(recipe: Recipe) -> TrainingMode[Any]:
+    """Return the way to train that `--train_mode` names, its images read and checked.
+
+    Raises:
+        UserError: no such way, no images for it, or options that do not fit.
+    """
+    return cast(TrainingMode[Any], TRAINING_MODES.resolve(recipe.training.train_mode)(recipe))

@@ -1,0 +1,196 @@
+"""Training with mined triplets (NetVLAD: Arandjelovic et al., 2016; the Deep VG benchmark: Berton et al., 2022)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vgbench import parallel
+from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
+from vgbench.data.augment import AugmentOptions, BatchAugment
+from vgbench.data.splits import read_checked_split
+from vgbench.data.translated import build_views
+from vgbench.data.triplets import Triplets
+from vgbench.errors import UserError
+from vgbench.models import Network
+from vgbench.retrieval.extraction.extract import describe
+from vgbench.runtime import Runtime
+from vgbench.training.losses import build_loss
+from vgbench.training.mining import Task, build_miner
+from vgbench.training.mining.hardest import Rows
+from vgbench.training.modes.base import Forward, Round, image_multiple
+from vgbench.training.modes.table import Recipe
+from vgbench.training.options import TrainOptions
+from vgbench.training.pictures import triplet_grid
+
+LOG = logging.getLogger(__name__)
+
+
+def from_recipe(recipe: Recipe) -> TripletMode:
+    """Read the train split and make the mode; raises UserError."""
+    split = read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run)
+    return TripletMode(
+        split,
+        recipe.training,
+        recipe.data,
+        recipe.augmentation,
+        recipe.runtime,
+        infer_batch_size=recipe.infer_batch_size,
+        seed=recipe.seed,
+    )
+
+
+class TripletMode:
+    """Rounds of `cache_refresh_rate` queries, each with its nearest positive and its hardest negatives.
+
+    Args:
+        split: the training images.
+        options: miner, loss and sizes.
+        data: image size, workers, distance thresholds.
+        augmentation: of the queries' pixels, and of whole triplets.
+        runtime: where mining runs.
+        infer_batch_size: images a batch when mining.
+        seed: the run's seed.
+
+    Raises:
+        UserError: no query has a positive; the miner or the loss is not known; a folder of the augmentation's has
+            nothing that fits.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        options: TrainOptions,
+        data: DataOptions,
+        augmentation: AugmentOptions,
+        runtime: Runtime,
+        *,
+        infer_batch_size: int,
+        seed: int,
+    ) -> None:
+        self.split, self.options, self.data = split, options, data
+        self.runtime, self.infer_batch_size = runtime, infer_batch_size
+        self.criterion = build_loss(options)
+        self.augment = BatchAugment(augmentation)
+        self.views = build_views(
+            augmentation.translated_folder, augmentation.translated_probability, seed, split.queries, split.database
+        )
+        queries, database = split.queries.utm, split.database.utm
+        near = float(data.train_positives_dist_threshold)
+        # A positive is never also a negative, whichever threshold is larger.
+        far = max(near, float(data.val_positive_dist_threshold))
+        self.task = Task(
+            split.database,
+            split.queries,
+            neighbours_within(queries, database, near),
+            neighbours_within(queries, database, far),
+        )
+        self.miner = build_miner(options, self.task, seed)
+        self._mined: Triplets | None = None
+
+    @property
+    def images(self) -> ImageTable:
+        """The database."""
+        return self.split.database
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """How often an epoch mines."""
+        return self.options.rounds_per_epoch
+
+    def round(self, network: Network, epoch: int, index: int) -> Round[TripletBatch]:
+        """Mine with the network as it is now; returns the batches of triplets."""
+        look = functools.partial(self._describe, network)
+        mined = self.miner.round(look, epoch, index, self.options.queries_in_round(index))
+        if mined.left_out or mined.repeated:
+            LOG.info(
+                "%d of the round's queries have no valid negative and are left out, %d have fewer than %d and repeat "
+                "them%s",
+                mined.left_out, mined.repeated, self.options.negs_num_per_query,
+                "" if self.options.mining == "random" else "; a larger --neg_samples_num finds more",
+            )  # fmt: skip
+        self._mined = mined.triplets
+        self.augment.multiple = image_multiple(network)
+        return self._batches(mined.triplets, epoch, index)
+
+    def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
+        """Return the loss of a batch, a scalar: the sum over queries and negatives divided by their number."""
+        batch = self.augment.augment_triplets(batch, generator)
+        descriptors = forward(batch.images)
+        total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])
+        # This rank's part: the step's triplets are shared out.
+        return total / (batch.step_size * batch.negatives.shape[1])
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Return the round's first triplets with their hardest negatives."""
+        return (
+            {} if self._mined is None else {"query, positive, hardest negatives": triplet_grid(self.split, self._mined)}
+        )
+
+    def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
+        """Return (): triplets have no parameters of their own."""
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the miner's memory."""
+        return {"mining": self.options.mining, "miner": self.miner.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back the miner's memory; raises UserError if another miner wrote it."""
+        if state.get("mining") != self.options.mining:
+            raise UserError(
+                f"--mining {self.options.mining}: the interrupted run mined {state.get('mining', 'otherwise')}. "
+                "Expected the same miner; start a new run to change it"
+            )
+        self.miner.load_state_dict(state["miner"])
+
+    def describe(self) -> str:
+        """Return one line for the log."""
+        task, options = self.task, self.options
+        aside = f", {task.set_aside} without a positive set aside" if task.set_aside else ""
+        return (
+            f"triplets from {len(task.queries)} queries{aside} and {len(task.database)} database images: "
+            f"{options.mining} mining, {options.criterion} loss, {options.rounds_per_epoch} rounds of at most "
+            f"{min(options.cache_refresh_rate, int(task.eligible.size))} queries an epoch"
+        )
+
+    def _batches(self, triplets: Triplets, epoch: int, index: int) -> Round[TripletBatch]:
+        """The steps of a round, which ranks share."""
+        world = parallel.world()
+        if len(triplets) < world:
+            raise UserError(
+                f"epoch {epoch}, round {index}: {len(triplets)} triplets for {world} ranks. Expected one for each at "
+                "least; raise --cache_refresh_rate"
+            )
+        batch_size = self.options.train_batch_size * world
+        return triplet_loader(
+            self.split,
+            triplets,
+            size=self.data.resize,
+            batch_size=batch_size,
+            num_workers=self.data.num_workers,
+            # A round smaller than one batch is that batch, rather than nothing.
+            drop_last=len(triplets) >= batch_size,
+            views=self.views,
+            place=(epoch, index),
+        )
+
+    def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        title = f"mining, {table.root.name}"
+        with tqdm(total=len(rows), desc=title, unit="img", leave=False, disable=None) as bar:
+            yield from describe(
+                network,
+                table,
+                rows,
+                size=self.data.resize,
+                batch_size=self.infer_batch_size,
+                num_workers=self.data.num_workers,
+                runtime=self.runtime,
+                progress=bar.update,
+            )

@@ -1,0 +1,134 @@
+"""Optimisers, with a learning rate for each part of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.errors import UserError
+from vgbench.training.optimisation.options import OptimOptions
+from vgbench.training.options import TrainOptions
+
+SGD_MOMENTUM = 0.9
+WEIGHT_DECAY = {"sgd": 1e-3, "adamw": 1e-2}
+CLASSIFIER_LR = 0.01
+
+_CLASSES: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "asgd": torch.optim.ASGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+
+
+def build_optimizer(network: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
+    """Return the optimiser of the network's trainable parameters, a group a part, in the order of `parts_of`.
+
+    Every group has its `part` and its base rate `initial_lr`, which schedules multiply.
+
+    Raises:
+        UserError: nothing in the network can be trained; CRN's rates are given for a network without it.
+    """
+    groups = parts_of(network)
+    if not groups:
+        raise UserError("network: every parameter is frozen. Expected at least one to train; freeze fewer stages")
+    if "crn" not in groups:
+        for name in ("lr_crn_layer", "lr_crn_net"):
+            if getattr(options, name) != getattr(OptimOptions, name):
+                raise UserError(
+                    f"--{name} {getattr(options, name)}: this network has no CRN layer to train. "
+                    "Expected --aggregation crn; leave it out"
+                )
+    rates = _rates(options, with_crn="crn" in groups)
+    return _build(
+        [{"params": group, "lr": rates[part], "part": part} for part, group in groups.items()], options, options.lr
+    )
+
+
+def build_own_optimizer(
+    parameters: Iterable[nn.Parameter], options: OptimOptions, lr: float | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimiser of a training mode's own parameters, a classifier's say.
+
+    Args:
+        parameters: what it trains.
+        options: the same optimiser, momentum and weight decay as the network's.
+        lr: base learning rate; None: `--lr_classifier`, which is 0.01 where it is not set.
+    """
+    if lr is None:
+        lr = CLASSIFIER_LR if options.lr_classifier is None else options.lr_classifier
+    return _build([{"params": list(parameters), "lr": lr, "part": "classifier"}], options, lr)
+
+
+def parts_of(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Return the trainable parameters by part: crn, backbone, head, geowarp and network (none of these), where any."""
+    parts: dict[str, list[nn.Parameter]] = {"crn": [], "backbone": [], "head": [], "network": [], "geowarp": []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            parts[_part(name)].append(parameter)
+    return {part: parameters for part, parameters in parts.items() if parameters}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take back an optimiser's state, but go on with this run's rates: they may have been changed on purpose.
+
+    Raises:
+        ValueError, KeyError: it is the state of another optimiser.
+    """
+    own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    old = state["param_groups"]
+    if any(mine.keys() != theirs.keys() - {"params"} for mine, theirs in zip(own, old, strict=True)):
+        raise ValueError("it is of another kind")
+    optimizer.load_state_dict(dict(state))
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
+
+
+def describe_optimizer(optimizer: torch.optim.Optimizer, options: TrainOptions) -> str:
+    """Return one line for the log: the optimiser, the base rate of each part, the schedule."""
+    rates = [f"{group['part']} {group['initial_lr']:g}" for group in optimizer.param_groups]
+    warmup = f" after a warm-up of {options.warmup_epochs:g} epochs" if options.warmup_epochs else ""
+    return f"{options.optim}, learning rates: {', '.join(rates)}; schedule: {options.schedule}{warmup}"
+
+
+def with_gradient(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the parameters of an optimiser that have a gradient."""
+    return [
+        parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+    ]
+
+
+def _part(name: str) -> str:
+    if name.startswith("aggregation.") and "crn" in name.split("."):
+        return "crn"
+    return {"backbone": "backbone", "aggregation": "head", "geowarp": "geowarp"}.get(name.partition(".")[0], "network")
+
+
+def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
+    base = options.lr_crn_net if with_crn else options.lr
+    return {
+        "crn": options.lr_crn_layer,
+        "backbone": base if options.lr_backbone is None else options.lr_backbone,
+        "head": base if options.lr_head is None else options.lr_head,
+        "network": base,
+        "geowarp": options.lr_geowarp,
+    }
+
+
+def _build(groups: list[dict[str, Any]], options: OptimOptions, lr: float) -> torch.optim.Optimizer:
+    decay = WEIGHT_DECAY.get(options.optim, 0.0) if options.weight_decay is None else options.weight_decay
+    values: dict[str, Any] = {"lr": lr, "weight_decay": decay}
+    if options.optim == "sgd":
+        values["momentum"] = SGD_MOMENTUM if options.momentum is None else options.momentum
+        values["nesterov"] = options.nesterov
+    if options.optim == "rmsprop":
+        values["momentum"] = options.momentum or 0.0
+    optimizer: torch.optim.Optimizer = _CLASSES[options.optim](groups, **values)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer

@@ -1,0 +1,85 @@
+"""Learning rates over a run: pure functions of the position in it, so that a resumed run has the same rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+
+from vgbench.training.optimisation.options import ScheduleOptions
+
+# Where a warm-up starts: not at 0, or the first step would be none.
+WARMUP_START = 0.01
+# One-cycle starts at this fraction of its peak (Smith and Topin, 2019: an order of magnitude below or more).
+ONECYCLE_START = 1 / 25
+
+# (epochs since the warm-up's end, drops of plateau) -> factor
+Shape = Callable[[float, int], float]
+
+
+class Schedule:
+    """The factor on every base learning rate.
+
+    Args:
+        options: which schedule, and its numbers.
+        epochs_num: epochs of the run, the length of cosine and onecycle where `schedule_epochs` is not set.
+    """
+
+    def __init__(self, options: ScheduleOptions, epochs_num: int) -> None:
+        self.warmup = options.warmup_epochs
+        self._shape = _shape(options, (options.schedule_epochs or epochs_num) - self.warmup)
+
+    def factor(self, position: float, drops: int = 0) -> float:
+        """Return the factor at a position in the run.
+
+        Args:
+            position: epochs since the start, with the fraction of the one that runs.
+            drops: how often the recall on val has come to a plateau.
+        """
+        if position < self.warmup:
+            # To where the schedule starts, which of one-cycle is far below its peak.
+            first = self._shape(0.0, drops)
+            return WARMUP_START + (first - WARMUP_START) * position / self.warmup
+        return self._shape(position - self.warmup, drops)
+
+    def apply(self, optimizers: Iterable[torch.optim.Optimizer], position: float, drops: int = 0) -> None:
+        """Set the learning rate of every parameter group from its base rate (`initial_lr`)."""
+        factor = self.factor(position, drops)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def _shape(options: ScheduleOptions, length: float) -> Shape:
+    """Return the schedule after its warm-up; `length` is in epochs."""
+    low, gamma = options.min_lr_fraction or 0.0, options.gamma
+    if options.schedule == "step":
+        every = options.schedule_step or 5
+        return lambda epochs, drops: max(low, gamma ** math.floor(epochs / every))
+    if options.schedule == "multistep":
+        milestones = options.milestones or ()
+        return lambda epochs, drops: max(low, gamma ** sum(epochs >= milestone for milestone in milestones))
+    if options.schedule == "exponential":
+        return lambda epochs, drops: max(low, gamma**epochs)
+    if options.schedule == "plateau":
+        return lambda epochs, drops: max(low, gamma**drops)
+    if options.schedule == "cosine":
+        return lambda epochs, drops: _cosine(1.0, low, epochs / length)
+    if options.schedule == "onecycle":
+        return partial(_one_cycle, length=length, rise=options.onecycle_rise or 0.3, low=low)
+    return lambda epochs, drops: 1.0
+
+
+def _cosine(start: float, end: float, part: float) -> float:
+    """Half a cosine from `start` at part 0 to `end` at part 1, and `end` beyond."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(part, 1.0))) / 2
+
+
+def _one_cycle(epochs: float, drops: int, *, length: float, rise: float, low: float) -> float:
+    """Up to 1 in the first `rise` of the run, down to `low` in the rest (Smith and Topin, 2019), both as cosines."""
+    part = epochs / length
+    if part < rise:
+        return _cosine(ONECYCLE_START, 1.0, part / rise)
+    return _cosine(1.0, low, (part - rise) / (1 - rise))
