@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +18,7 @@ from vgbench.options import option
 SWITCH = ("auto", "on", "off")
 
 # mallopt(3): names of the parameters in <malloc.h>, and the largest block that is kept.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 2**31 - 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _KEPT_BYTES = -1, -3, -4, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,33 @@ def _keep_freed_memory() -> None:
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        _keep_freed_blocks(library.mallopt)
+
+
+def _keep_freed_blocks(mallopt: Callable[[int, int], int]) -> bool:
+    """Set glibc's allocator through its `mallopt` (1: done, 0: refused); return whether blocks will be kept.
+
+    glibc 2.34 and older refuse a threshold above 32 MiB; there no block is mapped alone any more. The trim threshold
+    comes last: setting it ends glibc's own adapting of the other, so that alone it would make things slower.
+    """
+    kept = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) == 1 or mallopt(_M_MMAP_MAX, 0) == 1
+    return kept and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES) == 1
 
 
 def _best_amp_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     # Without bf16 instructions a CPU emulates bf16, several times slower than float32.
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+    return torch.bfloat16 if _has_bf16_units() else None
+
+
+def onednn_has_bf16() -> bool:
+    """Whether oneDNN, which computes convolutions on a CPU, has bf16 kernels here (AVX-512 or newer)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _has_bf16_units() -> bool:
+    """Whether this CPU multiplies bf16 itself: oneDNN has kernels for every AVX-512, most of which must emulate it."""
+    found = torch.cpu.get_capabilities()
+    on_x86 = str(found.get("architecture", "")).startswith("x86")
+    return onednn_has_bf16() and (not on_x86 or bool(found.get("avx512_bf16") or found.get("amx_bf16")))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vgbench.models.fusion import FusedConv2d, fuse
 from vgbench.models.network import Network
-from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
 HALF_SAFE = (nn.Conv2d, FusedConv2d)
@@ -42,7 +42,7 @@ def _fast(
     # What looks at pairs of images has no part in descriptors, nor in maps.
     fused._modules = {name: module for name, module in network._modules.items() if name != "geowarp"}
     fused._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
-    fused.backbone = fuse(network.backbone, pointwise=on_cpu and _has_onednn())
+    fused.backbone = fuse(network.backbone, pointwise=on_cpu and _can_fuse(runtime))
     fused.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)
     runtime.place(fused.eval())
     if runtime.amp_dtype is not None and _half_safe(fused.backbone):
@@ -82,6 +82,8 @@ def _half_safe(backbone: nn.Module) -> bool:
     )
 
 
-def _has_onednn() -> bool:
+def _can_fuse(runtime: Runtime) -> bool:
+    """Whether oneDNN is there to fuse convolutions in this precision: before AVX-512 it has no kernels for bf16."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available) and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    known = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return bool(available) and known and (runtime.amp_dtype != torch.bfloat16 or onednn_has_bf16())

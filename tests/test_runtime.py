@@ -1,0 +1,96 @@
+"""What is chosen for the machine: precision, and the C library's allocator."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vgbench import runtime
+from vgbench.runtime import RuntimeOptions, resolve_runtime
+
+TRIM, THRESHOLD, MAPPED = -1, -3, -4
+
+
+class Allocator:
+    """Stands for glibc: remembers what was set, refuses what it is told to."""
+
+    def __init__(self, refuses: dict[int, int]) -> None:
+        self.refuses = refuses
+        self.set: list[int] = []
+
+    def __call__(self, parameter: int, value: int) -> int:
+        if value >= self.refuses.get(parameter, 2**40):
+            return 0
+        self.set.append(parameter)
+        return 1
+
+
+def test_large_blocks_are_kept_and_the_trim_threshold_comes_last() -> None:
+    glibc = Allocator(refuses={})
+    assert runtime._keep_freed_blocks(glibc)
+    assert glibc.set == [THRESHOLD, TRIM]
+
+
+def test_an_old_glibc_that_refuses_a_large_threshold_maps_no_block_alone() -> None:
+    glibc = Allocator(refuses={THRESHOLD: 32 * 2**20 + 1})
+    assert runtime._keep_freed_blocks(glibc)
+    assert glibc.set == [MAPPED, TRIM]
+
+
+def test_an_allocator_that_refuses_everything_keeps_adapting() -> None:
+    allocator = Allocator(refuses={THRESHOLD: 0, MAPPED: 0})
+    assert not runtime._keep_freed_blocks(allocator)
+    assert allocator.set == []
+
+
+FAULTS = """
+import ctypes, resource, sys
+import torch
+from vgbench import runtime
+library = ctypes.CDLL(None)
+def refusing(parameter, value):
+    return 0 if parameter == -3 and value > 32 * 2**20 else library.mallopt(parameter, value)
+if sys.argv[1] != "default":
+    assert runtime._keep_freed_blocks(library.mallopt if sys.argv[1] == "new" else refusing)
+for round in range(40):
+    if round == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(8 * 2**20 + 2**20)  # 36 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_freed_blocks_are_not_faulted_in_again() -> None:
+    """Counted in page faults of thirty blocks of 36 MB, above what glibc keeps by itself."""
+    faults = {
+        name: int(subprocess.run([sys.executable, "-c", FAULTS, name], capture_output=True, check=True).stdout)
+        for name in ("default", "new", "old")
+    }
+    if faults["default"] < 1000:
+        pytest.skip("this C library keeps large blocks by itself")
+    assert faults["new"] < faults["default"] / 4
+    assert faults["old"] < faults["default"] / 4
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": True}, torch.bfloat16),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"architecture": "x86_64", "avx512_bf16": False, "avx512_f": True}, None),
+        ({"architecture": "aarch64"}, torch.bfloat16),
+    ],
+)
+def test_bf16_is_chosen_where_the_processor_multiplies_it(found, expected, monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "onednn_has_bf16", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert resolve_runtime(RuntimeOptions(device="cpu")).amp_dtype == expected
+
+
+def test_bf16_is_not_chosen_where_onednn_has_none(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "onednn_has_bf16", lambda: False)
+    assert resolve_runtime(RuntimeOptions(device="cpu")).amp_dtype is None
