@@ -67,7 +67,7 @@ def open_run_folder(options: RunOptions, default: Path | None = None) -> Path:
     """
     folder = options.run_dir or default
     if folder is None:
-        folder = parallel.tell(_fresh_folder(Path("logs") / options.save_dir))
+        folder = parallel.broadcast(_fresh_folder(Path("logs") / options.save_dir))
     if not parallel.is_main():
         return folder
     try:

@@ -22,7 +22,7 @@ from vgbench.models.options import network_option_names
 from vgbench.models.weights import read_checkpoint
 from vgbench.runs.clusters import database_for_clusters, initialise_clusters
 from vgbench.runs.confidence import kept_or_learned
-from vgbench.runs.describe import describe_machine, describe_network
+from vgbench.runs.facts import machine_line, network_line
 from vgbench.runs.networks import method_defaults, network_to_test, options_to_test
 from vgbench.runs.testing import test_and_report
 from vgbench.runtime import resolve_runtime
@@ -47,8 +47,8 @@ def main() -> None:
     options = parser.flat(settings) | {name: network.config.get(name) for name in network_option_names()}
     commons.write_config(folder, options)
     LOG.info("run folder: %s", folder)
-    LOG.info("machine: %s", describe_machine(runtime))
-    LOG.info("network: %s", describe_network(network, settings.data.resize))
+    LOG.info("machine: %s", machine_line(runtime))
+    LOG.info("network: %s", network_line(network, settings.data.resize))
     if resume is None and settings.network.method is None:
         LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
         table = database_for_clusters(dataset_root(settings.data), split, settings.data)

@@ -21,7 +21,7 @@ from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
 from vgbench.runs.clusters import initialise_clusters
 from vgbench.runs.confidence import learn_on_val
-from vgbench.runs.describe import describe_machine, describe_network
+from vgbench.runs.facts import machine_line, network_line
 from vgbench.runs.networks import method_defaults, network_to_train, options_to_resume
 from vgbench.runs.testing import test_and_report
 from vgbench.runs.training import own_reranker, recipe_of, run_training
@@ -64,8 +64,8 @@ def main() -> None:
     folder = commons.open_run_folder(settings.run, commons.folder_to_continue(settings.run.resume))
     commons.write_config(folder, parser.flat(settings))
     LOG.info("run folder: %s", folder)
-    LOG.info("machine: %s", describe_machine(runtime))
-    LOG.info("network: %s", describe_network(network, settings.data.resize))
+    LOG.info("machine: %s", machine_line(runtime))
+    LOG.info("network: %s", network_line(network, settings.data.resize))
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder)

@@ -12,12 +12,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from vgbench.training.watch import Watch  # noqa: E402
+from vgbench.training.metrics_logger import MetricsLogger  # noqa: E402
 
-_round = Watch.round
+_round = MetricsLogger.round
 
 
-def _killed(self: Watch, progress: Any, *arguments: Any, **named: Any) -> None:
+def _killed(self: MetricsLogger, progress: Any, *arguments: Any, **named: Any) -> None:
     _round(self, progress, *arguments, **named)
     first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
     if first and os.environ.get("RANK") == "1" and progress.epoch == 1:
@@ -25,5 +25,5 @@ def _killed(self: Watch, progress: Any, *arguments: Any, **named: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-Watch.round = _killed  # type: ignore[method-assign]
+MetricsLogger.round = _killed  # type: ignore[method-assign]
 runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

@@ -102,13 +102,13 @@ def own_stream() -> tuple[str | int, ...]:
     return ("rank", rank()) if rank() else ()
 
 
-def wait() -> None:
-    """Wait for all ranks to come here."""
+def barrier() -> None:
+    """Wait until every rank has come here."""
     if _together():
         dist.barrier()
 
 
-def tell(value: T) -> T:
+def broadcast(value: T) -> T:
     """Return rank 0's value on all ranks."""
     if not _together():
         return value
@@ -117,7 +117,7 @@ def tell(value: T) -> T:
     return box[0]
 
 
-def collect(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """Return every rank's value, in the order of ranks."""
     if not _together():
         return [value]
@@ -147,7 +147,7 @@ def on_main(work: Callable[[], T]) -> T:
     if is_main():
         with alone():
             result = work()
-    return cast(T, tell(result))
+    return cast(T, broadcast(result))
 
 
 @contextlib.contextmanager
@@ -162,7 +162,7 @@ def main_first() -> Iterator[None]:
         dist.barrier()
 
 
-def gather(tensor: Tensor) -> Tensor:
+def all_gather(tensor: Tensor) -> Tensor:
     """Put the rows of all ranks one after the other, in the order of ranks; gradients flow back to their rows.
 
     The function of the rows that follows must be the same on all ranks, each taking its `1 / world()` part of it: the
@@ -176,17 +176,17 @@ def gather(tensor: Tensor) -> Tensor:
     """
     if not _together():
         return tensor
-    return cast(Tensor, _Gather.apply(tensor))
+    return cast(Tensor, _AllGather.apply(tensor))
 
 
-def add_up(tensor: Tensor) -> Tensor:
+def all_reduce(tensor: Tensor) -> Tensor:
     """Add a tensor over all ranks; gradients are added likewise."""
     if not _together():
         return tensor
-    return cast(Tensor, _AddUp.apply(tensor))
+    return cast(Tensor, _AllReduce.apply(tensor))
 
 
-def add_gradients(parameters: Iterable[Tensor]) -> None:
+def all_reduce_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its sum over all ranks, in one message a data type."""
     if not _together():
         return
@@ -203,7 +203,7 @@ def add_gradients(parameters: Iterable[Tensor]) -> None:
             start += gradient.numel()
 
 
-def copy_from_main(module: nn.Module) -> None:
+def broadcast_module(module: nn.Module) -> None:
     """Give a module rank 0's weights and buffers on all ranks."""
     if _together():
         for tensor in [*module.parameters(), *module.buffers()]:
@@ -216,7 +216,7 @@ def _together() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 and not _alone.get()
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
         sizes = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world())]
@@ -237,7 +237,7 @@ class _Gather(torch.autograd.Function):
         return gradients[0][context.rows] * world()
 
 
-class _AddUp(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone().contiguous()

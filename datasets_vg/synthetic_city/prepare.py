@@ -19,7 +19,7 @@ from datasets_vg.synthetic_city.render import Painter
 from datasets_vg.synthetic_city.views import Counts, Work, blocks_needed, make_district, plan_work, views
 from vgbench.errors import UserError
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 NAME = "synthetic_city"
 VERSION = 1
@@ -114,7 +114,7 @@ def _check_complete(target: Path, wanted: dict[str, object]) -> None:
             f"{target}: is complete, but made with {differs}. To make it anew: rm -r '{target}'; or name another place "
             "with --datasets_folder"
         )
-    logger.info("%s: complete already, nothing to do", target)
+    LOG.info("%s: complete already, nothing to do", target)
 
 
 def _read(file: Path) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ import torch
 
 from vgbench.data import ImageTable, Split, Triplets, read_folder, triplet_loader
 from vgbench.data.decode import decode_image
-from vgbench.data.translated import Views, build_views
+from vgbench.data.translated import TranslatedViews, build_views
 from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
 
@@ -32,20 +32,20 @@ def translated(dataset: Path, tmp_path: Path, write_image: Callable[..., Path]) 
 
 def test_the_probability_is_kept_and_places_decide(tables: tuple[ImageTable, ImageTable], translated: Path) -> None:
     queries, database = tables
-    views = Views(translated, 0.3, seed=0)
+    views = TranslatedViews(translated, 0.3, seed=0)
     chosen = np.array([[views.path_of(queries, row, (0, 0, step)) != queries.path(row) for row in range(5)]
                        for step in range(400)])  # fmt: skip
     assert 0.26 < chosen.mean() < 0.34
     assert (np.abs(chosen.mean(0) - 0.3) < 0.09).all() and len({tuple(row) for row in chosen.tolist()}) > 10
     again = [views.path_of(queries, row, (0, 0, 7)) != queries.path(row) for row in range(5)]
     assert again == chosen[7].tolist()
-    other = Views(translated, 0.3, seed=1)
+    other = TranslatedViews(translated, 0.3, seed=1)
     assert [[other.path_of(queries, row, (0, 0, step)) != queries.path(row) for row in range(5)]
             for step in range(400)] != chosen.tolist()  # fmt: skip
-    paths = [Views(translated, 1.0, 0).path_of(database, row, ()) for row in range(12)]
+    paths = [TranslatedViews(translated, 1.0, 0).path_of(database, row, ()) for row in range(12)]
     assert [path.is_relative_to(translated) for path in paths] == [True] * 6 + [False] * 6
     assert [path.stem for path in paths] == [database.path(row).stem for row in range(12)]
-    assert all(Views(translated, 0.0, 0).path_of(queries, row, ()) == queries.path(row) for row in range(5))
+    assert all(TranslatedViews(translated, 0.0, 0).path_of(queries, row, ()) == queries.path(row) for row in range(5))
 
 
 def test_one_folder_serves_tables_of_queries_and_of_all_images(dataset: Path, translated: Path) -> None:
@@ -77,7 +77,7 @@ def test_triplets_take_translated_pictures(
     triplets = Triplets(np.array([0, 1, 2, 0]), np.array([0, 1, 2, 0]), np.array([[5, 11], [7, 8], [0, 1], [3, 4]]))
 
     def images(probability: float, workers: int = 0, place: tuple[int, ...] = (0, 0)) -> list[torch.Tensor]:
-        views = Views(translated, probability, 0)
+        views = TranslatedViews(translated, probability, 0)
         loader = triplet_loader(
             split, triplets, size=(12, 16), batch_size=2, num_workers=workers, views=views, place=place
         )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.models import build_network, for_inference, inference
-from vgbench.models.fusion import FusedConv2d, fuse
+from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.layers import SameConv2d
 from vgbench.models.network import Network
 from vgbench.runtime import Runtime

@@ -10,12 +10,12 @@ from tiny_city import write_dataset
 
 from vgbench.data import read_split
 from vgbench.models import build_network
-from vgbench.report import heat
+from vgbench.report import saliency as heat
 from vgbench.report.gallery import Evidence
-from vgbench.report.heat import SIDE, heat_maps
 from vgbench.report.insight import breakdown_section, position_section, rerank_section, trust_section
 from vgbench.report.page import gallery_rows, write_report
 from vgbench.report.picture import heat_picture, match_picture
+from vgbench.report.saliency import SIDE, heat_maps
 from vgbench.retrieval.metrics.findings import find
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.local.matches import LocalMatches

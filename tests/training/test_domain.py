@@ -180,7 +180,7 @@ def test_optimisers_and_classifier_are_trained_with_the_network(folder: Path, tm
     assert not states_equal(with_it, without)
     assert not any(torch.equal(value, first[key]) for key, value in mode.adversary.state_dict().items())
     assert mode.optimizers(0) == (mode.optimizer,)
-    assert "domain classifier with 9 target images" in mode.describe() and "tiny" in mode.describe()
+    assert "domain classifier with 9 target images" in mode.summary() and "tiny" in mode.summary()
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from test_places_and_classes import PLACES_OPTIONS, network_of, recipe_of
 
 from vgbench.data import Triplets, read_split
 from vgbench.data.decode import decode_image
-from vgbench.training import Checkpoints, EpochRecalls, Watch, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, train
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.domain_classifier import DomainOptions
 from vgbench.training.modes.table import build_mode
@@ -83,7 +83,7 @@ def test_tensorboard_has_the_hard_negatives_of_every_round(tiny_dataset, tmp_pat
     mode = with_domain(build_mode(recipe), options, network.descriptors_dim, recipe.data, recipe.runtime, seed=0)
     folder = tmp_path / "run"
     folder.mkdir()
-    with Watch(folder) as watch:
+    with MetricsLogger(folder) as watch:
         train(
             network, mode, lambda *_: EpochRecalls({1: 1.0, 5: 5.0}), recipe.training, recipe.runtime,
             Checkpoints(folder, {}, {}), watch, 0,

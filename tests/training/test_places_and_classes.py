@@ -19,7 +19,7 @@ from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, train
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places import PlacesMode
 from vgbench.training.modes.places_options import PlacesOptions
@@ -124,7 +124,7 @@ def test_the_log_names_the_miner_that_is_used(tiny_dataset: Path, loss: str, ask
     mode = build_mode(
         recipe_of(tiny_dataset, "places", places=dataclasses.replace(PLACES_OPTIONS, loss=loss, miner=asked))
     )
-    assert f"{loss} loss, miner {miner}," in mode.describe()
+    assert f"{loss} loss, miner {miner}," in mode.summary()
 
 
 def test_places_that_are_all_too_near_to_share_a_batch_are_refused(tiny_dataset: Path) -> None:
@@ -191,7 +191,7 @@ def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume:
 
     mode.loss = watched
     checkpoints = Checkpoints(folder, network.config, {})
-    with Watch(folder, tensorboard=False) as watch:
+    with MetricsLogger(folder, tensorboard=False) as watch:
         train(
             network, mode, lambda _, epoch: EpochRecalls({1: 1.0 + epoch, 5: 1.0 + epoch}), options, Runtime(),
             checkpoints, watch, 0, resume=checkpoints.last if resume else None,

@@ -162,10 +162,10 @@ def test_resuming_elsewhere_ends_the_same(tmp_path, uninterrupted):
         run_tiny(old, mode=TinyMode(kill))
     new.mkdir()
     from vgbench.runtime import Runtime
-    from vgbench.training import Watch, train
+    from vgbench.training import MetricsLogger, train
 
     network = tiny_network(3)
-    with Watch(new, tensorboard=False) as watch:
+    with MetricsLogger(new, tensorboard=False) as watch:
         result = train(
             network, TinyMode(), weight_recall, tiny_training.OPTIONS, Runtime(), Checkpoints(new, {}, {}), watch, 0,
             resume=old / "last_model.pth",

@@ -15,7 +15,7 @@ from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval.extraction.extract import describe_rows
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, Watch, build_optimizer, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, build_optimizer, train
 from vgbench.training.losses.triplet import TripletLoss
 from vgbench.training.modes.triplets import TripletMode
 
@@ -67,7 +67,7 @@ def make_mode(split, data, options=OPTIONS, augmentation=None, mode=TripletMode)
 def test_a_round_is_what_the_network_says(split, data):
     network = make_network()
     mode = make_mode(split, data)
-    assert "2 without a positive" in mode.describe() and mode.rounds_per_epoch == 2
+    assert "2 without a positive" in mode.summary() and mode.rounds_per_epoch == 2
     network.train()
     batches = list(mode.round(network, 0, 0))
     assert network.training and len(batches) == 2 and all(len(batch) == 2 for batch in batches)  # 5 // 2
@@ -154,7 +154,7 @@ def run(folder: Path, split, data, resume=False, mode=TripletMode, augmentation=
     folder.mkdir(exist_ok=True)
     network = make_network(1 if resume else 0)
     checkpoints = Checkpoints(folder, network.config, {})
-    with Watch(folder, tensorboard=False) as watch:
+    with MetricsLogger(folder, tensorboard=False) as watch:
         train(
             network,
             make_mode(split, data, augmentation=augmentation, mode=mode),
@@ -194,7 +194,7 @@ def test_trains_on_a_gpu(tmp_path, split, data, amp):
     mode = TripletMode(split, OPTIONS, data, AugmentOptions(), runtime, infer_batch_size=4, seed=0)
     checkpoints = Checkpoints(tmp_path, network.config, {})
     validate = lambda network, epoch: EpochRecalls({5: float(epoch)})  # noqa: E731
-    with Watch(tmp_path, tensorboard=False) as watch:
+    with MetricsLogger(tmp_path, tensorboard=False) as watch:
         result = train(network, mode, validate, OPTIONS, runtime, checkpoints, watch, 0)
     assert result.epochs == 2 and network.aggregation[1].p.item() != before
     content = read_checkpoint(checkpoints.last)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vgbench.randomness import torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainOptions, TrainResult, Watch, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, TrainResult, train
 
 OPTIONS = TrainOptions(epochs_num=3, queries_per_epoch=3, cache_refresh_rate=1, lr=1e-2, patience=2)
 
@@ -94,7 +94,7 @@ class TinyMode:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.memory = state["memory"]
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         return "tiny"
 
 
@@ -121,7 +121,7 @@ def run_tiny(
     folder.mkdir(exist_ok=True)
     network = network or tiny_network(seed=99 if resume else 0)
     checkpoints = checkpoints or Checkpoints(folder, {"backbone": "tiny"}, {"lr": options.lr})
-    with Watch(folder, tensorboard=tensorboard) as watch:
+    with MetricsLogger(folder, tensorboard=tensorboard) as watch:
         result = train(
             network,
             mode or TinyMode(),

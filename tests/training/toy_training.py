@@ -67,7 +67,7 @@ class ToyMode:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         pass
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         return "toy"
 
 

@@ -31,7 +31,7 @@ from vgbench.retrieval import EvalOptions
 from vgbench.runtime import RuntimeOptions, resolve_runtime
 from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from vgbench.combine.files import read_member
 from vgbench.models.ensemble import build_ensemble
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

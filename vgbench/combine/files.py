@@ -15,7 +15,7 @@ from vgbench.models import Network, rebuild_network
 from vgbench.models.weights import extract_state_dict, read_checkpoint
 from vgbench.training.checkpoint import TAKEN_OVER
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 # What no checkpoint says.
 _TYPED = ("datasets_folder", "num_workers", "train_positives_dist_threshold")

@@ -22,7 +22,7 @@ from vgbench.randomness import numpy_stream
 from vgbench.retrieval import EvalOptions, evaluate
 from vgbench.runtime import Runtime
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 SOUPS = ("uniform", "greedy")
 BATCH_NORMS = ("average", "reestimate")

@@ -37,7 +37,7 @@ from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.retrieval.extraction.extract import Change, describe_rows
 from vgbench.runtime import Runtime
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 # Augmentation of whole batches, or from files of its own: it does not vary one query after the other.
 NOT_OF_QUERIES = ("horizontal_flip", "multi_resolution", "translated_folder", "translated_probability")

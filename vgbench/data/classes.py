@@ -152,7 +152,7 @@ def _keyed(labels: Rows, remainders: Rows, at_least: int) -> list[_Keyed]:
     return groups
 
 
-def describe_groups(groups: Sequence[Group]) -> str:
+def groups_line(groups: Sequence[Group]) -> str:
     """Return how many classes and images the groups have, for the log."""
     classes = sum(len(part) for group in groups for part in group)
     images = sum(len(part.rows) for group in groups for part in group)

@@ -14,7 +14,7 @@ from vgbench import parallel
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.table import ImageTable
-from vgbench.data.translated import Views
+from vgbench.data.translated import TranslatedViews
 
 Rows = NDArray[np.int64]
 
@@ -67,7 +67,7 @@ class _LabelledBatches(Batches[LabelledBatch]):
         table: ImageTable,
         batches: Sequence[tuple[Rows, Rows]],
         size: tuple[int, int],
-        views: Views | None,
+        views: TranslatedViews | None,
         place: tuple[str | int, ...],
     ) -> None:
         self.table, self.batches, self.size, self.views, self.place = table, batches, size, views, place
@@ -97,7 +97,7 @@ def labelled_loader(
     *,
     size: tuple[int, int],
     num_workers: int,
-    views: Views | None = None,
+    views: TranslatedViews | None = None,
     place: tuple[str | int, ...] = (),
 ) -> BatchLoader[LabelledBatch]:
     """Yield batches of images, in the order given.

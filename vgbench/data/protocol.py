@@ -18,7 +18,7 @@ import numpy as np
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png")
 INDEX_SUFFIX = "_images_paths.txt"
@@ -312,5 +312,5 @@ def _sorted(table: ImageTable) -> ImageTable:
     order = sorted(range(len(paths)), key=paths.__getitem__)
     rows = order[:1] + [row for previous, row in pairwise(order) if paths[row] != paths[previous]]
     if len(rows) < len(table):
-        logger.warning("%s%s: %d lines name an image again", table.root, INDEX_SUFFIX, len(table) - len(rows))
+        LOG.warning("%s%s: %d lines name an image again", table.root, INDEX_SUFFIX, len(table) - len(rows))
     return table.select(np.array(rows, np.int64))

@@ -12,7 +12,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg")
 _SEEDS = 2.0**63  # of stream_seed
 
 
-class Views:
+class TranslatedViews:
     """Chooses between an image and its translated version.
 
     The folder mirrors the train folder: the version of <train>/queries/a/b.jpg is <translated>/queries/a/b.jpg, or
@@ -65,10 +65,10 @@ class Views:
         return None
 
 
-def build_views(translated: Path | None, probability: float, seed: int, *tables: ImageTable) -> Views | None:
+def build_views(translated: Path | None, probability: float, seed: int, *tables: ImageTable) -> TranslatedViews | None:
     """Return the checked views of `--translated_folder`; None if there is no folder or the probability is 0."""
     if translated is None or not probability:
         return None
-    views = Views(translated, probability, seed)
+    views = TranslatedViews(translated, probability, seed)
     views.check(*tables)
     return views

@@ -16,7 +16,7 @@ from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
-from vgbench.data.translated import Views
+from vgbench.data.translated import TranslatedViews
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class _TripletBatches(Batches[TripletBatch]):
         size: tuple[int, int] | None,
         batch_size: int,
         drop_last: bool,
-        views: Views | None,
+        views: TranslatedViews | None,
         place: tuple[str | int, ...],
     ) -> None:
         self.split, self.triplets, self.size = split, triplets, size
@@ -146,7 +146,7 @@ def triplet_loader(
     batch_size: int,
     num_workers: int,
     drop_last: bool = True,
-    views: Views | None = None,
+    views: TranslatedViews | None = None,
     place: tuple[str | int, ...] = (),
 ) -> BatchLoader[TripletBatch]:
     """Yield triplets with their images, in the order given.

@@ -18,7 +18,7 @@ from vgbench.data.loader import Batches, BatchLoader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _IMAGES_AT_ONCE = 64
 _NAMED = 10  # how many bad images a message names
@@ -98,7 +98,7 @@ def check_images(table: ImageTable, on_bad_image: str, num_workers: int) -> Imag
         raise UserError(
             f"{found}. Expected whole JPEG or PNG files; all are listed in {listing}; fetch them again{skip}"
         )
-    logger.warning("%s; going on without them (listed in %s)", found, listing)
+    LOG.warning("%s; going on without them (listed in %s)", found, listing)
     unreadable = {name for name, _ in bad.images}
     kept = [row for row, name in enumerate(table.relative_paths()) if name not in unreadable]
     return table.select(np.array(kept, np.int64))
@@ -132,7 +132,7 @@ def _remember(file: Path, text: str) -> bool:
             stream.write(text)
         Path(name).replace(file)
     except OSError as error:
-        logger.debug("%s: not written (%s)", file, error)
+        LOG.debug("%s: not written (%s)", file, error)
         return False
     return True
 

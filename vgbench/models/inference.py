@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vgbench.models.fusion import FusedConv2d, fuse
+from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.network import Network
 from vgbench.runtime import Runtime, onednn_has_bf16
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vgbench.retrieval.metrics.findings import Findings
     from vgbench.retrieval.predictions import Predictions
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 MATCHES = 5  # best matches of a photograph in predictions.csv
 

@@ -17,11 +17,11 @@ from vgbench.errors import UserError
 from vgbench.files import check_writable
 from vgbench.report.exports import check_names, write_pairs, write_positions
 from vgbench.report.gallery import Evidence
-from vgbench.report.heat import heat_maps
 from vgbench.report.options import ReportOptions
 from vgbench.report.outcome import metres_text
 from vgbench.report.page import gallery_rows, write_report
 from vgbench.report.picture import prediction_panel
+from vgbench.report.saliency import heat_maps
 from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vgbench.retrieval.metrics.findings import Findings
     from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.csv"
 PANELS = "preds"
@@ -96,7 +96,7 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
     split, predictions = tested.split, tested.found.predictions
     if tested.positives is None:
         write_positions(folder / PREDICTIONS, split, predictions, tested.findings)
-        log.info("predicted positions: %s", folder / PREDICTIONS)
+        LOG.info("predicted positions: %s", folder / PREDICTIONS)
     rows = gallery_rows(split, predictions, tested.positives, options.report_queries)
     evidence = Evidence(
         confidence=tested.findings.confidence,
@@ -111,7 +111,7 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
     )  # fmt: skip
     if options.pairs_out is not None:
         count = write_pairs(options.pairs_out, split, predictions, options.pairs_format, options.pairs_num)
-        log.info("%d pairs: %s", count, options.pairs_out)
+        LOG.info("%d pairs: %s", count, options.pairs_out)
     _write_panels(folder / PANELS, tested, options.save_preds)
     return report
 
@@ -145,7 +145,7 @@ def _write_panels(folder: Path, tested: Tested, count: int) -> None:
             panel.save(folder / f"{row:05}.jpg", quality=88)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}). Expected a writable folder") from error
-    log.info("%d panels: %s", count, folder)
+    LOG.info("%d panels: %s", count, folder)
 
 
 def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) -> dict[int, NDArray[np.uint8]]:
@@ -158,7 +158,7 @@ def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) 
         tested.network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=seconds or float("inf")
     )
     if len(found) < len(rows):
-        log.info(
+        LOG.info(
             "heat maps of %d of %d queries in --heat_seconds %g; the next report goes on",
             len(found),
             len(rows),

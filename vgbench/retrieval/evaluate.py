@@ -34,7 +34,7 @@ from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
 from vgbench.retrieval.searching.searchers import ExactSearch, make_searcher, searcher_type
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _without_positives(split: Split, neighbours: Mapping[float, Neighbours]) -> 
     for threshold, near in neighbours.items():
         lonely = len(near.without())
         if lonely:
-            log.warning(
+            LOG.warning(
                 "%s: %d of %d queries have no positive within %g m; they count as misses",
                 split.queries.root, lonely, len(split.queries), threshold,
             )  # fmt: skip

@@ -16,7 +16,7 @@ from vgbench.models.aggregation.netvlad_init import netvlad_of
 from vgbench.randomness import numpy_stream
 from vgbench.runtime import Runtime
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 
 def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -> ImageTable:
@@ -33,7 +33,7 @@ def initialise_clusters(network: Network, table: ImageTable, options: DataOption
     if netvlad_of(network) is None or "method" in network.config:
         return
     parallel.on_main(lambda: _cluster(network, table, options, seed, runtime))
-    parallel.copy_from_main(network)
+    parallel.broadcast_module(network)
 
 
 def _cluster(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:

@@ -25,7 +25,7 @@ from vgbench.runs.settings import EvalSettings, Settings
 from vgbench.runs.testing import pipeline_of
 from vgbench.runtime import Runtime
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 FILE = "confidence.json"
 # Options of a test that change its speed or its tables, not its distances.

@@ -21,12 +21,12 @@ from vgbench.retrieval.metrics.confidence import Calibrated
 from vgbench.retrieval.metrics.findings import find
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
-from vgbench.runs.describe import code_version
+from vgbench.runs.facts import code_version
 from vgbench.runs.settings import Settings
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
 
-LOG = logging.getLogger("vgbench")
+LOG = logging.getLogger(__name__)
 
 
 def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipeline:

@@ -15,7 +15,7 @@ from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runs.settings import TrainSettings, flat
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, TrainResult, Watch, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainResult, train
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
 
@@ -70,7 +70,7 @@ def run_training(
         return EpochRecalls(next(iter(found.recalls.values())))
 
     checkpoints = Checkpoints(folder, network.config, flat(settings))
-    with Watch(folder) as watch:
+    with MetricsLogger(folder) as watch:
         return train(
             network, mode, validate, settings.training, runtime, checkpoints, watch, settings.run.seed,
             resume=settings.run.resume,

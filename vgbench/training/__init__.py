@@ -2,19 +2,19 @@
 
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
 from vgbench.training.loop import EpochRecalls, TrainResult, train
+from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.optimisation.optim import build_optimizer, build_own_optimizer, load_optimizer
 from vgbench.training.options import TrainOptions
-from vgbench.training.watch import Watch
 
 __all__ = [
     "Checkpoints",
     "EpochRecalls",
+    "MetricsLogger",
     "Progress",
     "TrainOptions",
     "TrainResult",
     "TrainingMode",
-    "Watch",
     "build_optimizer",
     "build_own_optimizer",
     "is_resumable",

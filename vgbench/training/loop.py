@@ -23,16 +23,16 @@ from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import Checkpoints, Progress
+from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import BatchT, Round, TrainingMode
 from vgbench.training.optimisation.ema import Ema
-from vgbench.training.optimisation.optim import build_optimizer, describe_optimizer
+from vgbench.training.optimisation.optim import build_optimizer, optimizer_line
 from vgbench.training.optimisation.schedule import Schedule
 from vgbench.training.optimisation.step import Stepper, forget_gradients, set_training
 from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
 from vgbench.training.pictures import Shows
 from vgbench.training.resume import Resumed, read_resumed
-from vgbench.training.watch import Watch
 
 LOG = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def train(
     options: TrainOptions,
     runtime: Runtime,
     checkpoints: Checkpoints,
-    watch: Watch,
+    watch: MetricsLogger,
     seed: int,
     *,
     resume: Path | None = None,
@@ -137,7 +137,7 @@ class _Loop(Generic[BatchT]):
         self.network = network
         self.mode, self.validate, self.options = mode, validate, options
         self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed
-        parallel.copy_from_main(network)
+        parallel.broadcast_module(network)
         if not options.freeze_bn:
             synchronise_norms(network)
         self.optimizer = build_optimizer(network, options)
@@ -150,10 +150,10 @@ class _Loop(Generic[BatchT]):
 
     # -- the story ---------------------------------------------------------------------------------------------------
 
-    def run(self, watch: Watch) -> TrainResult:
+    def run(self, watch: MetricsLogger) -> TrainResult:
         progress = self.progress
-        LOG.info("%s", self.mode.describe())
-        LOG.info("%s", describe_optimizer(self.optimizer, self.options))
+        LOG.info("%s", self.mode.summary())
+        LOG.info("%s", optimizer_line(self.optimizer, self.options))
         if progress == Progress():
             self._save(self.checkpoints.last)
         self.remaining = Remaining(self.epochs_num, progress.epoch + progress.round / self.rounds_per_epoch)
@@ -188,7 +188,7 @@ class _Loop(Generic[BatchT]):
     def rounds_per_epoch(self) -> int:
         return 1 if self.options.dry_run else self.mode.rounds_per_epoch
 
-    def _round(self, watch: Watch) -> None:
+    def _round(self, watch: MetricsLogger) -> None:
         progress, index = self.progress, self.progress.round
         with self._clock() as mining:
             seed_everything(self.seed, "round", progress.epoch, index)
@@ -216,7 +216,7 @@ class _Loop(Generic[BatchT]):
         if watch.shows_pictures and isinstance(self.mode, Shows):
             watch.pictures(progress, self.mode.pictures())
 
-    def _validation(self, watch: Watch) -> None:
+    def _validation(self, watch: MetricsLogger) -> None:
         progress = self.progress
         with self._clock() as clock:
             seed_everything(self.seed, "validation", progress.epoch)

@@ -28,7 +28,7 @@ from vgbench.retrieval.extraction.share_out import share_out
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int], object]
 Change = Callable[[Tensor], Tensor]
@@ -147,8 +147,8 @@ def extract(
         network, table, size=size, runtime=runtime, dtype=dtype, views=views
     )
     with writing_alone(path) if parallel.is_main() else contextlib.nullcontext():
-        if parallel.tell(stored_fingerprint(path) == fingerprint):
-            log.info("%s: same weights, images and preprocessing; reused", path)
+        if parallel.broadcast(stored_fingerprint(path) == fingerprint):
+            LOG.info("%s: same weights, images and preprocessing; reused", path)
             if skipped is not None:
                 skipped(len(table))
             return Descriptors(path)
@@ -156,7 +156,7 @@ def extract(
             path, network, table, fingerprint, size=size, batch_size=batch_size, num_workers=num_workers,
             runtime=runtime, dtype=dtype, progress=progress, skipped=skipped, views=views,
         )  # fmt: skip
-    parallel.wait()
+    parallel.barrier()
     return Descriptors(path)
 
 
@@ -185,9 +185,9 @@ def _describe_into(
             writer = files.enter_context(
                 DescriptorWriter(path, len(table) * each, dim, dtype, fingerprint, resume_multiple=step * each)
             )
-        done = parallel.tell(writer.rows_done // each if writer else 0)
+        done = parallel.broadcast(writer.rows_done // each if writer else 0)
         if done:
-            log.info("%s: continuing at image %d of %d", path, done, len(table))
+            LOG.info("%s: continuing at image %d of %d", path, done, len(table))
             if skipped is not None:
                 skipped(done)
         rows = np.arange(done, len(table), dtype=np.int64)

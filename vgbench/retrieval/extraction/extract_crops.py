@@ -77,7 +77,7 @@ def _describe_ratios(
     runtime: Runtime,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Describe images of many sizes: those of one size together, within GATHERED batches."""
-    plan = _Plan(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
+    plan = _Batches(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
     out = torch.empty(0)
     missing = 0
     for images, places in BatchLoader(_Framed(table, plan, views), num_workers):
@@ -92,7 +92,7 @@ def _describe_ratios(
             yield torch.from_numpy(rows[start : start + len(out)].copy()), out.flatten(0, 1)
 
 
-class _Plan:
+class _Batches:
     """Which images make a batch: [batches] of (places in `rows` int64 [n], height, width)."""
 
     def __init__(self, rows: NDArray[np.int64], sizes: NDArray[np.int64], batch_size: int) -> None:
@@ -113,7 +113,7 @@ class _Plan:
 class _Framed(Batches[tuple[Tensor, Tensor]]):
     """uint8 [B,3,H,W] of one size and their places int64 [B]."""
 
-    def __init__(self, table: ImageTable, plan: _Plan, views: Views) -> None:
+    def __init__(self, table: ImageTable, plan: _Batches, views: Views) -> None:
         self.table, self.plan, self.views = table, plan, views
 
     def __len__(self) -> int:

@@ -42,6 +42,6 @@ def share_out(
     for first in range(0, len(starts), world):
         these = rows[first * unit : (first + world) * unit]
         described = next(found, (None, torch.zeros(0, dim, device=device)))[1]
-        yield torch.from_numpy(these.copy()), parallel.gather(described)
+        yield torch.from_numpy(these.copy()), parallel.all_gather(described)
         if progress is not None:
             progress(len(these))

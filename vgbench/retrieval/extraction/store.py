@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows has no such locks: there, two runs must not describe the same images at the same time
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 DATASET = "descriptors"
 BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
@@ -336,7 +336,7 @@ def writing_alone(path: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("%s: another run is writing it; waiting for that", path)
+                LOG.info("%s: another run is writing it; waiting for that", path)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
         lock.unlink(missing_ok=True)

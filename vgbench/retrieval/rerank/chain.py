@@ -24,7 +24,7 @@ from vgbench.retrieval.rerank.learned import FunctionReranker
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def rerank(
             _check_result(name, found, predictions)
             after = recall_table(found.indices, neighbours, recall_values)
             steps.append(_step(name, method, spent, before, after, len(predictions)))
-            log.info("%s", step_line(steps[-1]))
+            LOG.info("%s", step_line(steps[-1]))
             predictions, before = found, after
             given, context = context, getattr(method, "context", context)
             if context.database is not given.database:
@@ -113,7 +113,7 @@ def _called(name: str, method: Reranker, predictions: Predictions, context: Rera
     except Exception as error:
         if ":" not in name:
             raise
-        log.debug("%s", name, exc_info=True)  # somebody else's code: a line here, the rest in debug.log
+        LOG.debug("%s", name, exc_info=True)  # somebody else's code: a line here, the rest in debug.log
         raise UserError(
             f"--rerank {name}: fails ({in_short(error)}). "
             "Expected a function of a query's path and its candidates' paths, or a class as in vgbench/retrieval/rerank"

@@ -22,7 +22,7 @@ from vgbench.retrieval.searching.refine import refine
 from vgbench.runtime import Runtime
 
 faiss = load_faiss("--quantise")  # both quantisers need it: say so before hours of extraction, not after
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 2**28
 
@@ -69,7 +69,7 @@ class CodeSearch:
         self.path = database.path.with_name(f"{database.path.stem}_{compression.quantise}-{name}.h5")
         with writing_alone(self.path):
             if not self.path.is_file():
-                log.info("%s: encoding %d descriptors", self.path, len(database))
+                LOG.info("%s: encoding %d descriptors", self.path, len(database))
                 _encode(self.path, database, kind.fit(database, compression))
         with h5py.File(self.path, "r") as file:
             state = {key: np.asarray(file[key]) for key in file if key != "codes"}

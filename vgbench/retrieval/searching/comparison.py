@@ -20,7 +20,7 @@ from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.searchers import ExactSearch
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def compare(
@@ -57,7 +57,7 @@ def compare(
     }
     count = min(options.compare_queries, len(split.queries))
     if original is None:
-        log.info("nothing to compare with: what float16 loses is reported once a run stored float32 descriptors here")
+        LOG.info("nothing to compare with: what float16 loses is reported once a run stored float32 descriptors here")
     if count == 0 or original is None:
         return facts
     database, queries = original
@@ -68,7 +68,7 @@ def compare(
     exact = views.method.merge(searcher.search(InMemory.of(queries, own), found.indices.shape[1]))
     facts["ms_per_query_exact"] = round(1000 * (time.perf_counter() - start) / count, 3)
     facts |= _differences(found.indices[rows], exact.indices, split, rows, options, threshold)
-    log.info("%s", _sentence(facts))
+    LOG.info("%s", _sentence(facts))
     return facts
 
 

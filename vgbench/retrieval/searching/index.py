@@ -25,7 +25,7 @@ from vgbench.retrieval.searching.refine import complete, refine
 from vgbench.runtime import Runtime
 
 faiss = load_faiss("--index")
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 2**29
 _ROWS_A_CELL = 50  # k-means settles with fewer than faiss's 256
@@ -63,7 +63,7 @@ class IndexSearch:
         path = database.path.with_name(f"{database.path.stem}_{options.index}-{name}.faiss")
         with writing_alone(path):
             if not path.is_file():
-                log.info("%s: building %s of %d descriptors", path, options.index, len(database))
+                LOG.info("%s: building %s of %d descriptors", path, options.index, len(database))
                 with silenced():
                     self._build(path, nlist, parts, compression.pq_bits)
         with silenced():
@@ -143,7 +143,7 @@ def _on_gpu(index: Any, runtime: Runtime) -> tuple[Any, Any]:
     try:
         moved = faiss.index_cpu_to_gpu(resources, runtime.device.index or 0, index)
     except RuntimeError as error:
-        log.warning("faiss cannot search this index on the GPU (%s); the CPU does", str(error).splitlines()[-1])
+        LOG.warning("faiss cannot search this index on the GPU (%s); the CPU does", str(error).splitlines()[-1])
         return index, None
     faiss.GpuParameterSpace().set_index_parameter(moved, "nprobe", index.nprobe)
     return moved, resources

@@ -34,7 +34,7 @@ from vgbench.retrieval.extraction.store import (
 )
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 # Up to here the covariance is summed and decomposed exactly; beyond, its matrix alone would take gigabytes.
 COVARIANCE_DIM = 8192
@@ -105,7 +105,7 @@ def fit_pca(descriptors: Descriptors, dim: int, runtime: Runtime) -> PCA:
             f"--pca_dim {dim}: {count} descriptors of {full} dimensions ({descriptors.path.name}) have no more than "
             f"{max(min(full, count - 1), 0)} components. Expected fewer, or more images in --pca_dataset_folder"
         )
-    log.info("PCA: %d components of %d descriptors of %d dimensions", dim, count, full)
+    LOG.info("PCA: %d components of %d descriptors of %d dimensions", dim, count, full)
     fitted = _by_covariance if full <= COVARIANCE_DIM else _incrementally
     mean, components, variances = fitted(descriptors, dim, runtime)
     return PCA(
@@ -179,7 +179,7 @@ def project(
     path = folder / f"{name}_pca{len(pca.components)}-{fingerprint[:12]}.h5"
     with writing_alone(path):
         if stored_fingerprint(path) == fingerprint:
-            log.info("%s: same descriptors and PCA; reused", path)
+            LOG.info("%s: same descriptors and PCA; reused", path)
             return Descriptors(path)
         matrix, mean = pca.matrix(whiten).to(runtime.device), torch.from_numpy(pca.mean).to(runtime.device)
         rows = max(1, BLOCK_BYTES // (4 * descriptors.shape[1]))
@@ -240,11 +240,11 @@ def pca_of(
         path = folder / f"pca{options.pca_dim}-{fingerprint[:12]}.h5"
         with writing_alone(path):
             if path.is_file() and PCA.load(path).fingerprint == fingerprint:
-                log.info("%s: same images and network; reused", path)
+                LOG.info("%s: same images and network; reused", path)
                 return PCA.load(path)
             pca = fit_pca(descriptors, options.pca_dim, runtime)
             pca.save(path)
-            log.info("PCA: kept as %s, which --pca_file takes", path)
+            LOG.info("PCA: kept as %s, which --pca_file takes", path)
     return pca
 
 

@@ -43,7 +43,7 @@ class ExactSearch:
                 (rows.start, rows.stop),
             )
         ] if rows.stop > rows.start else []  # fmt: skip
-        return merge_predictions([part for found in parallel.collect(parts) for part in found], k)
+        return merge_predictions([part for found in parallel.all_gather_objects(parts) for part in found], k)
 
 
 _INDEX, _CODES = "vgbench.retrieval.searching.index:IndexSearch", "vgbench.retrieval.searching.codes:CodeSearch"

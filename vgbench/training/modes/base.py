@@ -63,7 +63,7 @@ class TrainingMode(Protocol[BatchT]):
         """Return the loss of a batch that is on the device: a float32 scalar.
 
         Where several ranks share a step, it is this rank's part of the loss: the parts add up to that of the whole step
-        (see `vgbench.parallel.gather` for losses that need all descriptors).
+        (see `vgbench.parallel.all_gather` for losses that need all descriptors).
 
         `generator` is a CPU generator of this step alone, for augmentation.
         """
@@ -81,7 +81,7 @@ class TrainingMode(Protocol[BatchT]):
         """Take back what `state_dict` returned."""
         ...
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         ...
 

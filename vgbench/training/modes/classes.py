@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vgbench import parallel
 from vgbench.data.augment import BatchAugment
-from vgbench.data.classes import Group, cosplace_groups, describe_groups, eigenplaces_groups
+from vgbench.data.classes import Group, cosplace_groups, eigenplaces_groups, groups_line
 from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_train_images
 from vgbench.data.table import ImageTable
@@ -102,7 +102,7 @@ class ClassesMode:
         """Return the classifiers' cross-entropy, a weighted sum where a group has lateral and frontal classes."""
         descriptors = forward(self.augment.augment_places(batch.images, batch.labels, generator))
         # Every rank has the loss of all images, and takes its part of it.
-        descriptors, labels = parallel.gather(descriptors), parallel.gather(batch.labels)
+        descriptors, labels = parallel.all_gather(descriptors), parallel.all_gather(batch.labels)
         group, heads = self.groups[self.current], self.heads[self.current]
         weights = (self.options.lambda_lat, self.options.lambda_front) if len(group) > 1 else (1.0,)
         total = descriptors.new_zeros(())
@@ -144,10 +144,10 @@ class ClassesMode:
         for optimizer, saved in zip(self.own_optimizers, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         return (
-            f"{describe_groups(self.groups)} ({self.options.partition}) from {len(self.images)} images: "
+            f"{groups_line(self.groups)} ({self.options.partition}) from {len(self.images)} images: "
             f"{self.options.margin_loss} loss, {self.options.iterations_per_epoch} steps of "
             f"{self.options.images_per_batch} images an epoch"
         )

@@ -163,10 +163,10 @@ class DomainMode(Generic[BatchT]):
         self.optimizer.param_groups[0]["lr"] = rate  # it may have been changed on purpose
         self.mode.load_state_dict(state["mode"])
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         return (
-            f"{self.mode.describe()}; against a domain classifier with {len(self.targets)} target images of "
+            f"{self.mode.summary()}; against a domain classifier with {len(self.targets)} target images of "
             f"{self.options.grl_folder}"
         )
 

@@ -192,7 +192,7 @@ class GeowarpMode(TripletMode):
             )
         self.pairs.load_state_dict(state["miner"])
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         return (
             f"GeoWarp on the frozen network: views of images cut by up to {self.geowarp.geowarp_cut / 2:.0%} a side, "

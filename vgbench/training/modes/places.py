@@ -124,7 +124,7 @@ class PlacesMode:
         if self._hardest is None:  # the round's first batch
             self._hardest = hardest_grid(images, batch.labels, descriptors.detach())
         # Every rank has the loss of all images, and takes its part of it.
-        whole = loss_of(self.criterion, self.miner, parallel.gather(descriptors), parallel.gather(batch.labels))
+        whole = loss_of(self.criterion, self.miner, parallel.all_gather(descriptors), parallel.all_gather(batch.labels))
         return whole / parallel.world()
 
     def pictures(self) -> Mapping[str, Tensor]:
@@ -159,7 +159,7 @@ class PlacesMode:
         for optimizer, saved in zip(self.own_optimizers, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         options = self.options
         origin = "known" if self.labels is not None else f"cells of {options.place_cell:g} m"

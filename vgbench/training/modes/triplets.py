@@ -150,7 +150,7 @@ class TripletMode:
             )
         self.miner.load_state_dict(state["miner"])
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return one line for the log."""
         task, options = self.task, self.options
         aside = f", {task.set_aside} without a positive set aside" if task.set_aside else ""

@@ -89,7 +89,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         group.update(values)
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer, options: TrainOptions) -> str:
+def optimizer_line(optimizer: torch.optim.Optimizer, options: TrainOptions) -> str:
     """Return one line for the log: the optimiser, the base rate of each part, the schedule."""
     rates = [f"{group['part']} {group['initial_lr']:g}" for group in optimizer.param_groups]
     warmup = f" after a warm-up of {options.warmup_epochs:g} epochs" if options.warmup_epochs else ""

@@ -40,12 +40,12 @@ class Stepper:
         """Add the gradients of `share` times a batch's loss; returns the loss of all ranks' batches, on the device."""
         loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
         self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
-        return parallel.add_up(loss.detach())
+        return parallel.all_reduce(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Change the weights by the gradients that were added, and forget the gradients."""
         for optimizer in optimizers:
-            parallel.add_gradients(with_gradient(optimizer))
+            parallel.all_reduce_gradients(with_gradient(optimizer))
             if self.clip_grad_norm is not None:
                 self.scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(with_gradient(optimizer), self.clip_grad_norm)

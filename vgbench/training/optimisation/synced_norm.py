@@ -90,12 +90,12 @@ def _normalised(norm: _BatchNorm, input: Tensor, alone: Callable[[Tensor], Tenso
         return per_channel.view(-1, *[1] * (values.ndim - 2))
 
     own = values.sum(others), values.new_full((1,), values.numel() / channels)
-    sums = parallel.add_up(torch.cat(own))
+    sums = parallel.all_reduce(torch.cat(own))
     count = sums[-1].detach()
     mean = sums[:-1] / count
     # The mean first: a difference of squares would cost the variance its digits.
     centred = values - spread(mean)
-    variance = parallel.add_up(centred.square().sum(others)) / count
+    variance = parallel.all_reduce(centred.square().sum(others)) / count
     _follow(norm, mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
     normalised = centred * spread((variance + norm.eps).rsqrt())
     if norm.affine:

@@ -22,7 +22,7 @@ from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.runtime import Runtime
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 ImageSize = int | tuple[int, int]
 IMAGES_A_FILE = 64  # what an interruption loses at most
@@ -61,7 +61,7 @@ def features_of(
         missing = store.missing(rows)
         if len(missing) == 0:
             return store
-        log.debug("%s: %d images to find local features in", place, len(missing))
+        LOG.debug("%s: %d images to find local features in", place, len(missing))
         with tqdm(total=len(missing), desc=place.name, unit="img", disable=None, leave=False) as bar:
             for start in range(0, len(missing), IMAGES_A_FILE):
                 part = missing[start : start + IMAGES_A_FILE]

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vgbench.training.checkpoint import Progress
-from vgbench.training.watch import Watch, rewind
+from vgbench.training.metrics_logger import MetricsLogger, rewind
 
 
 def rows(folder):
@@ -25,7 +25,7 @@ def write(watch, epochs, rounds=2, start=(0, 0)):
 
 
 def test_rows(tmp_path):
-    with Watch(tmp_path, tensorboard=False) as watch:
+    with MetricsLogger(tmp_path, tensorboard=False) as watch:
         watch.start(Progress())
         watch.round(Progress(0, 1, 7), 0, {"loss": 0.25, "seconds_mining": 3.0})
         watch.epoch(Progress(0, 1, 7, best_r5=80.0, best_epoch=0), 0.25, {1: 60.0, 5: 80.0})
@@ -48,12 +48,12 @@ def test_going_on_from_any_position_gives_the_uninterrupted_rows(tmp_path, posit
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     for folder in (whole, resumed):
         folder.mkdir()
-        with Watch(folder, tensorboard=False) as watch:
+        with MetricsLogger(folder, tensorboard=False) as watch:
             watch.start(Progress())
             write(watch, 2)
     with (resumed / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 0, "rou')  # killed while writing
-    with Watch(resumed, tensorboard=False) as watch:
+    with MetricsLogger(resumed, tensorboard=False) as watch:
         watch.start(Progress(*position))
         write(watch, 2, start=position)
     assert rows(resumed) == rows(whole)
@@ -71,11 +71,11 @@ def test_rewind_drops_what_is_no_row(tmp_path):
 
 
 def test_tensorboard_has_every_value_once(tmp_path):
-    with Watch(tmp_path) as watch:
+    with MetricsLogger(tmp_path) as watch:
         watch.start(Progress())
         write(watch, 2)
     time.sleep(1.1)  # event files sort by the second they were opened in
-    with Watch(tmp_path) as watch:
+    with MetricsLogger(tmp_path) as watch:
         watch.start(Progress(1, 1, steps=30))
         write(watch, 3, start=(1, 1))
 

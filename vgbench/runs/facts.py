@@ -25,7 +25,7 @@ def code_version() -> str:
     return f"{vgbench.__version__}+{commit}" if commit else vgbench.__version__
 
 
-def describe_machine(runtime: Runtime) -> str:
+def machine_line(runtime: Runtime) -> str:
     """One line on the hardware and software that produced the figures."""
     device = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.processor() or "CPU"
     precision = str(runtime.amp_dtype).removeprefix("torch.") if runtime.amp_dtype else "float32"
@@ -33,7 +33,7 @@ def describe_machine(runtime: Runtime) -> str:
     return f"{device}, {torch.get_num_threads()} threads, {precision}, {memory}, torch {torch.__version__}"
 
 
-def describe_network(network: Network, size: tuple[int, int]) -> str:
+def network_line(network: Network, size: tuple[int, int]) -> str:
     """One line on what a network is and costs: parameters, FLOPs of one image at `size`, descriptor dimensions."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

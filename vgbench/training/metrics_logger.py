@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-class Watch:
+class MetricsLogger:
     """One writer of a run's numbers, which a resumed run goes on with as if there had been no interruption.
 
     metrics.jsonl has a line a round (`{"epoch", "round", "steps", "loss", "seconds_...": }`) and a line an epoch
@@ -77,7 +77,7 @@ class Watch:
             writer.close()
         self._writers.clear()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> MetricsLogger:
         return self
 
     def __exit__(
