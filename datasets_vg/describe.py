@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from datasets_vg.catalog import PUBLIC, SYNTHETIC
-from datasets_vg.splits import SPLITS, find_splits
+from datasets_vg.catalog import KNOWN
+from datasets_vg.splits import find_splits
 from vgbench.data import ImageTable, neighbours_within, read_folder
+from vgbench.data.layout import SPLITS, split_folder
 from vgbench.errors import UserError
 
 _SIZE_SAMPLE = 200
@@ -19,15 +20,15 @@ _SIZE_SAMPLE = 200
 
 def list_datasets(datasets_folder: Path) -> str:
     """Return a markdown table of the known datasets and of those found in `datasets_folder`."""
-    known = {**SYNTHETIC, **{name: entry.about for name, entry in PUBLIC.items()}}
-    found = sorted(p.name for p in datasets_folder.glob("*") if (p / "images").is_dir() and p.suffix != ".partial")
+    known = {name: entry.about for name, entry in KNOWN.items()}
+    found = sorted(p.name for p in datasets_folder.glob("*") if _here(p) and p.suffix != ".partial")
     rows = [(name, _here(datasets_folder / name), about) for name, about in known.items()]
     rows += [(name, _here(datasets_folder / name), "") for name in found if name not in known]
     return str(tabulate(rows, headers=["dataset", f"in {datasets_folder}", "what it shows"], tablefmt="github"))
 
 
 def _here(root: Path) -> str:
-    return " ".join(split for split in SPLITS if (root / "images" / split).is_dir())
+    return " ".join(split for split in SPLITS if split_folder(root, split).is_dir())
 
 
 def stats_table(root: Path, radius: float) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vgbench.data.layout import SPLITS, remedy, split_folder
 from vgbench.errors import UserError
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,16 @@ class SplitFolders:
 
 
 def find_splits(root: Path) -> list[SplitFolders]:
-    """Return the splits below root/images; a split without database and queries is a set of places.
+    """Return the splits below root/images, or below root; one without database and queries is a set of places.
 
     Raises:
         UserError: there is no such folder, or no split in it.
     """
-    images = root / "images"
-    found = [_split(images / name) for name in SPLITS if (images / name).is_dir()]
+    folders = [split_folder(root, name) for name in SPLITS]
+    found = [_split(folder) for folder in folders if folder.is_dir()]
     if not found:
         what = "no such folder" if not root.is_dir() else "no images/train, images/val or images/test in it"
-        raise UserError(
-            f"{root}: {what}. Expected a dataset in the folder protocol, see docs/datasets.md (--datasets_folder says "
-            f"where); to fetch it: python3 -m datasets_vg prepare {root.name}"
-        )
+        raise UserError(f"{root}: {what}. {remedy(root)}")
     return found
 
 

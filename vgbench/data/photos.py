@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vgbench.data.layout import split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split, read_folder
 from vgbench.data.unlabelled import read_unlabelled
@@ -46,5 +47,5 @@ def read_photos_split(options: DataOptions, root: Path) -> Split:
     queries = read_unlabelled(
         folder, "--queries_folder", on_bad_image=options.on_bad_image, num_workers=options.num_workers
     )
-    database = read_folder(root / "images" / "test" / "database")
+    database = read_folder(split_folder(root, "test") / "database")
     return Split("test", root, check_images(database, options.on_bad_image, options.num_workers), queries)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vgbench.data.labelled import LabelledTable
+from vgbench.data.layout import split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
@@ -26,7 +27,7 @@ def read_train_images(data: DataOptions, root: Path) -> ImageTable:
     Raises:
         UserError: no train split with images, or an image that cannot be read.
     """
-    folder = root / "images" / "train"
+    folder = split_folder(root, "train")
     table = read_folder(folder if folder.is_dir() else folder / "database")
     return check_images(table, data.on_bad_image, data.num_workers)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vgbench.data.layout import dataset_of, instead, remedy, split_folder
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 
@@ -134,7 +135,7 @@ def read_folder(folder: Path | str) -> ImageTable:
     folder = Path(folder)
     index = folder.with_name(folder.name + INDEX_SUFFIX)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder. {_remedy(folder)}")
+        raise UserError(f"{folder}: no such folder. {remedy(dataset_of(folder))}")
     indexed = index.is_file()
     builder = TableBuilder()
     bad: list[str] = []
@@ -155,7 +156,7 @@ def read_folder(folder: Path | str) -> ImageTable:
         raise UserError(f"{folder}: no UTM coordinates in the names of {', '.join(bad)}{others}. {_EXPECTED_NAME}")
     if not len(builder):
         where = f"{index} (the index of {folder})" if indexed else str(folder)
-        raise UserError(f"{where}: no images ({', '.join(IMAGE_EXTENSIONS)}). {_remedy(folder)}")
+        raise UserError(f"{where}: no images ({', '.join(IMAGE_EXTENSIONS)}). {remedy(dataset_of(folder))}")
     table = builder.build(folder)
     return _sorted(table) if indexed else table
 
@@ -167,36 +168,18 @@ def read_split(root: Path | str, split: str, queries_folder: str = "queries") ->
         UserError: the dataset, the split or one of its folders is missing or empty, or names lack coordinates.
     """
     root = Path(root)
-    folder = root / "images" / split
+    folder = split_folder(root, split)
     if not root.is_dir():
-        raise UserError(f"{root}: no such dataset. {_remedy(folder)}")
+        raise UserError(f"{root}: no such dataset. {remedy(root)}")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such split.{_instead(folder, '')} {_remedy(folder)}")
+        raise UserError(f"{folder}: no such split.{instead(folder, '')} {remedy(root)}")
     queries = folder / queries_folder
     if not queries.is_dir():
-        raise UserError(f"{queries}: no such folder of queries.{_instead(queries, 'queries')} {_remedy(folder)}")
+        raise UserError(f"{queries}: no such folder of queries.{instead(queries, 'queries')} {remedy(root)}")
     return Split(split, root, read_folder(folder / "database"), read_folder(queries))
 
 
 _EXPECTED_NAME = "Expected @UTM_east@UTM_north@...@.jpg, see docs/datasets.md; rename these files or remove them"
-
-
-def _remedy(folder: Path) -> str:
-    parts = folder.parts
-    root = parts[: len(parts) - 1 - parts[::-1].index("images")] if "images" in parts else ()
-    dataset = root[-1] if root else "DATASET"
-    return (
-        "Expected <datasets_folder>/<dataset_name>/images/{train,val,test}/{database,queries}/**/*.jpg, see "
-        f"docs/datasets.md (--datasets_folder says where); to fetch it: python3 -m datasets_vg prepare {dataset}"
-    )
-
-
-def _instead(missing: Path, prefix: str) -> str:
-    try:
-        names = sorted(p.name for p in missing.parent.iterdir() if p.is_dir() and p.name.startswith(prefix))
-    except OSError:
-        return ""
-    return f" There are: {', '.join(names)}." if names else ""
 
 
 def _fields(path: str) -> tuple[list[str], str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vgbench import parallel
 from vgbench.data import DataOptions, ImageTable, Split, image_loader, read_folder
+from vgbench.data.layout import split_folder
 from vgbench.data.verify import check_images
 from vgbench.models import Network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import IMAGES as CLUSTERING_IMAGES
@@ -21,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -> ImageTable:
     """The images that NetVLAD's clusters are computed on: train's, and the test database's where there is no train."""
-    folder = root / "images" / "train" / "database"
+    folder = split_folder(root, "train") / "database"
     if not folder.is_dir():
         LOG.warning("%s has no train split: NetVLAD's clusters come from the test database", root)
         return test_split.database
