@@ -6,7 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from locations import REPOSITORY
+
 SMALL = ["--resize", "64", "64", "--num_workers", "0", "--infer_batch_size", "8"]
 TRAINING = [
     *SMALL, "--pretrain=none", "--epochs_num=2", "--queries_per_epoch=8", "--cache_refresh_rate=4",

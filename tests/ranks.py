@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from locations import REPOSITORY
 
 
 def torchrun(
@@ -18,8 +18,8 @@ def torchrun(
     if ranks > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
         launcher += [f"--max_restarts={restarts}"]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"}
     return subprocess.run(
-        [*launcher, str(ROOT / script), *arguments],
+        [*launcher, str(REPOSITORY / script), *arguments],
         cwd=cwd, env=variables, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip

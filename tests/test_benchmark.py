@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
+import fake_doors
 import pytest
 import yaml
+from locations import REPOSITORY
 
 import benchmark
 from commons import run_door
 from vgbench.benchmark.matrix import read_matrix
-
-ROOT = Path(__file__).resolve().parents[1]
-_spec = importlib.util.spec_from_file_location("fake_doors", ROOT / "tests" / "report" / "fake_doors.py")
-assert _spec is not None and _spec.loader is not None
-fake_doors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_doors)
 
 
 @pytest.fixture
@@ -70,13 +65,13 @@ def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, 
     assert not (tmp_path / "doors" / "calls.jsonl").exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
 def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     content = yaml.safe_load(path.read_text())
     if "runs" not in content:  # options of eval.py, testing again what a matrix beside it trained
         benchmark.check_options("eval", path)
         _, _, matrix, run, *rest = Path(content["resume"]).parts
-        assert run in read_matrix(ROOT / "benchmarks" / f"{matrix}.yaml").runs
+        assert run in read_matrix(REPOSITORY / "benchmarks" / f"{matrix}.yaml").runs
         assert rest == ["train", "best_model.pth"] and Path(content["resume"]).parts[:2] == ("logs", "benchmarks")
         return
     for job in read_matrix(path).jobs:
@@ -87,4 +82,4 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
 
 @pytest.mark.parametrize("door", ["train.py", "eval.py", "benchmark.py"])
 def test_doors_are_short(door):
-    assert len((ROOT / door).read_text().splitlines()) < 100
+    assert len((REPOSITORY / door).read_text().splitlines()) < 100

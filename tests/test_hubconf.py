@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from locations import REPOSITORY
 
 from vgbench.errors import UserError
 from vgbench.models import build_network
 
-REPOSITORY = str(Path(__file__).resolve().parents[1])
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_a_checkpoint_of_a_run(trained: Path) -> None:
-    network = torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=str(trained / "best_model.pth"))
+    network = torch.hub.load(str(REPOSITORY), "trained", source="local", checkpoint=str(trained / "best_model.pth"))
     stored = torch.load(trained / "best_model.pth", weights_only=True)["model_state_dict"]
     assert all(torch.equal(value, stored[key]) for key, value in network.state_dict().items())
     assert not network.training
@@ -31,7 +31,7 @@ def test_two_urls_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         torch.save(content, tmp_path / str(dim) / "best_model.pth")
     for dim in (8, 16, 8):
         url = (tmp_path / str(dim) / "best_model.pth").as_uri()
-        network = torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=url)
+        network = torch.hub.load(str(REPOSITORY), "trained", source="local", checkpoint=url)
         assert network.descriptors_dim == dim
     kept = sorted(path.name for path in (tmp_path / "torch" / "hub" / "checkpoints").iterdir())
     assert len(kept) == 2 and all(name.startswith("best_model-") and name.endswith(".pth") for name in kept)
@@ -41,7 +41,7 @@ def test_two_urls_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_url_that_cannot_be_had(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match=f"^{url}: cannot be downloaded .*Expected") as told:
-        torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=url)
+        torch.hub.load(str(REPOSITORY), "trained", source="local", checkpoint=url)
     assert "\n" not in str(told.value)
 
 
@@ -58,6 +58,6 @@ def test_a_network_by_its_parts() -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "bare.pth")
     with pytest.raises(UserError, match=r"bare\.pth"):
-        torch.hub.load(REPOSITORY, "trained", source="local", checkpoint=str(tmp_path / "bare.pth"))
+        torch.hub.load(str(REPOSITORY), "trained", source="local", checkpoint=str(tmp_path / "bare.pth"))
     with pytest.raises(UserError, match="salad"):
-        torch.hub.load(REPOSITORY, "released", source="local", name="nothing")
+        torch.hub.load(str(REPOSITORY), "released", source="local", name="nothing")

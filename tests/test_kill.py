@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from locations import REPOSITORY
 from tiny_city import write_dataset
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 OPTIONS = [
     "--resize", "64", "64", "--num_workers", "0", "--infer_batch_size", "8", "--pretrain=none", "--epochs_num=3",
     "--queries_per_epoch=16", "--cache_refresh_rate=4", "--neg_samples_num=16", "--negs_num_per_query=3",

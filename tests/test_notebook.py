@@ -9,9 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from locations import REPOSITORY
 from nbclient import NotebookClient
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOK = REPOSITORY / "experiments.ipynb"
 
 

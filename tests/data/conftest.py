@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import PHOTOGRAPHS
 from PIL import Image
-
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 
 @pytest.fixture
 def real_photographs() -> Path:
-    if not SHARED.is_dir():
+    if not PHOTOGRAPHS.is_dir():
         pytest.skip("the photographs of ../shared/data are not here")
-    return SHARED
+    return PHOTOGRAPHS
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from locations import CONFORMANCE, PHOTOGRAPHS
+from numbers_by_rule import weights_of
 
 from vgbench.data import Split, read_split
 from vgbench.errors import UserError
@@ -23,7 +24,6 @@ from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.runtime import Runtime
 
 Make = Callable[..., Any]
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 
 
 def run(
@@ -190,26 +190,8 @@ def test_no_queries(tmp_path: Path, split: Split, make_network: Make) -> None:
         run(make_network(), empty, tmp_path / "d")
 
 
-def weights_by_rule(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of the conformance networks, a key at a time."""
-    weights = {}
-    for key, value in network.state_dict().items():
-        shape = tuple(value.shape)
-        z = np.random.RandomState(zlib.crc32(key.encode())).randn(*shape)
-        if not value.is_floating_point():
-            filled = np.zeros(shape)
-        elif key.endswith("running_var"):
-            filled = 1 + 0.1 * np.abs(z)
-        elif len(shape) >= 2:
-            filled = z * np.sqrt(2 / np.prod(shape[1:]))
-        else:
-            filled = 1 + 0.1 * z if key.endswith("weight") else 0.05 * z
-        weights[key] = torch.tensor(filled, dtype=value.dtype)
-    return weights
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "conformance").exists(), reason="needs ../shared")
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the photographs are not here")
 @pytest.mark.parametrize("dataset", ["cambridge", "gardens_point"])
 @pytest.mark.parametrize(
     "method", ["hard_resize", "single_query", "central_crop", "five_crops", "nearest_crop", "maj_voting"]
@@ -218,11 +200,11 @@ def test_methods_agree_with_the_reference_within_two_queries(
     tmp_path_factory: pytest.TempPathFactory, dataset: str, method: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / dataset  # the database's descriptors are the same for every method
-    reference = torch.load(SHARED / "conformance" / "network_resnet18conv4_netvlad.pt", weights_only=True)
+    reference = torch.load(CONFORMANCE / "network_resnet18conv4_netvlad.pt", weights_only=True)
     network = build_network(**{**reference["config"], "pretrain": None})
-    network.load_state_dict(weights_by_rule(network))
-    wanted = json.loads((SHARED / "conformance" / f"eval_{dataset}_test.json").read_text())
-    split = read_split(SHARED / "data" / dataset, "test")
+    network.load_state_dict(weights_of({key: value.shape for key, value in network.state_dict().items()}))
+    wanted = json.loads((CONFORMANCE / f"eval_{dataset}_test.json").read_text())
+    split = read_split(PHOTOGRAPHS / dataset, "test")
     found = evaluate(
         network, split, EvalOptions(recall_values=tuple(wanted["recall_values"]), test_method=method),
         size=tuple(wanted["resize"]), num_workers=2, runtime=Runtime(), folder=folder,

@@ -1,13 +1,9 @@
-"""Makes the helpers beside the tests importable, and spares the disk."""
+"""Spares the disk and the threads."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recipes import PLACES_OPTIONS, network_of, recipe_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_places_and_classes import PLACES_OPTIONS, network_of, recipe_of
 
 from vgbench.data import Triplets, read_split
 from vgbench.data.decode import decode_image

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import tiny_training
 import torch
+from locations import REPOSITORY
 from tiny_training import TinyMode, run_tiny, states_equal, tiny_network, weight_recall
 
 from vgbench.models.weights import read_checkpoint
@@ -256,7 +256,7 @@ def test_killed_by_a_signal(tmp_path):
     folder.mkdir()
     last = folder / "last_model.pth"
     command = [sys.executable, tiny_training.__file__, str(folder), "0.05"]
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(REPOSITORY)
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     pick, reached = random.Random(0), []
     for _ in range(3):

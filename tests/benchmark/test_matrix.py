@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from locations import REPOSITORY
 
 from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
@@ -78,7 +79,7 @@ def test_what_combining_knows_of_the_defaults_reaches_it(read):
 
 
 def test_the_example_of_the_documentation_is_a_matrix(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+    page = (REPOSITORY / "docs" / "benchmarks.md").read_text()
     (tmp_path / "somewhere").mkdir()
     (tmp_path / "somewhere" / "best_model.pth").touch()
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import signal
@@ -7,16 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import fake_doors
 import pytest
 import yaml
+from locations import REPOSITORY
 
 from vgbench.benchmark.campaign import Campaign, _duration
 from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
-
-_spec = importlib.util.spec_from_file_location("fake_doors", Path(__file__).with_name("fake_doors.py"))
-fake_doors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake_doors)
 
 
 class Bench:
@@ -137,7 +134,7 @@ def test_goes_on_after_being_killed(bench):
         "from vgbench.benchmark.matrix import read_matrix; "
         "file, folder, doors = map(Path, sys.argv[1:]); Campaign(read_matrix(file), folder, doors).run()"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = REPOSITORY
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, (bench.file, bench.folder, bench.doors))],
         cwd=root,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from locations import CONFORMANCE
 
 import parser
 from vgbench import options as declared
 from vgbench.errors import UserError
 
-REFERENCE_OPTIONS = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "deep_vg_options.md"
+REFERENCE_OPTIONS = CONFORMANCE / "deep_vg_options.md"
 
 
 def parse(*argv: str) -> parser.TrainSettings:
@@ -97,7 +98,6 @@ def test_bad_config_names_the_file(tmp_path: Path, text: str) -> None:
         parse("--config", str(config))
 
 
-@pytest.mark.skipif(not REFERENCE_OPTIONS.exists(), reason="the reference material is not here")
 def test_every_option_of_the_reference_exists_with_its_default() -> None:
     settings = parser.flat(parse())
     for line in REFERENCE_OPTIONS.read_text().splitlines():

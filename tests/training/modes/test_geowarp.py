@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from doors import complaint, of, run_door
-from test_places_and_classes import recipe_of
+from recipes import recipe_of
 
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError

@@ -1,18 +1,16 @@
 """Losses against the released implementations' values and against formulas written out one pair at a time."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from locations import CONFORMANCE
 
 from vgbench.errors import UserError
 from vgbench.training.losses import LOSSES, build_loss
 from vgbench.training.options import TrainOptions
-
-CONFORMANCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "conformance" / "losses_triplet_sare.pt"
 
 
 def naive(name, query, positive, negatives, margin):
@@ -31,12 +29,11 @@ def naive(name, query, positive, negatives, margin):
     return total
 
 
-@pytest.mark.skipif(not CONFORMANCE.is_file(), reason="no shared conformance data")
 @pytest.mark.parametrize(
     ("criterion", "key"), [("triplet", "triplet_margin_0_1"), ("sare_ind", "sare_ind"), ("sare_joint", "sare_joint")]
 )
 def test_agrees_with_the_released_losses(criterion, key):
-    data = torch.load(CONFORMANCE, weights_only=True)
+    data = torch.load(CONFORMANCE / "losses_triplet_sare.pt", weights_only=True)
     loss = build_loss(TrainOptions(criterion=criterion, margin=0.1))
     value = loss(data["query"], data["positive"], data["negatives"].unsqueeze(0))
     assert value.shape == ()

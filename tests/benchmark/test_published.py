@@ -1,13 +1,13 @@
 import re
-from pathlib import Path
 
 import pytest
+from locations import CONFORMANCE
 
 from vgbench.benchmark.published import published_models, published_results
 from vgbench.errors import UserError
 from vgbench.report.markdown import dataset_label, main_threshold
 
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "published_results.md"
+REFERENCE = CONFORMANCE / "published_results.md"
 
 
 def number(model, trained_on, label, value="1"):
@@ -36,7 +36,6 @@ def test_an_unknown_model_is_one_line():
         published_results(["resnet19-gem"])
 
 
-@pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference tables are not here")
 def test_agrees_with_the_reference_tables():
     known = 0
     for line in REFERENCE.read_text().splitlines():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from locations import REPOSITORY
 
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
@@ -20,7 +21,6 @@ from vgbench.retrieval.searching.finder_torch import TorchFinder
 from vgbench.retrieval.searching.topk import RunningTopK, Tile, _row_sums
 from vgbench.runtime import Runtime
 
-REPO = Path(__file__).resolve().parents[2]
 BACKENDS = ["torch", "faiss"]
 
 
@@ -225,7 +225,7 @@ except UserError as error:
     assert "--search_backend torch" in str(error) and "\\n" not in str(error), error
     print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "refused", done.stderr
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from locations import REPOSITORY
 from torch import nn
 
 from vgbench.data import ImageTable, Split, decode_image, read_split
@@ -21,7 +22,6 @@ from vgbench.errors import UserError
 from vgbench.retrieval.extraction.extract import describe, describe_rows, extract, extraction_fingerprint, weights_hash
 from vgbench.runtime import Runtime
 
-REPO = Path(__file__).resolve().parents[2]
 Make = Callable[..., Any]
 HOW = {"size": (16, 20), "batch_size": 3, "num_workers": 0, "runtime": Runtime()}
 
@@ -170,7 +170,7 @@ def test_kill_minus_9_and_again_gives_the_same_bytes(tmp_path: Path, city: Path,
     path, whole = tmp_path / "d.h5", tmp_path / "whole.h5"
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), str(city), str(path)],
-        cwd=REPO, capture_output=True, text=True, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not path.exists()

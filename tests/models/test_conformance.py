@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from locations import CONFORMANCE
+from numbers_by_rule import images_of, weights_of
 
 import parser
 from vgbench.models import AGGREGATIONS, BACKBONES, build_aggregation, build_network, load_state_dict
 
-CONFORMANCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "conformance"
 LAYER_TOLERANCE, NETWORK_TOLERANCE = 1e-5, 1e-4
-
-pytestmark = pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="the conformance vectors are not here")
 
 
 def _files(pattern: str) -> list[str]:
@@ -26,24 +22,6 @@ def _files(pattern: str) -> list[str]:
 
 def _read(name: str) -> dict[str, Any]:
     return torch.load(CONFORMANCE / f"{name}.pt", weights_only=True)
-
-
-def fill(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The weight of one key by the conformance rule."""
-    z = np.random.RandomState(zlib.crc32(key.encode())).randn(*shape)
-    if key.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.long)
-    if key.endswith("running_var"):
-        value = 1 + 0.1 * np.abs(z)
-    elif len(shape) >= 2:
-        value = z * np.sqrt(2 / np.prod(shape[1:]))
-    elif key.endswith(".p"):
-        value = np.full(shape, 3.0)
-    elif key.endswith("weight"):
-        value = 1 + 0.1 * z
-    else:
-        value = 0.05 * z
-    return torch.as_tensor(value, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("name", _files("aggregation_*.pt"))
@@ -76,11 +54,9 @@ def test_network(name: str) -> None:
     vectors = _read(name)
     network = build_network(**vectors["config"], pretrain="none").eval()
     shapes = {key: tuple(shape) for key, shape in vectors["state_dict_shapes"].items()}
-    load_state_dict(network, {key: fill(key, shape) for key, shape in shapes.items()})
-    height, width = vectors["config"]["resize"]
-    images = torch.as_tensor(np.random.RandomState(5).rand(2, 3, height, width) * 2 - 1, dtype=torch.float32)
+    load_state_dict(network, weights_of(shapes))
     with torch.no_grad():
-        output = network(images)
+        output = network(images_of(*vectors["config"]["resize"]))
     torch.testing.assert_close(output, vectors["output"], atol=NETWORK_TOLERANCE, rtol=0)
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == shapes
 

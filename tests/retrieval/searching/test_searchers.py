@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from locations import REPOSITORY
 
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions, Predictions, search
@@ -224,8 +225,7 @@ for options in ({"index": "ivf"}, {"quantise": "pq"}, {"quantise": "binary"}):
     except UserError as error:
         print("--index exact" in str(error) and chr(10) not in str(error))
 """
-    repo = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", script], cwd=repo, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True"] * 3, done.stderr
 
 

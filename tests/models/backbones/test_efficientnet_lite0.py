@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from locations import PHOTOGRAPHS
 from PIL import Image
 
 from vgbench.errors import UserError
@@ -19,7 +19,7 @@ from vgbench.models.backbones.efficientnet_lite import efficientnet_lite0, packa
 from vgbench.models.layers import SameConv2d
 from vgbench.runtime import Runtime
 
-CAMBRIDGE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cambridge" / "images" / "test"
+CAMBRIDGE = PHOTOGRAPHS / "cambridge" / "images" / "test"
 
 
 @settings(max_examples=40, deadline=None)

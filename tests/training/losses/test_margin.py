@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from locations import CONFORMANCE
 
 from vgbench.training.losses.margin import MARGIN_LOSSES, MarginHead
 
-CONFORMANCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "conformance" / "losses_cosface.pt"
 SETTINGS = [("cosface", 30.0, 0.4), ("cosface", 64.0, 0.35), ("arcface", 64.0, 0.5), ("sphereface", 30.0, 1.5)]
 
 
@@ -21,9 +20,8 @@ def head_of(name: str, dim: int, classes: int, s: float, m: float) -> MarginHead
     return head
 
 
-@pytest.mark.skipif(not CONFORMANCE.is_file(), reason="no shared conformance data")
 def test_cosface_is_the_released_one() -> None:
-    data = torch.load(CONFORMANCE, weights_only=True)
+    data = torch.load(CONFORMANCE / "losses_cosface.pt", weights_only=True)
     head = head_of("cosface", 64, 20, data["config"]["s"], data["config"]["m"])
     head.load_state_dict({"weight": data["weight"]}, strict=True)
     torch.testing.assert_close(head.logits(data["features"], data["labels"]), data["logits"], atol=1e-5, rtol=0)

@@ -1,0 +1,46 @@
+"""Training recipes of a tiny dataset, for the tests of the training modes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgbench.data import DataOptions
+from vgbench.data.augment import AugmentOptions
+from vgbench.models import build_network
+from vgbench.runtime import Runtime
+from vgbench.training import TrainOptions
+from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.places_options import PlacesOptions
+from vgbench.training.modes.table import Recipe
+
+PLACES_OPTIONS = PlacesOptions(
+    place_cell=20, img_per_place=3, min_img_per_place=3, places_per_batch=4, passes_per_epoch=2
+)
+CLASSES_OPTIONS = ClassesOptions(M=20, N=2, L=1, min_images_per_class=2, images_per_batch=6, iterations_per_epoch=5)
+
+
+def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
+    recipe = Recipe(
+        root=root,
+        data=DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0),
+        training=TrainOptions(
+            train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02 if mode == "classes" else None
+        ),
+        places=PLACES_OPTIONS,
+        classes=CLASSES_OPTIONS,
+        augmentation=AugmentOptions(brightness=0.2, horizontal_flip=True),
+        runtime=Runtime(),
+        descriptors_dim=256,
+        infer_batch_size=4,
+        seed=0,
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+def network_of(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    return build_network("resnet18conv4", "gem", pretrain="none")
