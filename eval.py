@@ -41,7 +41,7 @@ def main() -> None:
     split = read_queries(settings)
     commons.seed(settings.run.seed)
     network = network_to_test(checkpoint, resume, settings, given)
-    runtime.place(network)
+    runtime.prepare(network)
 
     folder = commons.open_run_folder(settings.run)
     options = parser.flat(settings) | {name: network.config.get(name) for name in network_option_names()}

@@ -59,7 +59,7 @@ def main() -> None:
         build_mode(recipe_of(settings, network, runtime)),
         settings.domain, network.descriptors_dim, settings.data, runtime, seed=settings.run.seed,
     )  # fmt: skip
-    runtime.place(network)
+    runtime.prepare(network)
 
     folder = commons.open_run_folder(settings.run, commons.folder_to_continue(settings.run.resume))
     commons.write_config(folder, parser.flat(settings))

@@ -29,7 +29,7 @@ def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, 
         rows = np.arange(len(table), dtype=np.int64)
         if netvlad_of(network) is not None:
             initialise_netvlad(network, [torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)], seed=0)
-        runtime.place(network)
+        runtime.prepare(network)
 
         def ours() -> Tensor:
             return describe_rows(network, table, rows, size=size, batch_size=16, num_workers=0, runtime=runtime)

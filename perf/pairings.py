@@ -57,7 +57,7 @@ def measure(backbone: str, aggregation: str) -> dict[str, Any]:
         network = build_network(backbone, aggregation, "none", resize=(size, size))
     except UserError:
         return {}
-    runtime.place(network)
+    runtime.prepare(network)
     count = 1 if backbone.startswith(GIANTS) else IMAGES
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=runtime.device)
     network.requires_grad_(True).train()

@@ -41,7 +41,7 @@ def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, 
     nothing = torch.zeros(IMAGES, dtype=torch.bool)
     batch = TripletBatch(_pixels(size), nothing, roles[:, 0], roles[:, 1], roles[:, 2:])
     network = build_network(backbone, aggregation, pretrain="none")
-    runtime.place(network)
+    runtime.prepare(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     set_training(network, freeze_bn=True)
     stepper, mode, generator = Stepper(network, runtime), _Triplets(), torch.Generator()

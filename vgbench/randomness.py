@@ -20,17 +20,17 @@ def stream_seed(seed: int, *path: str | int) -> int:
 
 
 def numpy_stream(seed: int, *path: str | int) -> np.random.Generator:
-    """Return a NumPy generator for one place in the run."""
+    """Return a NumPy generator for one step of the run."""
     return np.random.default_rng(stream_seed(seed, *path))
 
 
 def torch_stream(seed: int, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a torch generator for one place in the run."""
+    """Return a torch generator for one step of the run."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *path))
 
 
 def seed_everything(seed: int, *path: str | int) -> None:
-    """Seed Python's, NumPy's and torch's global generators (all devices) for one place in the run."""
+    """Seed Python's, NumPy's and torch's global generators (all devices) for one step of the run."""
     value = stream_seed(seed, *path)
     random.seed(value)
     np.random.seed(value % 2**32)  # noqa: NPY002 (the global generator is what other packages draw from)

@@ -55,7 +55,7 @@ class Runtime:
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def prepare(self, module: nn.Module) -> nn.Module:
         """Move a module to the device in the memory format (in place, and returned)."""
         return module.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
 

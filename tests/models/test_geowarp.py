@@ -143,7 +143,7 @@ def test_a_network_carries_it():
         again = rebuild_network(network.config, {"model_state_dict": network.state_dict()}).eval()
         assert torch.equal(again(images), before)
     assert torch.equal(geowarp_of(again).corners.weight, geowarp.corners.weight)
-    assert again.config == network.config and Runtime().place(again) is again
+    assert again.config == network.config and Runtime().prepare(again) is again
 
 
 def test_a_backbone_without_a_map_is_refused():

@@ -50,7 +50,7 @@ def soup(options: SoupOptions, data: DataOptions, runtime: Runtime) -> dict[str,
     """
     config = _common_config(options.checkpoints)
     network = rebuild_network(config)
-    runtime.place(network)
+    runtime.prepare(network)
 
     def load(index: int) -> State:
         path = options.checkpoints[index]

@@ -147,7 +147,7 @@ def _neighbours(split: Split, data: DataOptions, options: WhitenOptions) -> Neig
 
 def _describer(network: Network, data: DataOptions, batch_size: int, runtime: Runtime) -> Describe:
     """Return (table, rows, change) -> L2-normalised descriptors float32 [M,D], as `describe_rows` takes them."""
-    runtime.place(network)
+    runtime.prepare(network)
 
     def describe(table: ImageTable, rows: NDArray[np.int64], change: Change | None) -> Tensor:
         with tqdm(total=len(rows), desc=table.root.name, unit="img", disable=None, leave=False) as bar:

@@ -24,7 +24,7 @@ LOG = logging.getLogger(__name__)
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png")
 INDEX_SUFFIX = "_images_paths.txt"
 _NAMED = 3  # how many offending names a message shows
-_NOTE = 14  # the note's place among the fields, counting what precedes the first @ as field 0
+_NOTE = 14  # the note's position among the fields, counting what precedes the first @ as field 0
 
 
 @dataclass(frozen=True)

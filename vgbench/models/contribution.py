@@ -87,7 +87,7 @@ def _features(network: Network, images: Tensor, runtime: Runtime) -> Any:
 @torch.no_grad()
 def _closed_form(aggregation: nn.Module, features: Tensor, targets: Tensor) -> Tensor | None:
     steps = _steps(aggregation)
-    cores = [place for place, step in enumerate(steps) if isinstance(step, GeM | SPoC | MAC | NetVLAD)]
+    cores = [index for index, step in enumerate(steps) if isinstance(step, GeM | SPoC | MAC | NetVLAD)]
     if len(cores) != 1:
         return None
     core = steps[cores[0]]
@@ -170,7 +170,7 @@ def _pixels(network: Network, images: Tensor, targets: Tensor, runtime: Runtime)
 def _grid(scores: Tensor, ratio: float) -> Tensor | None:
     """Give scores of tokens [B,N] the shape of the image, whose height is `ratio` times its width: [B,h,w].
 
-    A first token that is no place is left out; None where the others make no grid.
+    A first token that is no position is left out; None where the others make no grid.
     """
     if scores.dim() == 3:
         return scores

@@ -46,7 +46,7 @@ _VIT = {
     "layernorm.": "norm.",
 }
 _VIT_LEFT_OUT = ("pooler.", ".attention.attention.key.", ".attention.attention.value.")
-# torchvision's ResNet by name, this project's (and the Deep VG benchmark's) by place.
+# torchvision's ResNet by name, this project's (and the Deep VG benchmark's) by position.
 RESNET_PLACES = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 

@@ -44,7 +44,7 @@ def _fast(
     fused._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
     fused.backbone = fuse(network.backbone, pointwise=on_cpu and _can_fuse(runtime))
     fused.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)
-    runtime.place(fused.eval())
+    runtime.prepare(fused.eval())
     if runtime.amp_dtype is not None and _half_safe(fused.backbone):
         fused.backbone.to(dtype=runtime.amp_dtype)
     forward: Callable[[Tensor], Tensor] = _Chunked(fused, runtime, compute)

@@ -60,7 +60,7 @@ def line_chart(
         x_label: name of the x axis, whose ticks are whole numbers (N, epochs).
         y_label: name of the y axis, with its unit.
         y_ticks: the y axis's ticks, its ends included; chosen from the data where None.
-        mark_x: a place on the x axis to mark with a dotted line and a word.
+        mark_x: a position on the x axis to mark with a dotted line and a word.
     """
     drawn = [(one, one.finite()) for one in series]
     points = [point for _, some in drawn for point in some]

@@ -38,19 +38,19 @@ def city_map(
         return f'<p class="empty">{escape(title)}: no coordinates</p>'
     low, extent = everything.min(0), np.ptp(everything, axis=0)
     inner_width, inner_height = WIDTH - 2 * MARGIN, MAX_HEIGHT - 2 * MARGIN
-    # Units a metre: the largest that fits both ways (a street has no width and a single place has neither).
+    # Units a metre: the largest that fits both ways (a street has no width and a single position has neither).
     scale = min(inner_width / max(extent[0], 1e-9), inner_height / max(extent[1], 1e-9), inner_width)
     height = float(np.clip(extent[1] * scale + 2 * MARGIN, MIN_HEIGHT, MAX_HEIGHT))
     shift = (np.array([WIDTH, height]) - extent * scale) / 2
 
-    def place(utm: NDArray[np.float64]) -> NDArray[np.float64]:
+    def on_page(utm: NDArray[np.float64]) -> NDArray[np.float64]:
         at: NDArray[np.float64] = (utm - low) * scale + shift
         at[:, 1] = height - at[:, 1]
         return at
 
     known = np.isfinite(queries_utm).all(1)
-    spots, share = _spots(place(queries_utm[known]), None if hit is None else hit[known], MOST_QUERIES)
-    grey, _ = _spots(place(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
+    spots, share = _spots(on_page(queries_utm[known]), None if hit is None else hit[known], MOST_QUERIES)
+    grey, _ = _spots(on_page(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
     both = (share > 0) & (share < 1)
     return "".join(
         [

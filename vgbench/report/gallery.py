@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TOP = 5
 THUMBNAIL = (240, 200)
-# Of the places in the gallery, the share kept for hits where there are enough of both.
+# Of the cards in the gallery, the share kept for hits where there are enough of both.
 SHARE_OF_HITS = 1 / 3
 # Queries whose matches are drawn: a picture each.
 DRAWN = 20
@@ -55,7 +55,7 @@ class Evidence:
 def choose_queries(outcome: Outcome, limit: int) -> NDArray[np.int64]:
     """Choose at most `limit` query rows, worst failure first: int64 [<= limit].
 
-    Failures take up to two thirds of the places from the worst on; hits are spread evenly over the query set.
+    Failures take up to two thirds of the cards from the worst on; hits are spread evenly over the query set.
     """
     order = outcome.worst_first()
     hit = outcome.hit[order]
@@ -88,7 +88,7 @@ def gallery(
     database_paths = {int(row): split.database.path(int(row)) for row in np.unique(shown)}
     uris = thumbnail_uris([*query_paths.values(), *database_paths.values()], THUMBNAIL)
     cards = []
-    for place, (row, best) in enumerate(zip(rows.tolist(), shown.tolist(), strict=True)):
+    for number, (row, best) in enumerate(zip(rows.tolist(), shown.tolist(), strict=True)):
         query_name = split.queries.relative_path(row)
         figures = [_figure(uris[query_paths[row]], query_name, "query", f"query {row}", "")]
         for rank, index in enumerate(best):
@@ -97,7 +97,7 @@ def gallery(
             detail = f"d {predictions.distances[row, rank]:.3f}" if inliers is None else f"{len(inliers)} inliers"
             name = split.database.relative_path(index)
             figures.append(_figure(uris[database_paths[index]], name, kind, caption, detail))
-        figures += _why(split, evidence, row, best[0] if best else None, drawn=place < DRAWN)
+        figures += _why(split, evidence, row, best[0] if best else None, drawn=number < DRAWN)
         cards.append(_card(_kind(outcome, row), row, _verdict(outcome, row, evidence), query_name, figures))
     return "\n".join(cards)
 

@@ -10,8 +10,8 @@
   const filter = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    cards.forEach((card, place) => {
-      const out = !words.every((word) => texts[place].includes(word));
+    cards.forEach((card, index) => {
+      const out = !words.every((word) => texts[index].includes(word));
       card.classList.toggle("filtered", out);
       if (!out) shown += 1;
     });

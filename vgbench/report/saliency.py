@@ -69,7 +69,7 @@ def heat_maps(
 def _levels(maps: torch.Tensor) -> NDArray[np.uint8]:
     """Bring maps float [B,2,h,w] to one size and to 0..255 each."""
     even = F.interpolate(maps.float(), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-    # From what every place contributes to a little below the top, which one place might hold alone.
+    # From what every position contributes to a little below the top, which one position might hold alone.
     marks = torch.tensor([0.1, 0.99], device=even.device)
     low, high = torch.quantile(even.flatten(2), marks, dim=2)[..., None, None]
     levels = (255 * ((even - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)).round()

@@ -133,7 +133,7 @@ class _Loop(Generic[BatchT]):
         checkpoints: Checkpoints,
         seed: int,
     ) -> None:
-        runtime.place(network)
+        runtime.prepare(network)
         self.network = network
         self.mode, self.validate, self.options = mode, validate, options
         self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed

@@ -84,8 +84,8 @@ def _hue(images: Tensor, turns: Tensor) -> Tensor:
     )
     sixths = (sixths + 6 * turns[:, 0]) % 6
     # Each channel falls from `value` by as much of the chroma as the hue is away from its own.
-    place = (sixths[:, None] + images.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)
+    sixth = (sixths[:, None] + images.new_tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(sixth, 4 - sixth).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

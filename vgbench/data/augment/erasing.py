@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from vgbench.data.augment.noise import draw_places, uniform_noise
+from vgbench.data.augment.noise import draw_offsets, uniform_noise
 from vgbench.data.augment.options import AugmentOptions
 
 ASPECT = (0.3, 1 / 0.3)  # height to width
@@ -31,9 +31,9 @@ def draw_boxes(options: AugmentOptions, count: int, height: int, width: int, gen
     first = fits.long().argmax(1, keepdim=True)
     keep = applied & fits.any(1)
     h, w = h.gather(1, first)[:, 0] * keep, w.gather(1, first)[:, 0] * keep
-    place = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    top, left = (place[:, 0] * (height - h + 1)).long(), (place[:, 1] * (width - w + 1)).long()
-    return torch.cat([torch.stack([top, left, h, w], 1), draw_places(count, 3, generator).flatten(1)], 1)
+    offset = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    top, left = (offset[:, 0] * (height - h + 1)).long(), (offset[:, 1] * (width - w + 1)).long()
+    return torch.cat([torch.stack([top, left, h, w], 1), draw_offsets(count, 3, generator).flatten(1)], 1)
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:

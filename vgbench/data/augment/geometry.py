@@ -59,9 +59,9 @@ def draw_crops(most: float, count: int, height: int, width: int, generator: Gene
     whole = ~fits.any(1) if most else torch.ones(count, dtype=torch.bool)
     h = torch.where(whole, height, h.gather(1, first)[:, 0])
     w = torch.where(whole, width, w.gather(1, first)[:, 0])
-    place = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    top = (place[:, 0] * (height - h + 1)).long()
-    left = (place[:, 1] * (width - w + 1)).long()
+    offset = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    top = (offset[:, 0] * (height - h + 1)).long()
+    left = (offset[:, 1] * (width - w + 1)).long()
     return torch.stack([top, left, h, w], 1)
 
 

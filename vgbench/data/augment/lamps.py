@@ -18,7 +18,7 @@ _NEAR, _FAR = 0.6, 0.4  # a light's pool falls off as two Gaussians, which has a
 
 @dataclass(frozen=True, eq=False)
 class Lamps:
-    """K light sources in each of B images, float32; lengths and places in heights of the image.
+    """K light sources in each of B images, float32; lengths and positions in heights of the image.
 
     Attributes:
         centre: [B,K,2], x and y.
@@ -48,7 +48,7 @@ class Lamps:
 
 
 def draw_lamps(options: AugmentOptions, count: int, generator: Generator) -> Lamps:
-    """Draw 0 to `night_lights` lights for each of `count` images, places in an image of 4:3, most of them high up."""
+    """Draw 0 to `night_lights` lights for each image, positions in an image of 4:3, most of them high up."""
     lights = options.night_lights
     number = torch.randint(lights + 1, (count, 1), generator=generator)
     u = torch.rand(13, count, lights, generator=generator)

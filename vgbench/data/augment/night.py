@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vgbench.data.augment.lamps import Lamps, draw_lamps, emission, illumination
-from vgbench.data.augment.noise import draw_places, normal_noise
+from vgbench.data.augment.noise import draw_offsets, normal_noise
 from vgbench.data.augment.options import AugmentOptions
 
 DISPLAY_GAMMA = 2.2
@@ -40,7 +40,7 @@ class NightParameters:
         noise: standard deviation where the picture has its mean light, of that mean.
         grain: part of the noise's variance that is alike over a few pixels.
         gamma: power that the displayed values are raised to.
-        places: int64 [B,4,2], where the noise comes from.
+        offsets: int64 [B,4,2], where the noise comes from.
         lamps: what shines.
     """
 
@@ -54,7 +54,7 @@ class NightParameters:
     noise: Tensor
     grain: Tensor
     gamma: Tensor
-    places: Tensor
+    offsets: Tensor
     lamps: Lamps
 
     def __getitem__(self, rows: Tensor) -> NightParameters:
@@ -81,7 +81,7 @@ def draw_night(options: AugmentOptions, count: int, generator: Generator) -> Nig
         noise=options.night_noise * u[9],
         grain=u[10],
         gamma=(1 + options.night_gamma) ** (2 * u[11] - 1),
-        places=draw_places(count, 4, generator),
+        offsets=draw_offsets(count, 4, generator),
         lamps=draw_lamps(options, count, generator),
     )
 
@@ -194,8 +194,8 @@ def add_noise(light: Tensor, parameters: NightParameters) -> Tensor:
     height, width = light.shape[2:]
     light = light.clamp(0, 1)
     mean = light.mean((1, 2, 3), keepdim=True)
-    fine = normal_noise(parameters.places, height, width, light.device).to(light.dtype)
-    coarse = normal_noise(parameters.places[:, :1], height, width, light.device, coarse=True).to(light.dtype)
+    fine = normal_noise(parameters.offsets, height, width, light.device).to(light.dtype)
+    coarse = normal_noise(parameters.offsets[:, :1], height, width, light.device, coarse=True).to(light.dtype)
     grain, noise = (value.to(light)[:, None, None, None] for value in (parameters.grain, parameters.noise))
     shared = ((1 - grain).sqrt() * fine[:, :1]).addcmul_(grain.sqrt(), coarse)
     coloured = (parameters.gray < 1).to(light)[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Random numbers a pixel, the same on every device: cut out of one fixed tile at places drawn for each image."""
+"""Random numbers a pixel, the same on every device: cut out of one fixed tile at offsets drawn for each image."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ TILE = 1024  # pixels a side; a larger image meets the tile again
 _SEED = 20200613
 
 
-def draw_places(count: int, layers: int, generator: Generator) -> Tensor:
+def draw_offsets(count: int, layers: int, generator: Generator) -> Tensor:
     """Draw where in the tile each image's layers start: int64 [count,layers,2], row and column."""
     return torch.randint(TILE, (count, layers, 2), generator=generator)
 
 
-def normal_noise(places: Tensor, height: int, width: int, device: torch.device, *, coarse: bool = False) -> Tensor:
-    """Return noise of mean 0 and variance 1, float32 [B,L,height,width], for places [B,L,2] of `draw_places`.
+def normal_noise(offsets: Tensor, height: int, width: int, device: torch.device, *, coarse: bool = False) -> Tensor:
+    """Return noise of mean 0 and variance 1, float32 [B,L,height,width], for offsets [B,L,2] of `draw_offsets`.
 
     Neighbouring pixels are independent, or with `coarse` alike over about 3 pixels, as after a camera's denoising.
     """
-    return _cut(_normal_tile(device, coarse), places, height, width)
+    return _cut(_normal_tile(device, coarse), offsets, height, width)
 
 
-def uniform_noise(places: Tensor, height: int, width: int, device: torch.device) -> Tensor:
-    """Return uniform noise in 0..1, float32 [B,L,height,width], for places [B,L,2] of `draw_places`."""
-    return _cut(_uniform_tile(device), places, height, width)
+def uniform_noise(offsets: Tensor, height: int, width: int, device: torch.device) -> Tensor:
+    """Return uniform noise in 0..1, float32 [B,L,height,width], for offsets [B,L,2] of `draw_offsets`."""
+    return _cut(_uniform_tile(device), offsets, height, width)
 
 
-def _cut(tile: Tensor, places: Tensor, height: int, width: int) -> Tensor:
-    places = places.to(tile.device)
-    rows = (places[..., 0, None] + torch.arange(height, device=tile.device)) % TILE
-    columns = (places[..., 1, None] + torch.arange(width, device=tile.device)) % TILE
+def _cut(tile: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
+    offsets = offsets.to(tile.device)
+    rows = (offsets[..., 0, None] + torch.arange(height, device=tile.device)) % TILE
+    columns = (offsets[..., 1, None] + torch.arange(width, device=tile.device)) % TILE
     return tile[rows[..., :, None], columns[..., None, :]]
 
 

@@ -62,11 +62,11 @@ def load_published(module: nn.Module, backbone: str, url: str) -> None:
         raise UserError(f"{backbone}, {url.rsplit('/', 1)[1]}: {error}") from error
 
 
-def fetch(backbone: str, url: str, load: Callable[[], T], place: str | None = None) -> T:
+def fetch(backbone: str, url: str, load: Callable[[], T], folder: str | None = None) -> T:
     """Call `load`, which may download `url`; raises UserError with the remedy if it fails.
 
     Args:
-        place: the folder where `load` looks for what was downloaded elsewhere (None: torch's own).
+        folder: the folder where `load` looks for what was downloaded elsewhere (None: torch's own).
     """
     try:
         return load()
@@ -75,6 +75,6 @@ def fetch(backbone: str, url: str, load: Callable[[], T], place: str | None = No
         raise UserError(
             f"--pretrain imagenet: the weights of {backbone} cannot be downloaded ({reason}). "
             f"Expected {url} to be reachable; download it elsewhere and put it into "
-            f"{place or f'{torch.hub.get_dir()}/checkpoints'}, "
+            f"{folder or f'{torch.hub.get_dir()}/checkpoints'}, "
             "or use --backbone efficientnet_lite0, whose weights are installed, or --pretrain none"
         ) from error

@@ -195,8 +195,8 @@ def _loaded(timm: Any, name: str, architecture: str, pretrain: str, options: dic
         raise UserError(f"--pretrain imagenet: timm has no weights of {name}. Expected --pretrain none")
     hub = settings.hf_hub_id
     source = f"https://huggingface.co/{hub}" if hub else settings.url
-    place = f"$HF_HOME, as `hf download {hub}` does" if hub else None
-    model = fetch(name, source, lambda: timm.create_model(architecture, pretrained=True, **options), place)
+    folder = f"$HF_HOME, as `hf download {hub}` does" if hub else None
+    model = fetch(name, source, lambda: timm.create_model(architecture, pretrained=True, **options), folder)
     return model
 
 

@@ -130,7 +130,7 @@ class Views:
         return pooled.transpose(0, 1).flatten(0, 1)
 
     def _windows_of(self, parts: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Cut the same places out of each part: [windows][parts]."""
+        """Cut the same windows out of each part: [windows][parts]."""
         height, width = parts[0].shape[2:]
         assert self.windows is not None
         size = self._fit(self.windows)
@@ -139,8 +139,8 @@ class Views:
                 f"--multi_scale random_crop: an image of {height}x{width} has no window of {size[0]}x{size[1]}. "
                 "Expected larger images; use a larger --resize"
             )
-        places = numpy_stream(0, "views", "random_crop").random((_CROPS, 2))
-        corners = [(int(y * (height - size[0] + 1)), int(x * (width - size[1] + 1))) for y, x in places]
+        shares = numpy_stream(0, "views", "random_crop").random((_CROPS, 2))
+        corners = [(int(y * (height - size[0] + 1)), int(x * (width - size[1] + 1))) for y, x in shares]
         return [[window(part, top, left, size) for part in parts] for top, left in corners]
 
     def _aligned(self, part: Tensor) -> Tensor:

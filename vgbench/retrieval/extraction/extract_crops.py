@@ -80,20 +80,20 @@ def _describe_ratios(
     plan = _Batches(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
     out = torch.empty(0)
     missing = 0
-    for images, places in BatchLoader(_Framed(table, plan, views), num_workers):
+    for images, positions in BatchLoader(_Framed(table, plan, views), num_workers):
         if not missing:
-            start = int(places[0]) // plan.span * plan.span
+            start = int(positions[0]) // plan.span * plan.span
             missing = min(plan.span, len(rows) - start)
             out = torch.empty((missing, views.described, dim), device=runtime.device)
         described = views.describe(infer, runtime.to_device(images))
-        out[(places % plan.span).to(runtime.device)] = described.view(len(places), views.described, -1)
-        missing -= len(places)
+        out[(positions % plan.span).to(runtime.device)] = described.view(len(positions), views.described, -1)
+        missing -= len(positions)
         if not missing:
             yield torch.from_numpy(rows[start : start + len(out)].copy()), out.flatten(0, 1)
 
 
 class _Batches:
-    """Which images make a batch: [batches] of (places in `rows` int64 [n], height, width)."""
+    """Which images make a batch: [batches] of (positions in `rows` int64 [n], height, width)."""
 
     def __init__(self, rows: NDArray[np.int64], sizes: NDArray[np.int64], batch_size: int) -> None:
         self.rows = rows
@@ -103,15 +103,15 @@ class _Batches:
             part = sizes[start : start + self.span]
             kinds, which = np.unique(part, axis=0, return_inverse=True)
             for kind, (height, width) in enumerate(kinds):
-                places = start + np.flatnonzero(which.reshape(-1) == kind)
+                positions = start + np.flatnonzero(which.reshape(-1) == kind)
                 self.batches += [
-                    (places[first : first + batch_size], int(height), int(width))
-                    for first in range(0, len(places), batch_size)
+                    (positions[first : first + batch_size], int(height), int(width))
+                    for first in range(0, len(positions), batch_size)
                 ]
 
 
 class _Framed(Batches[tuple[Tensor, Tensor]]):
-    """uint8 [B,3,H,W] of one size and their places int64 [B]."""
+    """uint8 [B,3,H,W] of one size and their positions int64 [B]."""
 
     def __init__(self, table: ImageTable, plan: _Batches, views: Views) -> None:
         self.table, self.plan, self.views = table, plan, views
@@ -120,10 +120,10 @@ class _Framed(Batches[tuple[Tensor, Tensor]]):
         return len(self.plan.batches)
 
     def make(self, index: int) -> tuple[Tensor, Tensor]:
-        places, height, width = self.plan.batches[index]
-        rows = self.plan.rows[places]
+        positions, height, width = self.plan.batches[index]
+        rows = self.plan.rows[positions]
         images = [self.views.decode(self.table.path(int(row)), (height, width)) for row in rows]
-        return torch.stack(images), torch.from_numpy(places)
+        return torch.stack(images), torch.from_numpy(positions)
 
 
 class _Headers(Batches[NDArray[np.int64]]):

@@ -89,11 +89,11 @@ def _by_number(values: NDArray[np.int64], right: NDArray[np.bool_], name: Any) -
 
 def _by_bin(values: NDArray[np.float64], edges: Sequence[float], unit: str, right: NDArray[np.bool_]) -> Rows:
     known = np.isfinite(values)
-    place = np.searchsorted(edges, values, side="left")
+    bin_of = np.searchsorted(edges, values, side="left")
     texts = [f"0 to {edges[0]:g}{unit}"]
     texts += [f"{low:g} to {high:g}{unit}" for low, high in pairwise(edges)]
     texts += [f"over {edges[-1]:g}{unit}"]
-    inside = ((text, known & (place == number)) for number, text in enumerate(texts))
+    inside = ((text, known & (bin_of == number)) for number, text in enumerate(texts))
     return [_row(text, rows, right) for text, rows in inside if rows.any()]
 
 

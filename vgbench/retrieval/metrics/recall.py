@@ -39,8 +39,8 @@ def hits(indices: NDArray[np.int64], neighbours: NeighbourRows) -> NDArray[np.bo
     asked = np.arange(queries)[:, None] * span + indices
     if len(right) == 0:
         return np.zeros(indices.shape, dtype=np.bool_)
-    place = np.searchsorted(right, asked)
-    return np.asarray(right[np.minimum(place, len(right) - 1)] == asked)
+    position = np.searchsorted(right, asked)
+    return np.asarray(right[np.minimum(position, len(right) - 1)] == asked)
 
 
 def recalls(

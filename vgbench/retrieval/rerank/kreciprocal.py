@@ -50,9 +50,9 @@ class KReciprocalReranker:
         queries = len(context.database) + np.arange(len(predictions))
         encode = Encoding(lists, options.kreciprocal_k1, options.kreciprocal_k2)
         own = encode(queries)
-        distinct, place = np.unique(candidates, return_inverse=True)
+        distinct, index = np.unique(candidates, return_inverse=True)
         theirs = encode(distinct)
-        shared = shared_weight(own, theirs, place.reshape(candidates.shape))
+        shared = shared_weight(own, theirs, index.reshape(candidates.shape))
         jaccard = 1 - shared / (2 - shared)
         distance = lists.dissimilarity(np.repeat(queries, head), candidates.reshape(-1)).reshape(candidates.shape)
         share = options.kreciprocal_lambda
@@ -76,10 +76,10 @@ class Encoding:
     def __call__(self, nodes: NDArray[np.int64]) -> csr_matrix:
         """Return float64 [n, nodes of the graph]."""
         near = self.lists.of(nodes)[:, : self.k2]
-        distinct, place = np.unique(near, return_inverse=True)
+        distinct, index = np.unique(near, return_inverse=True)
         vectors = self._vectors(distinct)
         ends = np.arange(0, near.size + 1, near.shape[1])
-        mean = csr_matrix((np.full(near.size, 1 / near.shape[1]), place.reshape(-1), ends), (len(nodes), len(distinct)))
+        mean = csr_matrix((np.full(near.size, 1 / near.shape[1]), index.reshape(-1), ends), (len(nodes), len(distinct)))
         return mean @ vectors
 
     def _vectors(self, nodes: NDArray[np.int64]) -> csr_matrix:
@@ -129,23 +129,23 @@ class Encoding:
         return np.asarray(back)
 
 
-def shared_weight(own: csr_matrix, theirs: csr_matrix, place: NDArray[np.int64]) -> NDArray[np.float64]:
+def shared_weight(own: csr_matrix, theirs: csr_matrix, index: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum of the smaller weights of each query's vector and each of its candidates', float64 [Q,K].
 
     Args:
         own: [Q, nodes], of the queries.
         theirs: [C, nodes], of the distinct candidates.
-        place: int64 [Q,K], rows of `theirs`.
+        index: int64 [Q,K], rows of `theirs`.
     """
     nodes = own.shape[1]
     own.sort_indices()
-    queries, head = place.shape
+    queries, head = index.shape
     keys = np.repeat(np.arange(queries), np.diff(own.indptr)) * nodes + own.indices
     lengths = np.diff(theirs.indptr)
     out = np.empty((queries, head))
     step = max(1, int(_ENTRIES // max(1, head * lengths.mean())))
     for start in range(0, queries, step):
-        rows = place[start : start + step].reshape(-1)
+        rows = index[start : start + step].reshape(-1)
         counts = lengths[rows]
         ends = np.cumsum(counts)
         entry = np.arange(ends[-1]) + np.repeat(theirs.indptr[rows] - (ends - counts), counts)

@@ -55,14 +55,14 @@ def features_of(
         UserError: an image cannot be read, or the folder cannot be written.
     """
     fingerprint = features_fingerprint(table, make, size, keypoints)
-    place = folder / f"{name}_{make.name}-{fingerprint[:12]}"
-    with writing_alone(place):
-        store = FeatureStore(place, make.dim, make.binary)
+    path = folder / f"{name}_{make.name}-{fingerprint[:12]}"
+    with writing_alone(path):
+        store = FeatureStore(path, make.dim, make.binary)
         missing = store.missing(rows)
         if len(missing) == 0:
             return store
-        LOG.debug("%s: %d images to find local features in", place, len(missing))
-        with tqdm(total=len(missing), desc=place.name, unit="img", disable=None, leave=False) as bar:
+        LOG.debug("%s: %d images to find local features in", path, len(missing))
+        with tqdm(total=len(missing), desc=path.name, unit="img", disable=None, leave=False) as bar:
             for start in range(0, len(missing), IMAGES_A_FILE):
                 part = missing[start : start + IMAGES_A_FILE]
                 found: list[tuple[int, LocalFeatures]] = []

@@ -30,9 +30,9 @@ class LocalMatches:
 
     def of(self, query: int, rank: int) -> NDArray[np.float32]:
         """Return the matches float32 [m,4] of one query and its candidate number `rank`, from 0."""
-        place = query * self.candidates.shape[1] + rank
+        pair = query * self.candidates.shape[1] + rank
         ends = self.ends.ravel()
-        return self.points[int(ends[place - 1]) if place else 0 : int(ends[place])]
+        return self.points[int(ends[pair - 1]) if pair else 0 : int(ends[pair])]
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""

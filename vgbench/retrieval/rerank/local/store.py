@@ -107,5 +107,5 @@ class FeatureStore:
 
 def _to_grid(features: LocalFeatures) -> NDArray[np.uint16]:
     """Return keypoints in 65535ths of the image's width and height, uint16 [n,2]."""
-    places = features.keypoints / np.array(features.size, np.float32) * GRID
-    return np.clip(np.rint(places), 0, GRID).astype(np.uint16)
+    cells = features.keypoints / np.array(features.size, np.float32) * GRID
+    return np.clip(np.rint(cells), 0, GRID).astype(np.uint16)

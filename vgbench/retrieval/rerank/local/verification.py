@@ -102,9 +102,9 @@ def verify(
             for verifier in verifiers:
                 costs[query], more = verifier(query, rows, costs[query], deadline)
                 found = [max(pair, key=len) for pair in zip(found, more, strict=True)]
-            for place in np.argsort(costs[query], kind="stable")[:DRAWN]:
-                points.append(found[place])
-                ends.append(len(found[place]) + (ends[-1] if ends else 0))
+            for index in np.argsort(costs[query], kind="stable")[:DRAWN]:
+                points.append(found[index])
+                ends.append(len(found[index]) + (ends[-1] if ends else 0))
     bytes_per_image = sum(database.bytes_per_image for _, database in stores)
     for queries, database in stores:
         queries.close()
@@ -157,24 +157,24 @@ class Verifier:
             if time.perf_counter() >= deadline:
                 break
             part = range(start, min(start + step, len(rows)))
-            for place, (score, points) in zip(part, self._judged(plan.matcher, features, rows, part), strict=True):
-                scores[place], found[place] = score, points
+            for index, (score, points) in zip(part, self._judged(plan.matcher, features, rows, part), strict=True):
+                scores[index], found[index] = score, points
         costs = terms - np.log1p(scores)
         if plan.second is not None:
             # A network takes candidates one by one, so the limit is looked at between them.
-            for place in np.argsort(costs, kind="stable")[: plan.refine].tolist():
+            for index in np.argsort(costs, kind="stable")[: plan.refine].tolist():
                 if time.perf_counter() >= deadline:
                     break
-                [(score, points)] = self._judged(plan.second, features, rows, [place])
-                scores[place] += score
-                found[place] = points if len(points) > len(found[place]) else found[place]
+                [(score, points)] = self._judged(plan.second, features, rows, [index])
+                scores[index] += score
+                found[index] = points if len(points) > len(found[index]) else found[index]
             costs = terms - np.log1p(scores)
         return costs, found
 
     def _judged(
-        self, matcher: Matcher, query: LocalFeatures, rows: list[int], places: range | list[int]
+        self, matcher: Matcher, query: LocalFeatures, rows: list[int], indices: range | list[int]
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        candidates = [self.database.read(rows[place]) for place in places]
+        candidates = [self.database.read(rows[index]) for index in indices]
         matches = matcher(query, candidates, self.pool)
         return self.pool.map(lambda pair: self._scored(query, *pair), zip(candidates, matches, strict=True))
 
