@@ -68,9 +68,9 @@ class _LabelledBatches(Batches[LabelledBatch]):
         batches: Sequence[tuple[Rows, Rows]],
         size: tuple[int, int],
         views: TranslatedViews | None,
-        step: tuple[str | int, ...],
+        position: tuple[str | int, ...],
     ) -> None:
-        self.table, self.batches, self.size, self.views, self.step = table, batches, size, views, step
+        self.table, self.batches, self.size, self.views, self.position = table, batches, size, views, position
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -80,7 +80,7 @@ class _LabelledBatches(Batches[LabelledBatch]):
         if self.views is None:
             paths = [self.table.path(int(row)) for row in rows]
         else:
-            paths = [self.views.path_of(self.table, int(row), (*self.step, index)) for row in rows]
+            paths = [self.views.path_of(self.table, int(row), (*self.position, index)) for row in rows]
         images = stack_images([decode_image(path, self.size) for path in paths])
         return LabelledBatch(images, torch.from_numpy(labels.astype(np.int64)))
 
@@ -98,7 +98,7 @@ def labelled_loader(
     size: tuple[int, int],
     num_workers: int,
     views: TranslatedViews | None = None,
-    step: tuple[str | int, ...] = (),
+    position: tuple[str | int, ...] = (),
 ) -> BatchLoader[LabelledBatch]:
     """Yield batches of images, in the order given.
 
@@ -108,9 +108,9 @@ def labelled_loader(
         size: height and width in pixels.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         views: where translated versions of images come from, if anywhere.
-        step: where in the run this is (epoch, round), for `views`.
+        position: where in the run this is (epoch, round), for `views`.
 
     Raises:
         UserError: while iterating, the first image that cannot be read.
     """
-    return BatchLoader(_LabelledBatches(table, batches, size, views, step), num_workers)
+    return BatchLoader(_LabelledBatches(table, batches, size, views, position), num_workers)

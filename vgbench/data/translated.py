@@ -39,17 +39,17 @@ class TranslatedViews:
                 f"--translated_folder {self.translated}: no file is a version of a training image. {mirrored}"
             )
 
-    def path_of(self, table: ImageTable, row: int, step: tuple[str | int, ...]) -> Path:
+    def path_of(self, table: ImageTable, row: int, position: tuple[str | int, ...]) -> Path:
         """Return the file to decode for an image.
 
         Args:
             table: of a folder of the train split.
             row: the image.
-            step: where in the run this is (epoch, round, step); equal steps give equal choices, and images of one
-                step choose each for itself.
+            position: where in the run this is (epoch, round, step); equal positions give equal choices, and images of one
+                position choose each for itself.
         """
         relative = table.relative_path(row)
-        if stream_seed(self.seed, "views", *step, table.root.name, relative) < self.probability * _SEEDS:
+        if stream_seed(self.seed, "views", *position, table.root.name, relative) < self.probability * _SEEDS:
             version = self._version(table, row)
             if version is not None:
                 return version

@@ -95,7 +95,7 @@ class ClassesMode:
             size=self.recipe.data.resize,
             num_workers=self.recipe.data.num_workers,
             views=self.views,
-            step=(epoch, index),
+            position=(epoch, index),
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:

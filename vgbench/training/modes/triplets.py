@@ -178,7 +178,7 @@ class TripletMode:
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(triplets) >= batch_size,
             views=self.views,
-            step=(epoch, index),
+            position=(epoch, index),
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
