@@ -45,8 +45,8 @@ class TranslatedViews:
         Args:
             table: of a folder of the train split.
             row: the image.
-            position: where in the run this is (epoch, round, step); equal positions give equal choices, and images of one
-                position choose each for itself.
+            position: where in the run this is (epoch, round, step); equal positions give equal choices, and the images
+                of one position choose each for itself.
         """
         relative = table.relative_path(row)
         if stream_seed(self.seed, "views", *position, table.root.name, relative) < self.probability * _SEEDS:
