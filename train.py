@@ -55,10 +55,8 @@ def main() -> None:
     test = read_checked_split(settings.data, root, "test", settings.data.queries_folder, few=few)
     commons.seed(settings.run.seed)
     network = network_to_train(settings)
-    mode = with_domain(
-        build_mode(recipe_of(settings, network, runtime)),
-        settings.domain, network.descriptors_dim, settings.data, runtime, seed=settings.run.seed,
-    )  # fmt: skip
+    recipe = recipe_of(settings, network, runtime)
+    mode = with_domain(build_mode(recipe), settings.domain, recipe)
     runtime.prepare(network)
 
     folder = commons.open_run_folder(settings.run, commons.folder_to_continue(settings.run.resume))

@@ -18,7 +18,7 @@ from vgbench.data import ImageTable
 from vgbench.models import Network, build_network, initialise_netvlad
 from vgbench.models.aggregation.netvlad_init import netvlad_of
 from vgbench.retrieval.extraction.extract import describe_rows
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 
 def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, int], images: int, rounds: int) -> Pair:
@@ -32,7 +32,7 @@ def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, 
         runtime.prepare(network)
 
         def ours() -> Tensor:
-            return describe_rows(network, table, rows, size=size, batch_size=16, num_workers=0, runtime=runtime)
+            return describe_rows(network, table, rows, Inference(size, 16, 0, runtime))
 
         with Partner(plain_extractor, backbone, aggregation, table, size, runtime.device.type) as reference:
             times = in_turn(ours, reference, rounds)

@@ -36,7 +36,7 @@ from vgbench.retrieval.rerank.local.verification import Plan, Verifier, threads
 from vgbench.retrieval.rerank.local.xfeat import XFeatExtractor
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.exact import search
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 KEYPOINTS, SHARED, SIDE = 1024, 300, 480
 K1, K2, LAMBDA = 20, 6, 0.3
@@ -141,7 +141,7 @@ def _ours(folder: Path) -> NDArray[np.int64]:
             tables.append(builder.build(folder))
         options = RerankOptions(kreciprocal_k1=K1, kreciprocal_k2=K2, kreciprocal_lambda=LAMBDA, kreciprocal_joint=True)
         split = Split("test", folder, tables[0], tables[1])
-        context = RerankContext(split, database, queries, None, (1, 1), options, Runtime(), 0, folder)
+        context = RerankContext(split, database, queries, None, options, Inference((1, 1)), folder)
         return KReciprocalReranker()(search(database, queries, 20), context).indices
 
 

@@ -11,7 +11,7 @@ import torch
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.models import build_network
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 from vgbench.training import TrainOptions
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places_options import PlacesOptions
@@ -23,22 +23,34 @@ PLACES_OPTIONS = PlacesOptions(
 CLASSES_OPTIONS = ClassesOptions(M=20, N=2, L=1, min_images_per_class=2, images_per_batch=6, iterations_per_epoch=5)
 
 
-def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
+def recipe_with(data: DataOptions, runtime: Runtime | None = None, **changes: Any) -> Recipe:
+    """Return a recipe for images of `data.resize`, described four at a time; `changes` are any of its fields."""
     recipe = Recipe(
-        root=root,
-        data=DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0),
-        training=TrainOptions(
-            train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02 if mode == "classes" else None
-        ),
-        places=PLACES_OPTIONS,
-        classes=CLASSES_OPTIONS,
-        augmentation=AugmentOptions(brightness=0.2, horizontal_flip=True),
-        runtime=Runtime(),
+        root=Path(data.datasets_folder or ".") / data.dataset_name,
+        data=data,
+        training=TrainOptions(),
+        places=PlacesOptions(),
+        classes=ClassesOptions(),
+        augmentation=AugmentOptions(),
+        inference=Inference(data.resize, 4, data.num_workers, runtime or Runtime()),
         descriptors_dim=256,
-        infer_batch_size=4,
         seed=0,
     )
     return dataclasses.replace(recipe, **changes)
+
+
+def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
+    """Return a recipe for a way to train on the images of a dataset."""
+    usual: dict[str, Any] = {
+        "training": TrainOptions(
+            train_mode=mode, epochs_num=2, lr=1e-3, lr_classifier=0.02 if mode == "classes" else None
+        ),
+        "places": PLACES_OPTIONS,
+        "classes": CLASSES_OPTIONS,
+        "augmentation": AugmentOptions(brightness=0.2, horizontal_flip=True),
+    }
+    data = DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0)
+    return recipe_with(data, **(usual | changes))
 
 
 def network_of(seed: int = 0) -> Any:

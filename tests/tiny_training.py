@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vgbench.randomness import torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, TrainResult, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, TrainResult, train
 
 OPTIONS = TrainOptions(epochs_num=3, queries_per_epoch=3, cache_refresh_rate=1, lr=1e-2, patience=2)
 
@@ -128,10 +128,7 @@ def run_tiny(
             validate,
             options,
             runtime or Runtime(),
-            checkpoints,
-            watch,
-            0,
-            resume=checkpoints.last if resume else None,
+            Run(checkpoints, watch, 0, checkpoints.last if resume else None),
         )
     return result, network
 

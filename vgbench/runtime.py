@@ -73,6 +73,30 @@ class Runtime:
                 yield
 
 
+@dataclass(frozen=True)
+class Inference:
+    """How images become descriptors: handed as one value to everything that describes images.
+
+    Attributes:
+        size: height and width in pixels that images are resized to; None for the images' own.
+        batch_size: images in one batch.
+        num_workers: processes that decode images, at most the machine's cores; 0 decodes in this process.
+        runtime: device and precision.
+    """
+
+    size: tuple[int, int] | None
+    batch_size: int = 16
+    num_workers: int = 0
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def fixed_size(self) -> tuple[int, int]:
+        """Return the size, for what needs one size of all images; raises UserError where there is none."""
+        if self.size is None:
+            raise UserError("images of their own sizes: this needs one size of all images; use --resize 480 640")
+        return self.size
+
+
 def resolve_runtime(options: RuntimeOptions) -> Runtime:
     """Turn `auto` into what this machine does best.
 

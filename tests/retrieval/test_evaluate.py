@@ -21,7 +21,7 @@ from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 Make = Callable[..., Any]
 
@@ -33,10 +33,8 @@ def run(
         network,
         split,
         EvalOptions(**options),
-        size=(30, 40),
-        num_workers=0,
-        runtime=Runtime(),
-        folder=folder,
+        Inference((30, 40), options.get("infer_batch_size", 16)),
+        folder,
         thresholds=thresholds,
     )
 
@@ -207,7 +205,7 @@ def test_methods_agree_with_the_reference_within_two_queries(
     split = read_split(PHOTOGRAPHS / dataset, "test")
     found = evaluate(
         network, split, EvalOptions(recall_values=tuple(wanted["recall_values"]), test_method=method),
-        size=tuple(wanted["resize"]), num_workers=2, runtime=Runtime(), folder=folder,
+        Inference(tuple(wanted["resize"]), num_workers=2), folder,
     )  # fmt: skip
     recalls, expected = list(found.recalls[25.0].values()), wanted["recalls"][method]
     print(f"\n{dataset} {method}: {np.round(recalls, 1)}, reference {np.round(expected, 1)}")

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vgbench.data import Triplets, read_split
 from vgbench.data.decode import decode_image
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, train
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.domain_classifier import DomainOptions
 from vgbench.training.modes.table import build_mode
@@ -80,13 +80,13 @@ def test_tensorboard_has_the_hard_negatives_of_every_round(tiny_dataset, tmp_pat
     network = network_of()
     targets = tiny_dataset / "images" / "test" / "queries"
     options = DomainOptions(grl_folder=targets) if adversary else DomainOptions()
-    mode = with_domain(build_mode(recipe), options, network.descriptors_dim, recipe.data, recipe.runtime, seed=0)
+    mode = with_domain(build_mode(recipe), options, recipe)
     folder = tmp_path / "run"
     folder.mkdir()
     with MetricsLogger(folder) as watch:
         train(
-            network, mode, lambda *_: EpochRecalls({1: 1.0, 5: 5.0}), recipe.training, recipe.runtime,
-            Checkpoints(folder, {}, {}), watch, 0,
+            network, mode, lambda *_: EpochRecalls({1: 1.0, 5: 5.0}), recipe.training, recipe.inference.runtime,
+            Run(Checkpoints(folder, {}, {}), watch, 0),
         )  # fmt: skip
     events = EventAccumulator(str(folder / "tensorboard" / "train"))
     events.Reload()

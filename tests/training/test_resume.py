@@ -162,13 +162,13 @@ def test_resuming_elsewhere_ends_the_same(tmp_path, uninterrupted):
         run_tiny(old, mode=TinyMode(kill))
     new.mkdir()
     from vgbench.runtime import Runtime
-    from vgbench.training import MetricsLogger, train
+    from vgbench.training import MetricsLogger, Run, train
 
     network = tiny_network(3)
     with MetricsLogger(new, tensorboard=False) as watch:
         result = train(
-            network, TinyMode(), weight_recall, tiny_training.OPTIONS, Runtime(), Checkpoints(new, {}, {}), watch, 0,
-            resume=old / "last_model.pth",
+            network, TinyMode(), weight_recall, tiny_training.OPTIONS, Runtime(),
+            Run(Checkpoints(new, {}, {}), watch, 0, old / "last_model.pth"),
         )  # fmt: skip
     assert_same_end(new, network, uninterrupted, result)
 

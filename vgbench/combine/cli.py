@@ -28,7 +28,7 @@ from vgbench.flags import add_flags, build_options
 from vgbench.models.ensemble import COMBINATIONS
 from vgbench.options import check_needs
 from vgbench.retrieval import EvalOptions
-from vgbench.runtime import RuntimeOptions, resolve_runtime
+from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
 from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[st
         return soup(build_options(SoupOptions, values), data, runtime)
     options, augmentation = _whitening_options(values)
     batch_size = values.get("infer_batch_size", EvalOptions.infer_batch_size)
-    return whiten(values["checkpoints"][0], options, augmentation, data, batch_size, runtime)
+    inference = Inference(data.resize, batch_size, data.num_workers, runtime)
+    return whiten(values["checkpoints"][0], options, augmentation, data, inference)
 
 
 def _whitening_options(values: Mapping[str, Any]) -> tuple[WhitenOptions, AugmentOptions]:

@@ -20,7 +20,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network, load_state_dict, rebuild_network
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval import EvalOptions, evaluate
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 LOG = logging.getLogger(__name__)
 
@@ -87,15 +87,13 @@ def _val_recall(
     """Return state dict -> R@N on val, percent."""
     val = read_split(dataset_root(data), "val")
     near = float(data.val_positive_dist_threshold)
-    settings = EvalOptions(infer_batch_size=options.infer_batch_size, recall_values=(options.recall,))
+    settings = EvalOptions(recall_values=(options.recall,))
+    inference = Inference(data.resize, options.infer_batch_size, data.num_workers, runtime)
 
     def score(state: State) -> float:
         network.load_state_dict(state)
         with tempfile.TemporaryDirectory() as folder:
-            found = evaluate(
-                network, val, settings, size=data.resize, num_workers=data.num_workers, runtime=runtime,
-                folder=Path(folder), thresholds=(near,),
-            )  # fmt: skip
+            found = evaluate(network, val, settings, inference, Path(folder), thresholds=(near,))
         return found.recalls[near][options.recall]
 
     return score

@@ -35,7 +35,7 @@ from vgbench.models.whitened import build_whitened
 from vgbench.options import check_at_least, option
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.retrieval.extraction.extract import Change, describe_rows
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
 
@@ -73,13 +73,13 @@ def whiten(
     options: WhitenOptions,
     augmentation: AugmentOptions,
     data: DataOptions,
-    infer_batch_size: int,
-    runtime: Runtime,
+    inference: Inference,
 ) -> dict[str, Any]:
     """Return the content of a whitened network's checkpoint, learned on the train split.
 
     Args:
         path: the checkpoint of the network.
+        inference: how its descriptors are made.
         augmentation: where it varies queries, each is seen once more, varied, and paired with the same images: so the
             whitening also learns what night, say, changes.
 
@@ -92,7 +92,7 @@ def whiten(
     split = read_split(dataset_root(data), "train")
     near = _neighbours(split, data, options)
     vary = _varying(augmentation)
-    describe = _describer(member, data, infer_batch_size, runtime)
+    describe = _describer(member, inference)
     descriptors, pairs = _pairs(split, near, options, vary, describe)
     LOG.info("whitening: %d pairs of %d images within %g m", len(pairs), len(descriptors), _radius(data))
     fitted = fit_whitening(descriptors, pairs, options.shrinkage)
@@ -145,16 +145,13 @@ def _neighbours(split: Split, data: DataOptions, options: WhitenOptions) -> Neig
     return Neighbours.from_csr(np.concatenate([[0], np.cumsum(near.counts * chosen)]), near.indices[kept])
 
 
-def _describer(network: Network, data: DataOptions, batch_size: int, runtime: Runtime) -> Describe:
+def _describer(network: Network, inference: Inference) -> Describe:
     """Return (table, rows, change) -> L2-normalised descriptors float32 [M,D], as `describe_rows` takes them."""
-    runtime.prepare(network)
+    inference.runtime.prepare(network)
 
     def describe(table: ImageTable, rows: NDArray[np.int64], change: Change | None) -> Tensor:
         with tqdm(total=len(rows), desc=table.root.name, unit="img", disable=None, leave=False) as bar:
-            found = describe_rows(
-                network, table, rows, size=data.resize, batch_size=batch_size, num_workers=data.num_workers,
-                runtime=runtime, progress=bar.update, change=change,
-            )  # fmt: skip
+            found = describe_rows(network, table, rows, inference, progress=bar.update, change=change)
         return F.normalize(found, dim=1)
 
     return describe

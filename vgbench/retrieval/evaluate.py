@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views, views_of
-from vgbench.retrieval.extraction.extract import extract, extraction_fingerprint, weights_hash
+from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.extraction.store import Descriptors, stored_fingerprint
 from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
@@ -32,7 +33,7 @@ from vgbench.retrieval.searching.comparison import compare
 from vgbench.retrieval.searching.exact import resolve_backend
 from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
 from vgbench.retrieval.searching.searchers import ExactSearch, make_searcher, searcher_type
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
 
@@ -85,11 +86,9 @@ def evaluate(
     network: Network,
     split: Split,
     options: EvalOptions,
-    *,
-    size: tuple[int, int],
-    num_workers: int,
-    runtime: Runtime,
+    inference: Inference,
     folder: Path,
+    *,
     thresholds: Sequence[float] = (25.0,),
     reranking: RerankOptions | None = None,
 ) -> Evaluation:
@@ -98,7 +97,7 @@ def evaluate(
     Queries without coordinates (UTM NaN) get predictions and no recalls.
 
     Args:
-        size: height and width in pixels.
+        inference: one size of all images, batches, processes and precision.
         folder: where descriptor files go, and where matching ones of an earlier run are reused from.
         thresholds: metres, used where `options.threshold` is unset; the first is the one that counts, and comes first
             in the results where `options.threshold` has it too.
@@ -110,11 +109,11 @@ def evaluate(
     """
     thresholds = thresholds_in_order(options.threshold, thresholds)
     chain = reranking or RerankOptions()
-    views = views_of(options, network, size)
+    views = views_of(options, network, inference.fixed_size)
     images = _checked(split, options)
-    check_rerankers(network, chain, runtime)
+    check_rerankers(network, chain, inference.runtime)
     clock = _Clock()
-    described = _Extraction(network, options, num_workers, runtime, folder, split)
+    described = _Extraction(network, options, inference, folder, split)
     count = predictions_needed(options.recall_values, chain)
     with contextlib.ExitStack() as files:
         found = _find(described, images, views, count, clock, files)
@@ -126,7 +125,7 @@ def evaluate(
         steps: list[RerankStep] = []
         if chain.names:
             each = views[1].averaged(found.queries)
-            context = RerankContext(split, database, each, network, size, chain, runtime, num_workers, folder)
+            context = RerankContext(split, database, each, network, chain, inference, folder)
             with clock.stage("rerank"):
                 predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)
@@ -231,13 +230,13 @@ class _Extraction:
         self,
         network: Network,
         options: EvalOptions,
-        num_workers: int,
-        runtime: Runtime,
+        inference: Inference,
         folder: Path,
         split: Split,
     ) -> None:
         self.images = 0
-        self._network, self.options, self._num_workers, self.runtime = network, options, num_workers, runtime
+        self._network, self.options, self._inference = network, options, inference
+        self.runtime = inference.runtime
         self.folder, self.split = folder, split
         self._weights = weights_hash(network)
 
@@ -254,15 +253,10 @@ class _Extraction:
                 self._network,
                 table,
                 path,
-                size=views.largest,
-                batch_size=self.options.infer_batch_size,
-                num_workers=self._num_workers,
-                runtime=self.runtime,
-                dtype=self.options.descriptors_dtype,
-                progress=count,
-                skipped=bar.update,
+                dataclasses.replace(self._inference, size=views.largest),
+                form=StoredForm(self.options.descriptors_dtype, views),
+                count=Count(count, bar.update),
                 fingerprint=fingerprint,
-                views=views,
             )
 
     def full_precision(
@@ -283,10 +277,8 @@ class _Extraction:
 
     def _place(self, table: ImageTable, part: str, views: Views, dtype: str) -> tuple[Path, str]:
         """Return the file of a table's descriptors, and their fingerprint."""
-        fingerprint = extraction_fingerprint(
-            self._network, table, size=views.largest, runtime=self.runtime, dtype=dtype, weights=self._weights,
-            views=views,
-        )  # fmt: skip
+        inference = dataclasses.replace(self._inference, size=views.largest)
+        fingerprint = extraction_fingerprint(self._network, table, inference, StoredForm(dtype, views), self._weights)
         # Named by what is in it: other sizes and weights stand beside it, each found again.
         name = f"{self.split.root.name}_{self.split.name}_{part}-{fingerprint[:12]}.h5"
         return self.folder / name, fingerprint

@@ -13,7 +13,7 @@ from vgbench.models.network import Network
 from vgbench.retrieval.evaluate import Evaluation, evaluate
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Pipeline:
         return dataclasses.replace(found, seconds=found.seconds | seconds, images_per_s=described.images_per_s)
 
     def _run(self, split: Split, folder: Path) -> Evaluation:
+        data = self.data
+        inference = Inference(data.resize, self.evaluation.infer_batch_size, data.num_workers, self.runtime)
         return evaluate(
-            self.network, split, self.evaluation, size=self.data.resize, num_workers=self.data.num_workers,
-            runtime=self.runtime, folder=folder, thresholds=(self.data.val_positive_dist_threshold,),
+            self.network, split, self.evaluation, inference, folder, thresholds=(data.val_positive_dist_threshold,),
             reranking=self.reranking,
         )  # fmt: skip

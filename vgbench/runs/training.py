@@ -13,9 +13,9 @@ from vgbench.models import Network
 from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runs.settings import TrainSettings, flat
-from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainResult, train
+from vgbench.runs.settings import Settings, TrainSettings, flat
+from vgbench.runtime import Inference, Runtime
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainResult, train
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
 
@@ -27,6 +27,12 @@ def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
     return {"rerank": (GEOWARP,)}
 
 
+def inference_of(settings: Settings, runtime: Runtime) -> Inference:
+    """How the settings describe images."""
+    data = settings.data
+    return Inference(data.resize, settings.evaluation.infer_batch_size, data.num_workers, runtime)
+
+
 def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Recipe:
     """What the way to train is made from."""
     return Recipe(
@@ -36,9 +42,8 @@ def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Re
         places=settings.places,
         classes=settings.classes,
         augmentation=settings.augmentation,
-        runtime=runtime,
+        inference=inference_of(settings, runtime),
         descriptors_dim=network.descriptors_dim,
-        infer_batch_size=settings.evaluation.infer_batch_size,
         seed=settings.run.seed,
         geowarp=settings.geowarp,
         network=network,
@@ -71,7 +76,5 @@ def run_training(
 
     checkpoints = Checkpoints(folder, network.config, flat(settings))
     with MetricsLogger(folder) as watch:
-        return train(
-            network, mode, validate, settings.training, runtime, checkpoints, watch, settings.run.seed,
-            resume=settings.run.resume,
-        )  # fmt: skip
+        run = Run(checkpoints, watch, settings.run.seed, settings.run.resume)
+        return train(network, mode, validate, settings.training, runtime, run)

@@ -83,17 +83,30 @@ class TrainResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where a training writes, what it starts from, and its randomness.
+
+    Attributes:
+        checkpoints: the run folder's checkpoints.
+        watch: the run folder's metrics.
+        seed: of every random choice.
+        resume: last_model.pth of an interrupted run, or a checkpoint with weights only to start from.
+    """
+
+    checkpoints: Checkpoints
+    watch: MetricsLogger
+    seed: int
+    resume: Path | None = None
+
+
 def train(
     network: Network,
     mode: TrainingMode[BatchT],
     validate: Validate,
     options: TrainOptions,
     runtime: Runtime,
-    checkpoints: Checkpoints,
-    watch: MetricsLogger,
-    seed: int,
-    *,
-    resume: Path | None = None,
+    run: Run,
 ) -> TrainResult:
     """Train until R@5 on val has not improved for `patience` epochs, or for `epochs_num` epochs.
 
@@ -106,20 +119,17 @@ def train(
         validate: (network, epoch) -> recalls on val; the network has the averaged weights where there are such.
         options: how long and how fast.
         runtime: where.
-        checkpoints: the run folder's checkpoints.
-        watch: the run folder's metrics.
-        seed: the run's seed.
-        resume: last_model.pth of an interrupted run, or a checkpoint with weights only to start from.
+        run: where the run is written, what it starts from, and its seed.
 
     Raises:
         UserError: the loss or the weights are no longer finite (the last good checkpoint stays); the checkpoint is of
             another network or run; nothing to train on; a file cannot be written.
     """
-    loop = _Loop(network, mode, validate, options, runtime, checkpoints, seed)
-    if resume is not None:
-        loop.resume(resume)
-    watch.start(loop.progress)
-    return loop.run(watch)
+    loop = _Loop(network, mode, validate, options, runtime, run)
+    if run.resume is not None:
+        loop.resume(run.resume)
+    run.watch.start(loop.progress)
+    return loop.run(run.watch)
 
 
 class _Loop(Generic[BatchT]):
@@ -130,13 +140,12 @@ class _Loop(Generic[BatchT]):
         validate: Validate,
         options: TrainOptions,
         runtime: Runtime,
-        checkpoints: Checkpoints,
-        seed: int,
+        run: Run,
     ) -> None:
         runtime.prepare(network)
         self.network = network
         self.mode, self.validate, self.options = mode, validate, options
-        self.runtime, self.checkpoints, self.seed = runtime, checkpoints, seed
+        self.runtime, self.checkpoints, self.seed = runtime, run.checkpoints, run.seed
         parallel.broadcast_module(network)
         if not options.freeze_bn:
             synchronise_norms(network)

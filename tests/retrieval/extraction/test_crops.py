@@ -19,13 +19,13 @@ from vgbench.data import ImageTable, decode_image, read_folder
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions
 from vgbench.retrieval.extraction.crops import Views, pool, views_of
-from vgbench.retrieval.extraction.extract import extract
+from vgbench.retrieval.extraction.extract import Count, StoredForm, extract
 from vgbench.retrieval.extraction.extract_crops import describe_views
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.query_methods import QUERY_METHODS
 from vgbench.retrieval.query_methods.maj_voting import MajorityVoting
 from vgbench.retrieval.query_methods.nearest_crop import NearestCrop
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 Make = Callable[..., Any]
 SIZE = (24, 32)
@@ -45,9 +45,7 @@ def mixed(tmp_path: Path) -> ImageTable:
 
 def run(network: Any, table: ImageTable, views: Views, batch_size: int = 2) -> tuple[list[int], torch.Tensor]:
     rows = np.arange(len(table), dtype=np.int64)
-    found = list(
-        describe_views(network, table, rows, views=views, batch_size=batch_size, num_workers=0, runtime=Runtime())
-    )
+    found = list(describe_views(network, table, rows, views, Inference(None, batch_size)))
     return [int(r) for part, _ in found for r in part], torch.cat([descriptors for _, descriptors in found])
 
 
@@ -220,8 +218,7 @@ def test_other_views_are_never_taken_for_the_same(
     for number, options in enumerate((first, second, first)):
         _, views = views_of(EvalOptions(**options), network, SIZE)
         with extract(
-            network, mixed, tmp_path / f"{number}.h5", size=SIZE, batch_size=4, num_workers=0, runtime=Runtime(),
-            views=views,
+            network, mixed, tmp_path / f"{number}.h5", Inference(SIZE, 4), form=StoredForm(views=views),
         ) as stored:  # fmt: skip
             prints.append(stored.fingerprint)
             assert stored.shape == (9 * views.described, views.dim(6))
@@ -237,10 +234,8 @@ def test_an_interrupted_extraction_of_views_continues_to_the_same(
     monkeypatch.setattr(sys.modules["vgbench.retrieval.extraction.extract"], "GATHERED", 2)
     network = make_network()
     _, views = views_of(EvalOptions(test_method="nearest_crop"), network, SIZE)
-    how: dict[str, Any] = {
-        "size": SIZE, "batch_size": 2, "num_workers": 0, "runtime": Runtime(), "views": views,
-    }  # fmt: skip
-    with extract(network, mixed, tmp_path / "whole.h5", **how) as stored:
+    how, form = Inference(SIZE, 2), StoredForm(views=views)
+    with extract(network, mixed, tmp_path / "whole.h5", how, form=form) as stored:
         whole = stored.read()
     count = [0]
 
@@ -250,9 +245,9 @@ def test_an_interrupted_extraction_of_views_continues_to_the_same(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(network, mixed, tmp_path / "d.h5", **how, progress=stop)
+        extract(network, mixed, tmp_path / "d.h5", how, form=form, count=Count(described=stop))
     skipped: list[int] = []
-    with extract(network, mixed, tmp_path / "d.h5", **how, skipped=skipped.append) as stored:
+    with extract(network, mixed, tmp_path / "d.h5", how, form=form, count=Count(skipped=skipped.append)) as stored:
         assert torch.equal(stored.read(), whole)
     assert skipped in ([4], [8])  # whole windows of four images
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -19,11 +20,19 @@ from torch import nn
 
 from vgbench.data import ImageTable, Split, decode_image, read_split
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.extract import describe, describe_rows, extract, extraction_fingerprint, weights_hash
-from vgbench.runtime import Runtime
+from vgbench.retrieval.extraction.extract import (
+    Count,
+    StoredForm,
+    describe,
+    describe_rows,
+    extract,
+    extraction_fingerprint,
+    weights_hash,
+)
+from vgbench.runtime import Inference, Runtime
 
 Make = Callable[..., Any]
-HOW = {"size": (16, 20), "batch_size": 3, "num_workers": 0, "runtime": Runtime()}
+HOW = Inference((16, 20), 3)
 
 
 def expected(network: nn.Module, table: ImageTable, rows: list[int]) -> torch.Tensor:
@@ -34,7 +43,10 @@ def expected(network: nn.Module, table: ImageTable, rows: list[int]) -> torch.Te
 def run(network: nn.Module, table: ImageTable, path: Path, **changes: Any) -> tuple[torch.Tensor, int, int]:
     """Extract; return the descriptors, how many images were described, and how many were there already."""
     described, skipped = [0], [0]
-    stored = extract(network, table, path, **{**HOW, **changes}, progress=described.append, skipped=skipped.append)
+    fields = {field.name for field in dataclasses.fields(Inference)}
+    how = dataclasses.replace(HOW, **{name: value for name, value in changes.items() if name in fields})
+    form = StoredForm(**{name: value for name, value in changes.items() if name not in fields})
+    stored = extract(network, table, path, how, form=form, count=Count(described.append, skipped.append))
     with stored:
         return stored.read(), sum(described), sum(skipped)
 
@@ -42,19 +54,19 @@ def run(network: nn.Module, table: ImageTable, path: Path, **changes: Any) -> tu
 def test_describe_keeps_the_order_asked_for(split: Split, make_network: Make) -> None:
     network = make_network().train()
     rows = [7, 2, 2, 10, 0]
-    batches = list(describe(network, split.database, np.array(rows), **HOW))
+    batches = list(describe(network, split.database, np.array(rows), HOW))
     assert torch.cat([batch_rows for batch_rows, _ in batches]).tolist() == rows
     assert network.training, "the caller's network was changed"
     found = torch.cat([descriptors for _, descriptors in batches])
     assert found.dtype == torch.float32
     assert not found.requires_grad
     torch.testing.assert_close(found, expected(network, split.database, rows))
-    torch.testing.assert_close(describe_rows(network, split.database, np.array(rows), **HOW), found)
+    torch.testing.assert_close(describe_rows(network, split.database, np.array(rows), HOW), found)
 
 
 def test_nothing_asked_nothing_described(split: Split, make_network: Make) -> None:
-    assert list(describe(make_network(), split.database, np.array([], dtype=np.int64), **HOW)) == []
-    assert describe_rows(make_network(), split.database, np.array([], dtype=np.int64), **HOW).shape == (0, 6)
+    assert list(describe(make_network(), split.database, np.array([], dtype=np.int64), HOW)) == []
+    assert describe_rows(make_network(), split.database, np.array([], dtype=np.int64), HOW).shape == (0, 6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -146,9 +158,9 @@ KILLED = """
     spec.loader.exec_module(fakes)
     import torch
     from vgbench.data import read_split
-    from vgbench.retrieval import store
+    from vgbench.retrieval.extraction import store
     from vgbench.retrieval.extraction.extract import extract
-    from vgbench.runtime import Runtime
+    from vgbench.runtime import Inference
     torch.set_num_threads(1)
     store.SYNC_SECONDS = 0
     write = store.DescriptorWriter.write
@@ -161,8 +173,7 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
     store.DescriptorWriter.write = write_then_die
     table = read_split(Path(sys.argv[1]), "test").database
-    extract(fakes.tiny_network(), table, Path(sys.argv[2]), size=(16, 20), batch_size=3, num_workers=0,
-            runtime=Runtime())
+    extract(fakes.tiny_network(), table, Path(sys.argv[2]), Inference((16, 20), 3))
 """
 
 
@@ -227,6 +238,6 @@ def test_hash_ignores_device_layout_and_sees_every_tensor(make_network: Make) ->
 
 
 def test_fingerprint_is_the_same_in_another_process(city: Path, split: Split, make_network: Make) -> None:
-    here = extraction_fingerprint(make_network(), split.database, size=(16, 20), runtime=Runtime(), dtype="float32")
+    here = extraction_fingerprint(make_network(), split.database, HOW)
     again = read_split(city, "test").database
-    assert extraction_fingerprint(make_network(), again, size=(16, 20), runtime=Runtime(), dtype="float32") == here
+    assert extraction_fingerprint(make_network(), again, HOW) == here

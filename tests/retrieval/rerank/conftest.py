@@ -16,7 +16,7 @@ from vgbench.data.table import TableBuilder
 from vgbench.retrieval import Descriptors, Predictions, search, write_descriptors
 from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 MakeContext = Callable[..., RerankContext]
 
@@ -60,10 +60,8 @@ def make_context(tmp_path: Path) -> MakeContext:
             database=write(tmp_path, database, "database"),
             queries=write(tmp_path, queries, "queries"),
             network=None,
-            size=(32, 32),
             options=RerankOptions(**options),
-            runtime=Runtime(),
-            num_workers=0,
+            inference=Inference((32, 32)),
             cache=tmp_path / "cache",
         )
 

@@ -10,12 +10,12 @@ import pytest
 import tiny_training
 import torch
 from PIL import Image
+from recipes import recipe_with
 from tiny_training import TinyBatch, TinyMode, run_tiny, states_equal, tiny_network
 from torch import Tensor, nn
 
 from vgbench.data import DataOptions
 from vgbench.errors import UserError
-from vgbench.runtime import Runtime
 from vgbench.training.modes.domain import DomainBatch, DomainMode, with_domain
 from vgbench.training.modes.domain_classifier import DomainAdversary, DomainOptions, ramp, reverse_gradient
 
@@ -40,7 +40,7 @@ def options(folder: Path, **changes: Any) -> DomainOptions:
 
 def make_mode(folder: Path, mode: Any = None, **changes: Any) -> DomainMode[TinyBatch]:
     data = DataOptions(resize=(4, 4), num_workers=0)
-    return DomainMode(mode or TinyMode(), options(folder, **changes), 5, data, Runtime(), seed=0)
+    return DomainMode(mode or TinyMode(), options(folder, **changes), recipe_with(data, descriptors_dim=5))
 
 
 # -- the classifier ----------------------------------------------------------------------------------------------------
@@ -215,11 +215,11 @@ def test_a_checkpoint_without_or_with_another_classifier_is_refused(folder: Path
 
 def test_no_folder_no_classifier(folder: Path, tmp_path: Path) -> None:
     inner, data = TinyMode(), DataOptions(resize=(4, 4), num_workers=0)
-    assert with_domain(inner, DomainOptions(), 5, data, Runtime(), seed=0) is inner
-    wrapped = with_domain(inner, options(folder), 5, data, Runtime(), seed=0)
+    assert with_domain(inner, DomainOptions(), recipe_with(data, descriptors_dim=5)) is inner
+    wrapped = with_domain(inner, options(folder), recipe_with(data, descriptors_dim=5))
     assert isinstance(wrapped, DomainMode) and wrapped.rounds_per_epoch == tiny_training.OPTIONS.rounds_per_epoch
     with pytest.raises(UserError, match="--grl_folder"):
-        with_domain(inner, options(tmp_path / "none"), 5, data, Runtime(), seed=0)
+        with_domain(inner, options(tmp_path / "none"), recipe_with(data, descriptors_dim=5))
 
 
 @pytest.mark.parametrize(

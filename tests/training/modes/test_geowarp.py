@@ -19,7 +19,7 @@ from vgbench.models import Network, build_network
 from vgbench.models.geowarp import WHOLE, GeoWarp, attach, random_views, warp
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import torch_stream
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.table import Recipe, build_mode
 
@@ -94,8 +94,8 @@ def run(root: Path, folder: Path, network: Network, resume: Path | None = None, 
     folder.mkdir(exist_ok=True)
     with MetricsLogger(folder, tensorboard=kill is None and resume is None) as watch:
         train(
-            network, mode, lambda *_: EpochRecalls({1: 1.0, 5: 1.0}), recipe.training, recipe.runtime,
-            Checkpoints(folder, network.config, {}), watch, 0, resume=resume,
+            network, mode, lambda *_: EpochRecalls({1: 1.0, 5: 1.0}), recipe.training, recipe.inference.runtime,
+            Run(Checkpoints(folder, network.config, {}), watch, 0, resume),
         )  # fmt: skip
     return mode
 

@@ -18,7 +18,7 @@ from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models.weights import read_checkpoint
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, train
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places import PlacesMode
 from vgbench.training.modes.places_options import PlacesOptions
@@ -165,7 +165,7 @@ def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume:
     with MetricsLogger(folder, tensorboard=False) as watch:
         train(
             network, mode, lambda _, epoch: EpochRecalls({1: 1.0 + epoch, 5: 1.0 + epoch}), options, Runtime(),
-            checkpoints, watch, 0, resume=checkpoints.last if resume else None,
+            Run(checkpoints, watch, 0, checkpoints.last if resume else None),
         )  # fmt: skip
     return losses
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recipes import recipe_with
 
 from vgbench.data import DataOptions, format_name, parse_name, read_split
 from vgbench.data.augment import AugmentOptions
@@ -14,8 +15,8 @@ from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval.extraction.extract import describe_rows
-from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, TrainOptions, build_optimizer, train
+from vgbench.runtime import Inference, Runtime
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, build_optimizer, train
 from vgbench.training.losses.triplet import TripletLoss
 from vgbench.training.modes.triplets import TripletMode
 
@@ -61,7 +62,7 @@ def make_network(seed=0):
 
 
 def make_mode(split, data, options=OPTIONS, augmentation=None, mode=TripletMode):
-    return mode(split, options, data, augmentation or AugmentOptions(), Runtime(), infer_batch_size=4, seed=0)
+    return mode(split, recipe_with(data, training=options, augmentation=augmentation or AugmentOptions()))
 
 
 def test_a_round_is_what_the_network_says(split, data):
@@ -71,9 +72,9 @@ def test_a_round_is_what_the_network_says(split, data):
     network.train()
     batches = list(mode.round(network, 0, 0))
     assert network.training and len(batches) == 2 and all(len(batch) == 2 for batch in batches)  # 5 // 2
-    arguments = {"size": SIZE, "batch_size": 4, "num_workers": 0, "runtime": Runtime()}
-    database = describe_rows(network, split.database, np.arange(24), **arguments)
-    queries = describe_rows(network, split.queries, np.arange(10), **arguments)
+    inference = Inference(SIZE, 4)
+    database = describe_rows(network, split.database, np.arange(24), inference)
+    queries = describe_rows(network, split.queries, np.arange(10), inference)
     mined = make_mode(split, data).miner.round(mode_describe(mode, network), 0, 0, 5).triplets
     for query, positive, negatives in zip(mined.query, mined.positive, mined.negatives, strict=True):
         distances = torch.cdist(queries[None, query], database)[0]
@@ -161,10 +162,7 @@ def run(folder: Path, split, data, resume=False, mode=TripletMode, augmentation=
             lambda network, epoch: EpochRecalls({5: float(epoch)}),
             OPTIONS,
             Runtime(),
-            checkpoints,
-            watch,
-            0,
-            resume=checkpoints.last if resume else None,
+            Run(checkpoints, watch, 0, checkpoints.last if resume else None),
         )
     return network
 
@@ -191,11 +189,11 @@ def test_trains_on_a_gpu(tmp_path, split, data, amp):
     network = make_network()
     before = network.aggregation[1].p.item()
     runtime = Runtime(torch.device("cuda"), amp, channels_last=True)
-    mode = TripletMode(split, OPTIONS, data, AugmentOptions(), runtime, infer_batch_size=4, seed=0)
+    mode = TripletMode(split, recipe_with(data, runtime, training=OPTIONS))
     checkpoints = Checkpoints(tmp_path, network.config, {})
     validate = lambda network, epoch: EpochRecalls({5: float(epoch)})  # noqa: E731
     with MetricsLogger(tmp_path, tensorboard=False) as watch:
-        result = train(network, mode, validate, OPTIONS, runtime, checkpoints, watch, 0)
+        result = train(network, mode, validate, OPTIONS, runtime, Run(checkpoints, watch, 0))
     assert result.epochs == 2 and network.aggregation[1].p.item() != before
     content = read_checkpoint(checkpoints.last)
     assert bool(content["scaler"]) == (amp == torch.float16)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.share_out import share_out
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
 
@@ -35,15 +36,46 @@ Change = Callable[[Tensor], Tensor]
 _HASH_BYTES = 64 * 2**20
 
 
+def _nothing(images: int) -> None:
+    """What is done where nobody counts."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """What `extract` tells of the images that it is done with.
+
+    Attributes:
+        described: called with the number of images of each batch that was described.
+        skipped: called once with the number of images that an earlier run had described.
+    """
+
+    described: Progress = _nothing
+    skipped: Progress = _nothing
+
+
+@dataclass(frozen=True)
+class StoredForm:
+    """What is stored of an image.
+
+    Attributes:
+        dtype: of the values, "float32" or "float16".
+        views: describe these of each image instead of the whole image at `Inference.size`; the file then has
+            `views.described` rows an image, one after the other.
+    """
+
+    dtype: str = "float32"
+    views: Views | None = None
+
+
+PLAIN = StoredForm()
+
+
 def describe(
     network: Network,
     table: ImageTable,
     rows: NDArray[np.int64],
+    inference: Inference,
     *,
-    size: tuple[int, int] | None,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
     progress: Progress | None = None,
     change: Change | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -55,7 +87,7 @@ def describe(
 
     Args:
         rows: int64 [M] into the table.
-        size: height and width in pixels, or None for the images' own.
+        inference: size, batches, processes and precision.
         progress: called with the number of images of each batch (a tqdm's `update` fits).
         change: what is done to each batch uint8 [B,3,H,W] on the device before the network sees it.
 
@@ -64,10 +96,12 @@ def describe(
     """
     if len(rows) == 0:
         return
+    runtime, batch_size = inference.runtime, inference.batch_size
     infer = for_inference(network, runtime)
 
     def describe_own(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, batch in image_loader(table, own, size=size, batch_size=batch_size, num_workers=num_workers):
+        loader = image_loader(table, own, size=inference.size, batch_size=batch_size, num_workers=inference.num_workers)
+        for images, batch in loader:
             pixels = runtime.to_device(images)
             yield batch, infer(pixels if change is None else change(pixels)).float()
 
@@ -79,30 +113,16 @@ def describe_rows(
     network: Network,
     table: ImageTable,
     rows: NDArray[np.int64],
+    inference: Inference,
     *,
-    size: tuple[int, int] | None,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
     progress: Progress | None = None,
     change: Change | None = None,
 ) -> Tensor:
     """Describe some rows into one float32 tensor [len(rows), D] on the device; arguments as `describe`."""
     dim = descriptors_dim(network)
-    out = torch.empty((len(rows), dim), dtype=torch.float32, device=runtime.device)
+    out = torch.empty((len(rows), dim), dtype=torch.float32, device=inference.runtime.device)
     done = 0
-    batches = describe(
-        network,
-        table,
-        rows,
-        size=size,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        runtime=runtime,
-        progress=progress,
-        change=change,
-    )
-    for batch_rows, descriptors in batches:
+    for batch_rows, descriptors in describe(network, table, rows, inference, progress=progress, change=change):
         out[done : done + len(batch_rows)] = descriptors
         done += len(batch_rows)
     return out
@@ -112,16 +132,11 @@ def extract(
     network: Network,
     table: ImageTable,
     path: Path,
+    inference: Inference,
     *,
-    size: tuple[int, int] | None,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
-    dtype: str = "float32",
-    progress: Progress | None = None,
-    skipped: Progress | None = None,
+    form: StoredForm = PLAIN,
+    count: Count | None = None,
     fingerprint: str | None = None,
-    views: Views | None = None,
 ) -> Descriptors:
     """Describe every image of a table into the file at `path`, or reuse what is there.
 
@@ -129,12 +144,10 @@ def extract(
     a descriptor (weights, images, size, preprocessing, precision) changes the fingerprint.
 
     Args:
-        dtype: "float32" or "float16", as stored.
-        progress: called with the number of images of each batch that was described.
-        skipped: called once with the number of images that an earlier run had described.
+        inference: size, batches, processes and precision.
+        form: what is stored of an image.
+        count: is told how many images were described, and how many an earlier run had described.
         fingerprint: `extraction_fingerprint` of all this, where the caller has it already.
-        views: describe these of each image instead of the whole image at `size`; the file then has
-            `views.described` rows an image, one after the other.
 
     Raises:
         UserError: an empty table, an image that cannot be read, a descriptor that is not finite, or a file that cannot
@@ -142,66 +155,46 @@ def extract(
     """
     if len(table) == 0:
         raise UserError(f"{table.root}: no images to describe. Expected at least one (.jpg, .jpeg, .png)")
-    views = None if views is not None and views.plain else views
-    fingerprint = fingerprint or extraction_fingerprint(
-        network, table, size=size, runtime=runtime, dtype=dtype, views=views
-    )
+    count = count or Count()
+    fingerprint = fingerprint or extraction_fingerprint(network, table, inference, form)
     with writing_alone(path) if parallel.is_main() else contextlib.nullcontext():
         if parallel.broadcast(stored_fingerprint(path) == fingerprint):
             LOG.info("%s: same weights, images and preprocessing; reused", path)
-            if skipped is not None:
-                skipped(len(table))
+            count.skipped(len(table))
             return Descriptors(path)
-        _describe_into(
-            path, network, table, fingerprint, size=size, batch_size=batch_size, num_workers=num_workers,
-            runtime=runtime, dtype=dtype, progress=progress, skipped=skipped, views=views,
-        )  # fmt: skip
+        with contextlib.ExitStack() as files:
+            dim, each, step = _shape(network, form, inference.batch_size)
+            writer = None
+            if parallel.is_main():
+                rows = len(table) * each
+                writer = files.enter_context(
+                    DescriptorWriter(path, rows, dim, form.dtype, fingerprint, resume_multiple=step * each)
+                )
+            done = parallel.broadcast(writer.rows_done // each if writer else 0)
+            if done:
+                LOG.info("%s: continuing at image %d of %d", path, done, len(table))
+                count.skipped(done)
+            batches = _batches(network, table, np.arange(done, len(table), dtype=np.int64), inference, form, count)
+            _write_all(writer, batches, table, dim)
     parallel.barrier()
     return Descriptors(path)
 
 
-def _describe_into(
-    path: Path,
-    network: Network,
-    table: ImageTable,
-    fingerprint: str,
-    *,
-    size: tuple[int, int] | None,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
-    dtype: str,
-    progress: Progress | None,
-    skipped: Progress | None,
-    views: Views | None,
-) -> None:
-    dim, each, step = descriptors_dim(network), 1, batch_size
-    if views is not None:
-        dim, each = views.dim(dim), views.described
-        step *= GATHERED if views.method.keeps_ratio else 1
-    with contextlib.ExitStack() as files:
-        writer = None
-        if parallel.is_main():
-            writer = files.enter_context(
-                DescriptorWriter(path, len(table) * each, dim, dtype, fingerprint, resume_multiple=step * each)
-            )
-        done = parallel.broadcast(writer.rows_done // each if writer else 0)
-        if done:
-            LOG.info("%s: continuing at image %d of %d", path, done, len(table))
-            if skipped is not None:
-                skipped(done)
-        rows = np.arange(done, len(table), dtype=np.int64)
-        if views is None:
-            batches = describe(
-                network, table, rows, size=size, batch_size=batch_size, num_workers=num_workers, runtime=runtime,
-                progress=progress,
-            )  # fmt: skip
-        else:
-            batches = describe_views(
-                network, table, rows, views=views, batch_size=batch_size, num_workers=num_workers, runtime=runtime,
-                progress=progress,
-            )  # fmt: skip
-        _write_all(writer, batches, table, dim)
+def _shape(network: Network, form: StoredForm, batch_size: int) -> tuple[int, int, int]:
+    """Return the dimensions of a row, the rows an image, and the images that are described together."""
+    dim, views = descriptors_dim(network), form.views
+    if views is None or views.plain:
+        return dim, 1, batch_size
+    return views.dim(dim), views.described, batch_size * (GATHERED if views.method.keeps_ratio else 1)
+
+
+def _batches(
+    network: Network, table: ImageTable, rows: NDArray[np.int64], inference: Inference, form: StoredForm, count: Count
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `describe` or `describe_views` yields, as the form asks."""
+    if form.views is None or form.views.plain:
+        return describe(network, table, rows, inference, progress=count.described)
+    return describe_views(network, table, rows, form.views, inference, progress=count.described)
 
 
 def _write_all(
@@ -247,26 +240,27 @@ def weights_hash(network: Network) -> str:
 def extraction_fingerprint(
     network: Network,
     table: ImageTable,
-    *,
-    size: tuple[int, int] | None,
-    runtime: Runtime,
-    dtype: str,
+    inference: Inference,
+    form: StoredForm = PLAIN,
     weights: str | None = None,
-    views: Views | None = None,
 ) -> str:
-    """Return the sha256 (hex) of everything that determines the descriptors of a table."""
-    if dtype not in DTYPES:
-        raise UserError(f"--descriptors_dtype {dtype}: not known. Expected one of {', '.join(DTYPES)}")
+    """Return the sha256 (hex) of everything that determines the descriptors of a table.
+
+    Args:
+        weights: `weights_hash` of the network, where the caller has it already.
+    """
+    if form.dtype not in DTYPES:
+        raise UserError(f"--descriptors_dtype {form.dtype}: not known. Expected one of {', '.join(DTYPES)}")
     facts = {
         "layout": 1,
         "weights": weights or weights_hash(network),
         "images": table.fingerprint(),
         "count": len(table),
-        "size": size,
+        "size": inference.size,
         "antialias": ANTIALIAS,
-        "precision": str(runtime.amp_dtype),
-        "dtype": dtype,
+        "precision": str(inference.runtime.amp_dtype),
+        "dtype": form.dtype,
     }
-    if views is not None and not views.plain:
-        facts["views"] = views.facts()
+    if form.views is not None and not form.views.plain:
+        facts["views"] = form.views.facts()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

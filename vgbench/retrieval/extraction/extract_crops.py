@@ -16,7 +16,7 @@ from vgbench.models.inference import for_inference
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.share_out import share_out
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 GATHERED = 32  # batches of images within which those of one size are brought together
 _HEADERS_AT_ONCE = 256
@@ -26,11 +26,9 @@ def describe_views(
     network: Network,
     table: ImageTable,
     rows: NDArray[np.int64],
-    *,
     views: Views,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
+    inference: Inference,
+    *,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (rows int64 [n] on the CPU, descriptors float32 [n*described,D] on the device), in the order of `rows`.
@@ -40,6 +38,7 @@ def describe_views(
 
     Args:
         rows: int64 [M] into the table.
+        inference: batches, processes and precision; sizes are the views'.
         progress: called with the number of images of each batch.
 
     Raises:
@@ -47,18 +46,18 @@ def describe_views(
     """
     if len(rows) == 0:
         return
+    runtime, batch_size = inference.runtime, inference.batch_size
     infer = for_inference(network, runtime)
     dim = views.dim(int(network.descriptors_dim))
 
     def describe_alike(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         size = views.decoded(views.largest)
-        for images, batch in image_loader(table, own, size=size, batch_size=batch_size, num_workers=num_workers):
+        loader = image_loader(table, own, size=size, batch_size=batch_size, num_workers=inference.num_workers)
+        for images, batch in loader:
             yield batch, views.describe(infer, runtime.to_device(images))
 
     def describe_ratios(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from _describe_ratios(
-            infer, table, own, views, dim, batch_size=batch_size, num_workers=num_workers, runtime=runtime
-        )
+        yield from _describe_ratios(infer, table, own, views, dim, inference)
 
     unit = batch_size * (GATHERED if views.method.keeps_ratio else 1)
     describe_own = describe_ratios if views.method.keeps_ratio else describe_alike
@@ -71,13 +70,11 @@ def _describe_ratios(
     rows: NDArray[np.int64],
     views: Views,
     dim: int,
-    *,
-    batch_size: int,
-    num_workers: int,
-    runtime: Runtime,
+    inference: Inference,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Describe images of many sizes: those of one size together, within GATHERED batches."""
-    plan = _Batches(rows, _decoded_sizes(table, rows, views, num_workers), batch_size)
+    runtime, num_workers = inference.runtime, inference.num_workers
+    plan = _Batches(rows, _decoded_sizes(table, rows, views, num_workers), inference.batch_size)
     out = torch.empty(0)
     missing = 0
     for images, positions in BatchLoader(_Framed(table, plan, views), num_workers):

@@ -11,7 +11,7 @@ from vgbench.models.network import Network
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,8 @@ class RerankContext:
         split: the tables of images.
         database, queries: the descriptors that the search ran on, row by row as the tables.
         network: what made them, where there is one.
-        size: height and width in pixels that the network saw.
         options: of all re-rankers.
-        runtime: the device and precision.
-        num_workers: processes that decode.
+        inference: the size of the images that the network saw, processes that decode, device and precision.
         cache: a folder for what is worth keeping, such as local features; files there are named by what is in them.
     """
 
@@ -33,11 +31,19 @@ class RerankContext:
     database: Descriptors
     queries: Descriptors
     network: Network | None
-    size: tuple[int, int]
     options: RerankOptions
-    runtime: Runtime
-    num_workers: int
+    inference: Inference
     cache: Path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels that the network saw."""
+        return self.inference.fixed_size
+
+    @property
+    def runtime(self) -> Runtime:
+        """The device and precision."""
+        return self.inference.runtime
 
 
 class Reranker(Protocol):

@@ -159,7 +159,7 @@ class ClassesMode:
             torch.manual_seed(stream_seed(self.recipe.seed, "classifier", number))
             scale, margin = scale_and_margin(self.options)
             heads = [make(self.recipe.descriptors_dim, len(part), scale, margin) for part in self.groups[number]]
-        return nn.ModuleList(heads).to(self.recipe.runtime.device)
+        return nn.ModuleList(heads).to(self.recipe.inference.runtime.device)
 
 
 def make_groups(images: ImageTable, options: ClassesOptions) -> Sequence[Group]:

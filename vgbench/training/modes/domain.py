@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from vgbench import parallel
-from vgbench.data import DataOptions, ImageTable, image_loader
+from vgbench.data import ImageTable, image_loader
 from vgbench.data.augment import resize_batch
 from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream
-from vgbench.runtime import Runtime
 from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode
 from vgbench.training.modes.domain_classifier import DomainAdversary, DomainOptions
+from vgbench.training.modes.table import Recipe
 from vgbench.training.pictures import Shows
 
 _WORKERS = 2  # beside those of the mode's own loader
@@ -62,31 +62,20 @@ class DomainMode(Generic[BatchT]):
     Args:
         mode: the way to train.
         options: of the classifier and its target images.
-        dim: dimensions of the network's descriptors.
-        data: image size and workers.
-        runtime: where the classifier runs.
-        seed: the run's seed.
+        recipe: what the way to train was made from.
 
     Raises:
         UserError: no folder of target images, or no readable image in it.
     """
 
-    def __init__(
-        self,
-        mode: TrainingMode[BatchT],
-        options: DomainOptions,
-        dim: int,
-        data: DataOptions,
-        runtime: Runtime,
-        *,
-        seed: int,
-    ) -> None:
+    def __init__(self, mode: TrainingMode[BatchT], options: DomainOptions, recipe: Recipe) -> None:
         if options.grl_folder is None:
             raise UserError("--grl_folder: not given. Expected a folder of unlabelled target images")
-        self.mode, self.options, self.data, self.seed = mode, options, data, seed
+        self.mode, self.options, self.recipe = mode, options, recipe
+        dim, seed = recipe.descriptors_dim, recipe.seed
         self.targets = read_unlabelled(options.grl_folder, "--grl_folder")
         self.adversary = DomainAdversary(dim, weight=options.grl_weight, hidden=options.grl_hidden, seed=seed)
-        self.adversary.to(runtime.device)
+        self.adversary.to(recipe.inference.runtime.device)
         self.optimizer = torch.optim.Adam(self.adversary.parameters(), lr=options.grl_lr)
 
     @property
@@ -104,15 +93,16 @@ class DomainMode(Generic[BatchT]):
         inner = self.mode.round(network, epoch, index)
         count, size = len(self.targets), self.options.grl_batch_size
         draws = (
-            numpy_stream(self.seed, "targets", epoch, index, step, *parallel.own_stream()) for step in range(len(inner))
+            numpy_stream(self.recipe.seed, "targets", epoch, index, step, *parallel.own_stream())
+            for step in range(len(inner))
         )
         rows = [stream.choice(count, size, replace=count < size) for stream in draws]
         loader = image_loader(
             self.targets,
             np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64),
-            size=self.data.resize,
+            size=self.recipe.data.resize,
             batch_size=size,
-            num_workers=min(_WORKERS, self.data.num_workers),
+            num_workers=min(_WORKERS, self.recipe.data.num_workers),
         )
         epochs = max(self.options.grl_ramp_epochs, 1e-9)
         start = (epoch + index / self.rounds_per_epoch) / epochs
@@ -171,10 +161,8 @@ class DomainMode(Generic[BatchT]):
         )
 
 
-def with_domain(
-    mode: TrainingMode[Any], options: DomainOptions, dim: int, data: DataOptions, runtime: Runtime, *, seed: int
-) -> TrainingMode[Any]:
+def with_domain(mode: TrainingMode[Any], options: DomainOptions, recipe: Recipe) -> TrainingMode[Any]:
     """Return the mode with a domain classifier against it, or as it is where no `grl_folder` is given."""
     if options.grl_folder is None:
         return mode
-    return DomainMode(mode, options, dim, data, runtime, seed=seed)
+    return DomainMode(mode, options, recipe)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgbench.data import DataOptions, Split, TripletBatch
-from vgbench.data.augment import AugmentOptions
+from vgbench.data import Split, TripletBatch
 from vgbench.data.loader import decode_batch
 from vgbench.data.splits import read_checked_split
 from vgbench.data.triplets import Triplets
@@ -19,14 +18,11 @@ from vgbench.models import Network
 from vgbench.models.geowarp import WHOLE, attach, difference, mirrored, random_views, warp
 from vgbench.models.inference import features_for_inference
 from vgbench.randomness import numpy_stream, torch_stream
-from vgbench.runtime import Runtime
 from vgbench.training.mining.base import Describe, Miner, Task
 from vgbench.training.mining.hardest import Rows
 from vgbench.training.modes.base import Forward, Round
-from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.table import Recipe
 from vgbench.training.modes.triplets import TripletMode
-from vgbench.training.options import TrainOptions
 from vgbench.training.pictures import BLUE, GREEN, ROWS, SIZE, grid
 
 # Augmentation that moves pixels would move the corners away from where they are known to be.
@@ -35,19 +31,7 @@ _MOVING = ("rand_perspective", "random_resized_crop", "random_rotation")
 
 def from_recipe(recipe: Recipe) -> GeowarpMode:
     """Read the train split, give the network its GeoWarp, freeze the rest, and make the mode; raises UserError."""
-    if recipe.network is None:
-        raise UserError("--train_mode geowarp: no network to train it on. Expected one in the recipe")
-    return GeowarpMode(
-        read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run),
-        recipe.network,
-        recipe.geowarp,
-        recipe.training,
-        recipe.data,
-        recipe.augmentation,
-        recipe.runtime,
-        infer_batch_size=recipe.infer_batch_size,
-        seed=recipe.seed,
-    )
+    return GeowarpMode(read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run), recipe)
 
 
 class PositiveMiner(Miner):
@@ -93,28 +77,18 @@ class GeowarpMode(TripletMode):
 
     Args:
         split: the training images.
-        network: is given a GeoWarp and frozen otherwise.
-        geowarp: the views, and the weights of the losses.
-        options: rounds and batch size (`train_batch_size` pairs); its miner and its criterion are not used.
-        data, augmentation, runtime, infer_batch_size, seed: as of `TripletMode`; each view is varied on its own.
+        recipe: everything else. Its network is given a GeoWarp and frozen otherwise; of its training options, rounds
+            and the batch size (`train_batch_size` pairs) are used, miner and criterion are not; each view is varied
+            on its own.
 
     Raises:
-        UserError: the network gives no map, or an augmentation that moves pixels.
+        UserError: no network, one that gives no map, or an augmentation that moves pixels.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        network: Network,
-        geowarp: GeowarpOptions,
-        options: TrainOptions,
-        data: DataOptions,
-        augmentation: AugmentOptions,
-        runtime: Runtime,
-        *,
-        infer_batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, split: Split, recipe: Recipe) -> None:
+        network, augmentation, seed = recipe.network, recipe.augmentation, recipe.seed
+        if network is None:
+            raise UserError("--train_mode geowarp: no network to train it on. Expected one in the recipe")
         moving = [name for name in _MOVING if getattr(augmentation, name)]
         moving += ["rand_augment"] if augmentation.rand_augment[0] else []
         moving += ["multi_resolution"] if len(augmentation.multi_resolution) > 1 else []
@@ -123,9 +97,9 @@ class GeowarpMode(TripletMode):
                 f"--{moving[0]}: moves pixels, so that the corners of views are no longer known. Expected colours and "
                 "erasing only with --train_mode geowarp; leave it out"
             )
-        super().__init__(split, options, data, augmentation, runtime, infer_batch_size=infer_batch_size, seed=seed)
+        super().__init__(split, recipe)
         self.pairs = PositiveMiner(self.task, seed)
-        self.geowarp, self.network, self.seed = geowarp, network, seed
+        self.geowarp, self.network, self.seed = recipe.geowarp, network, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_stream(seed, "geowarp").initial_seed())
             attach(network)
@@ -135,7 +109,7 @@ class GeowarpMode(TripletMode):
 
     def round(self, network: Network, epoch: int, index: int) -> Round[TripletBatch]:
         """Draw queries and choose their positives; returns the batches of pairs."""
-        self.network, self._maps = network, features_for_inference(network, self.runtime)
+        self.network, self._maps = network, features_for_inference(network, self.recipe.inference.runtime)
         self._mined = self.pairs.pairs(
             lambda table, rows: self._describe(network, table, rows), epoch, index, self.options.queries_in_round(index)
         )
@@ -170,7 +144,7 @@ class GeowarpMode(TripletMode):
         tables = self.split.queries, self.split.database
         size = self.data.resize
         photos = [decode_batch(table, rows, size) for table, rows in zip(tables, chosen, strict=True)]
-        maps = [self._maps(self.runtime.to_device(photo)) for photo in photos]
+        maps = [self._maps(self.recipe.inference.runtime.to_device(photo)) for photo in photos]
         geowarp = attach(self.network).eval()
         with torch.inference_mode():
             quads = geowarp.both_ways(*maps).cpu()
@@ -200,7 +174,7 @@ class GeowarpMode(TripletMode):
         )
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return self.network.normalise(self.runtime.to_device(images))
+        return self.network.normalise(self.recipe.inference.runtime.to_device(images))
 
     @torch.no_grad()
     def _frozen(self, images: Tensor) -> Tensor:
@@ -222,8 +196,8 @@ class GeowarpMode(TripletMode):
         """How different the local features of pairs [B,2,3,H,W] are where they are cut as answered [B,2,4,2]: [B]."""
         self.network.backbone.eval()
         cut = warp(images.flatten(0, 1), quads.flatten(0, 1))
-        with self.runtime.autocast():
-            maps = self.network.local_features(self.runtime.to_device(cut))
+        with self.recipe.inference.runtime.autocast():
+            maps = self.network.local_features(self.recipe.inference.runtime.to_device(cut))
         return difference(maps[::2], maps[1::2])
 
 

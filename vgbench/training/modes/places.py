@@ -73,7 +73,7 @@ class PlacesMode:
                 self.options.loss_distance,
                 places=first.labels_count,
                 dim=recipe.descriptors_dim,
-            ).to(recipe.runtime.device)
+            ).to(recipe.inference.runtime.device)
         self.miner = build_metric_miner(miner, self.options.miner_args or (), self.options.miner_distance)
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
         if not own and recipe.training.lr_classifier is not None:

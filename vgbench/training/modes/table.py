@@ -10,7 +10,7 @@ from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.models import Network
 from vgbench.registry import Registry
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
@@ -35,7 +35,7 @@ class Recipe:
     Attributes:
         root: the folder of the dataset that is trained on.
         descriptors_dim: of the network that will be trained.
-        infer_batch_size: images a batch when mining.
+        inference: how images are described when mining, and the device that everything runs on.
         seed: the run's seed.
         network: the network itself, for a way that adds to it.
     """
@@ -46,9 +46,8 @@ class Recipe:
     places: PlacesOptions
     classes: ClassesOptions
     augmentation: AugmentOptions
-    runtime: Runtime
+    inference: Inference
     descriptors_dim: int
-    infer_batch_size: int
     seed: int
     geowarp: GeowarpOptions = field(default_factory=GeowarpOptions)
     network: Network | None = None

@@ -12,21 +12,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vgbench import parallel
-from vgbench.data import DataOptions, ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
-from vgbench.data.augment import AugmentOptions, BatchAugment
+from vgbench.data import ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
+from vgbench.data.augment import BatchAugment
 from vgbench.data.splits import read_checked_split
 from vgbench.data.translated import build_views
 from vgbench.data.triplets import Triplets
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.retrieval.extraction.extract import describe
-from vgbench.runtime import Runtime
 from vgbench.training.losses import build_loss
 from vgbench.training.mining import Task, build_miner
 from vgbench.training.mining.hardest import Rows
 from vgbench.training.modes.base import Forward, Round, image_multiple
 from vgbench.training.modes.table import Recipe
-from vgbench.training.options import TrainOptions
 from vgbench.training.pictures import triplet_grid
 
 LOG = logging.getLogger(__name__)
@@ -35,15 +33,7 @@ LOG = logging.getLogger(__name__)
 def from_recipe(recipe: Recipe) -> TripletMode:
     """Read the train split and make the mode; raises UserError."""
     split = read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run)
-    return TripletMode(
-        split,
-        recipe.training,
-        recipe.data,
-        recipe.augmentation,
-        recipe.runtime,
-        infer_batch_size=recipe.infer_batch_size,
-        seed=recipe.seed,
-    )
+    return TripletMode(split, recipe)
 
 
 class TripletMode:
@@ -51,31 +41,16 @@ class TripletMode:
 
     Args:
         split: the training images.
-        options: miner, loss and sizes.
-        data: image size, workers, distance thresholds.
-        augmentation: of the queries' pixels, and of whole triplets.
-        runtime: where mining runs.
-        infer_batch_size: images a batch when mining.
-        seed: the run's seed.
+        recipe: everything else; its augmentation is of the queries' pixels, and of whole triplets.
 
     Raises:
         UserError: no query has a positive; the miner or the loss is not known; a folder of the augmentation's has
             nothing that fits.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        options: TrainOptions,
-        data: DataOptions,
-        augmentation: AugmentOptions,
-        runtime: Runtime,
-        *,
-        infer_batch_size: int,
-        seed: int,
-    ) -> None:
-        self.split, self.options, self.data = split, options, data
-        self.runtime, self.infer_batch_size = runtime, infer_batch_size
+    def __init__(self, split: Split, recipe: Recipe) -> None:
+        self.split, self.recipe, self.options, self.data = split, recipe, recipe.training, recipe.data
+        options, data, augmentation, seed = recipe.training, recipe.data, recipe.augmentation, recipe.seed
         self.criterion = build_loss(options)
         self.augment = BatchAugment(augmentation)
         self.views = build_views(
@@ -184,13 +159,4 @@ class TripletMode:
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         title = f"mining, {table.root.name}"
         with tqdm(total=len(rows), desc=title, unit="img", leave=False, disable=None) as bar:
-            yield from describe(
-                network,
-                table,
-                rows,
-                size=self.data.resize,
-                batch_size=self.infer_batch_size,
-                num_workers=self.data.num_workers,
-                runtime=self.runtime,
-                progress=bar.update,
-            )
+            yield from describe(network, table, rows, self.recipe.inference, progress=bar.update)

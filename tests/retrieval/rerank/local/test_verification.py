@@ -28,7 +28,7 @@ from vgbench.retrieval.rerank.local.reranker import LocalReranker, plans_of
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.local.verification import verify
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference, Runtime
 
 PLACES, QUERIES = 6, 3
 
@@ -60,10 +60,8 @@ def drawn(tmp_path: Path) -> Callable[..., tuple[RerankContext, Predictions]]:
             database=write_descriptors(tmp_path / "d.h5", torch.eye(PLACES), "d"),
             queries=write_descriptors(tmp_path / "q.h5", torch.eye(PLACES)[:QUERIES].contiguous(), "q"),
             network=None,
-            size=(HEIGHT, WIDTH),
             options=RerankOptions(**options),
-            runtime=Runtime(),
-            num_workers=0,
+            inference=Inference((HEIGHT, WIDTH)),
             cache=tmp_path / "cache",
         )
         indices = np.array([[*(p for p in range(PLACES) if p != q), q] for q in range(QUERIES)], np.int64)

@@ -20,7 +20,7 @@ from vgbench.data.table import ImageTable
 from vgbench.retrieval.extraction.store import writing_alone
 from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.store import FeatureStore
-from vgbench.runtime import Runtime
+from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
 
@@ -33,29 +33,26 @@ def features_of(
     table: ImageTable,
     rows: NDArray[np.int64],
     make: Extractor,
-    *,
-    name: str,
     size: ImageSize,
     keypoints: int,
-    folder: Path,
-    runtime: Runtime,
-    num_workers: int,
+    path: Path,
+    inference: Inference,
 ) -> FeatureStore:
     """Return the features of some rows of a table, made now where no earlier run has kept them.
 
     Args:
         rows: int64 [M], repetitions allowed.
         make: makes the features.
-        name: of the table, for the folder's name.
         size: the images' long side in pixels, their ratio kept, 0 for their own size; or exactly (height, width).
         keypoints: of an image at most, as `make` was told.
-        folder: where features are kept, in a folder of their own.
+        path: how the folder that keeps them begins; what they are of is appended to its name.
+        inference: processes that decode, and the device; the images' size is `size`.
 
     Raises:
         UserError: an image cannot be read, or the folder cannot be written.
     """
     fingerprint = features_fingerprint(table, make, size, keypoints)
-    path = folder / f"{name}_{make.name}-{fingerprint[:12]}"
+    path = path.with_name(f"{path.name}_{make.name}-{fingerprint[:12]}")
     with writing_alone(path):
         store = FeatureStore(path, make.dim, make.binary)
         missing = store.missing(rows)
@@ -66,7 +63,7 @@ def features_of(
             for start in range(0, len(missing), IMAGES_A_FILE):
                 part = missing[start : start + IMAGES_A_FILE]
                 found: list[tuple[int, LocalFeatures]] = []
-                for one in _extracted(table, part, make, size, runtime, num_workers):
+                for one in _extracted(table, part, make, size, inference):
                     found.append(one)
                     bar.update(1)
                 store.append([row for row, _ in found], [features for _, features in found])
@@ -80,11 +77,11 @@ def features_fingerprint(table: ImageTable, make: Extractor, size: ImageSize, ke
 
 
 def _extracted(
-    table: ImageTable, rows: NDArray[np.int64], make: Extractor, size: ImageSize, runtime: Runtime, num_workers: int
+    table: ImageTable, rows: NDArray[np.int64], make: Extractor, size: ImageSize, inference: Inference
 ) -> Iterator[tuple[int, LocalFeatures]]:
     """Yield (row, features), images of one shape in one call of the extractor."""
-    batch_size = BATCH.get(runtime.device.type, 4)
-    for batch in BatchLoader(_OwnRatio(table, rows, size, batch_size), num_workers):
+    batch_size = BATCH.get(inference.runtime.device.type, 4)
+    for batch in BatchLoader(_OwnRatio(table, rows, size, batch_size), inference.num_workers):
         for members, images in batch:
             yield from zip(members, make(images), strict=True)
 

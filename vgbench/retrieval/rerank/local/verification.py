@@ -195,12 +195,10 @@ def _features(plan: Plan, candidates: NDArray[np.int64], context: RerankContext)
             table,
             rows,
             plan.extractor,
-            name=f"{split.root.name}_{split.name}_{table.root.name}",
-            size=plan.size,
-            keypoints=plan.keypoints,
-            folder=context.cache,
-            runtime=context.runtime,
-            num_workers=context.num_workers,
+            plan.size,
+            plan.keypoints,
+            context.cache / f"{split.root.name}_{split.name}_{table.root.name}",
+            context.inference,
         )
         for table, rows in tables
     )
