@@ -103,17 +103,19 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     assert np.abs(image[0].numpy() - values / 257.0).max() <= 0.5 and torch.equal(image[0], image[2])
 
 
-def test_the_exif_orientation_is_ignored(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+def test_orientation_counts_when_asked_for_whatever_the_name(tmp_path: Path, write_image: Callable[..., Path]) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    name = "@0500000.00@4000000.00@@.jpg"
-    assert decode_image(write_image(tmp_path / name, 24, 32, exif=exif), None).shape == (3, 24, 32)
-    assert image_size(tmp_path / name) == (24, 32)
+    for name in ("@0500000.00@4000000.00@@.jpg", "IMG_1@2x.jpg", "photo.jpg"):
+        assert decode_image(write_image(tmp_path / name, 24, 32, exif=exif), None).shape == (3, 24, 32)
+        assert image_size(tmp_path / name) == (24, 32)
+        assert decode_image(tmp_path / name, None, upright=True).shape == (3, 32, 24)
+        assert image_size(tmp_path / name, upright=True) == (32, 24)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("extension", ["jpg", "png"])
-def test_a_photograph_outside_of_the_protocol_stands_upright(tmp_path: Path, turn: int, extension: str) -> None:
+def test_a_photograph_stands_upright_when_asked_for(tmp_path: Path, turn: int, extension: str) -> None:
     """Saved lying in each of EXIF's eight ways, it comes out as it was; at another size too."""
     upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 2, 3), np.uint8)).resize((64, 96))
     undo = {
@@ -128,10 +130,10 @@ def test_a_photograph_outside_of_the_protocol_stands_upright(tmp_path: Path, tur
     exif[0x0112] = turn
     path = tmp_path / f"photo.{extension}"
     stored.save(path, exif=exif, quality=95)
-    assert image_size(path) == (96, 64)
-    whole = decode_image(path, None).float()
+    assert image_size(path, upright=True) == (96, 64)
+    whole = decode_image(path, None, upright=True).float()
     assert (whole - torch.from_numpy(np.array(upright)).permute(2, 0, 1).float()).abs().mean() < 3
-    small = decode_image(path, (48, 32)).float()
+    small = decode_image(path, (48, 32), upright=True).float()
     assert small.shape == (3, 48, 32)
     assert (small - torch.from_numpy(np.array(upright.resize((32, 48)))).permute(2, 0, 1).float()).abs().mean() < 5
 

@@ -30,18 +30,18 @@ _ORIENTATION, _LYING = 0x0112, 5
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
+def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: bool = False) -> Tensor:
     """Read an image as RGB.
 
     JPEG files are decoded at about the wanted size (by 1/2, 1/4 or 1/8, never below it) and then resized as
     `resize_images` does.
-    Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped. In the folder protocol (an @ in the file
-    name) the EXIF orientation is ignored, as the field does: coordinates, headings and published numbers belong to the
-    stored pixels. Any other photograph is turned upright.
+    Gray, palette, CMYK and 16-bit images become RGB, transparency is dropped.
 
     Args:
-        path: a JPEG or PNG file.
+        path: a file of one of `listing.IMAGE_EXTENSIONS`.
         size: height and width in pixels, or None for the image's own.
+        upright: turn it as its EXIF orientation says (`ImageTable.upright`), which datasets in the folder protocol do
+            not, as the field does: coordinates, headings and published numbers belong to the stored pixels.
 
     Returns:
         uint8 [3,H,W].
@@ -50,7 +50,7 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
         UserError: the file is missing, not an image, or damaged.
     """
     with _naming(path), Image.open(path) as image:
-        turned = orientation(image, path)
+        turned = orientation(image) if upright else 1
         if size is not None:
             image.draft("RGB", (size[0], size[1]) if turned >= _LYING else (size[1], size[0]))
         shown = image if turned == 1 else ImageOps.exif_transpose(image)
@@ -60,20 +60,15 @@ def decode_image(path: Path | str, size: tuple[int, int] | None) -> Tensor:
     return resize_images(pixels[None], size)[0]
 
 
-def image_size(path: Path | str) -> tuple[int, int]:
+def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
     """Return the height and width in pixels that `decode_image` gives, from the header alone; raises as that does."""
     with _naming(path), Image.open(path) as image:
-        lying = orientation(image, path) >= _LYING
+        lying = upright and orientation(image) >= _LYING
         return (image.width, image.height) if lying else (image.height, image.width)
 
 
-def orientation(image: Image.Image, path: Path | str) -> int:
-    """Return how an opened image has to be turned to stand upright, as EXIF counts (1: not at all).
-
-    Always 1 for names of the folder protocol, whose stored pixels count.
-    """
-    if "@" in Path(path).name:
-        return 1
+def orientation(image: Image.Image) -> int:
+    """Return how an opened image has to be turned to stand upright, as EXIF counts (1: not at all)."""
     value = image.getexif().get(_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -118,7 +113,7 @@ def _naming(path: Path | str) -> Iterator[None]:
             yield
     except _UNREADABLE as error:
         raise UserError(
-            f"{os.fspath(path)}: cannot be read as an image ({_reason(error)}). Expected a whole JPEG or PNG file; "
+            f"{os.fspath(path)}: cannot be read as an image ({_reason(error)}). Expected a whole image file; "
             "fetch it again, or go on without such images: --on_bad_image skip"
         ) from error
 

@@ -93,7 +93,7 @@ def decode_batch(table: ImageTable, rows: NDArray[np.int64], size: tuple[int, in
     Raises:
         UserError: an image cannot be read, or sizes differ.
     """
-    return stack_images([decode_image(table.path(int(row)), size) for row in rows])
+    return stack_images([decode_image(table.path(int(row)), size, upright=table.upright) for row in rows])
 
 
 def stack_images(images: list[Tensor]) -> Tensor:

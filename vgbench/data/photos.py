@@ -20,7 +20,7 @@ class PhotosOptions:
 
     no_labels: bool = option(
         False,
-        "--queries_folder is any folder of photographs without coordinates (jpg or png, of any size, in any layout): "
+        "--queries_folder is any folder of photographs without coordinates (of any size, in any layout): "
         "place them in the dataset's test database and write predictions.csv; there are no recalls",
     )
     confidence_queries: int = option(

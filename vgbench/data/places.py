@@ -13,7 +13,7 @@ from vgbench.data.layout import split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
-from vgbench.data.utm import from_latitude_longitude
+from vgbench.data.utm import in_own_zones
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 
@@ -72,12 +72,15 @@ def _read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, lis
         extension = _extension(root / IMAGES / city)
         try:
             with file.open(newline="", encoding="utf-8") as lines:
-                for row in csv.DictReader(lines):
-                    utm = from_latitude_longitude(float(row["lat"]), float(row["lon"]))
-                    taken = f"{int(row['year']):04d}{int(row['month']):02d}"
-                    path = f"{city}/{_gsv_name(city, row)}{extension}"
-                    builder.add(path, utm.east, utm.north, float(row["northdeg"]), taken)
-                    places.append(f"{city}/{int(row['place_id'])}")
+                rows = list(csv.DictReader(lines))
+            utm, _ = in_own_zones([float(row["lat"]) for row in rows], [float(row["lon"]) for row in rows])
+            for row, (east, north) in zip(rows, utm.tolist(), strict=True):
+                taken = f"{int(row['year']):04d}{int(row['month']):02d}"
+                path = f"{city}/{_gsv_name(city, row)}{extension}"
+                builder.add(path, east, north, float(row["northdeg"]), taken)
+                places.append(f"{city}/{int(row['place_id'])}")
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
         except (KeyError, ValueError, TypeError) as error:
             raise UserError(
                 f"{file}: cannot be read as places ({error!r}). Expected a CSV with columns {', '.join(_COLUMNS)}"

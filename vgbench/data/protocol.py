@@ -1,14 +1,11 @@
 """The folder protocol: coordinates in file names, folders of images -> ImageTable, dataset folders -> Split."""
 
-# Millions of paths stay bytes here: a Path object each would cost more than reading them.
-# ruff: noqa: PTH110, PTH116, PTH118, PTH123
-
 from __future__ import annotations
 
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from vgbench.data.layout import dataset_of, instead, remedy, split_folder
+from vgbench.data.listing import IMAGE_EXTENSIONS, INDEX_SUFFIX, image_names, index_of, report_left_out
+from vgbench.data.positions import Finding, SaidPositions, in_one_frame, is_plain_decimal, is_zone, position_findings
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png")
-INDEX_SUFFIX = "_images_paths.txt"
 _NAMED = 3  # how many offending names a message shows
 _NOTE = 14  # the note's position among the fields, counting what precedes the first @ as field 0
 
@@ -122,25 +119,34 @@ def format_name(name: ImageName) -> str:
     return "@" + "@".join(fields) + "@" + name.extension
 
 
-def read_folder(folder: Path | str) -> ImageTable:
-    """Read the names of all images below a folder, at any depth, sorted by relative path.
+@dataclass(frozen=True)
+class Examined:
+    """What reading the names of a folder found.
 
-    `<folder>_images_paths.txt` beside the folder, where present, lists the images (one path a line, relative to the
-    folder, to its parent, or longer) and the folder is not walked. Hidden files are left out; links to folders are
-    followed.
+    Attributes:
+        table: the images whose names have coordinates, sorted by relative path, with the metres of the names.
+        findings: what is wrong with their positions; names without coordinates are one of them.
+        left_out: how many other files there are, by extension.
+    """
+
+    table: ImageTable
+    findings: tuple[Finding, ...]
+    left_out: Counter[str]
+
+
+def examine_folder(folder: Path | str) -> Examined:
+    """Read the names of all images below a folder and say what is wrong with their positions.
 
     Raises:
-        UserError: no such folder, no image in it, an index of files that are not there, names without coordinates.
+        UserError: no such folder, an index of files that are not there.
     """
     folder = Path(folder)
-    index = folder.with_name(folder.name + INDEX_SUFFIX)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. {remedy(dataset_of(folder))}")
-    indexed = index.is_file()
-    builder = TableBuilder()
+    builder, said, left_out = TableBuilder(), SaidPositions(), Counter[str]()
     bad: list[str] = []
     bad_count = 0
-    for relative in _indexed_names(index, folder) if indexed else _walk(os.fsencode(folder), b"", frozenset()):
+    for relative in image_names(folder, left_out):
         path = os.fsdecode(relative)
         fields, _ = _fields(path)
         utm = _utm(fields)
@@ -148,24 +154,54 @@ def read_folder(folder: Path | str) -> ImageTable:
             bad_count += 1
             bad += [path] if len(bad) < _NAMED else []
             continue
-        heading = _number(fields[9]) if len(fields) > 9 else None
-        timestamp = fields[13] if len(fields) > 13 else ""
-        builder.add(path, *utm, math.nan if heading is None else heading, timestamp, _note(fields))
+        heading, timestamp, note = _further(fields)
+        builder.add(path, *utm, heading, timestamp, note)
+        said.add(fields)
+    table = builder.build(folder, said.zone)
+    findings = position_findings(table, said)
     if bad:
-        others = f" and {bad_count - len(bad)} more" if bad_count > len(bad) else ""
-        raise UserError(f"{folder}: no UTM coordinates in the names of {', '.join(bad)}{others}. {_EXPECTED_NAME}")
-    if not len(builder):
-        where = f"{index} (the index of {folder})" if indexed else str(folder)
+        findings.insert(0, _nameless(folder, bad, bad_count))
+    if index_of(folder).is_file():
+        table = _sorted(table)
+    return Examined(table, tuple(findings), left_out)
+
+
+def read_folder(folder: Path | str) -> ImageTable:
+    """Read the names of all images below a folder, at any depth, sorted by relative path.
+
+    `<folder>_images_paths.txt` beside the folder, where present, lists the images (one path a line, relative to the
+    folder, to its parent, or longer) and the folder is not walked. Hidden files are left out; links to folders are
+    followed. Images of several UTM zones are brought into one (`positions.in_one_frame`).
+
+    Raises:
+        UserError: no such folder, no image in it, an index of files that are not there, names without coordinates, or
+            with coordinates that cannot be (`positions.position_findings`).
+    """
+    return _in_one_frame([_read_checked(Path(folder))])[0]
+
+
+def _read_checked(folder: Path) -> ImageTable:
+    """Read a folder as `read_folder` does, with the metres of the names."""
+    examined = examine_folder(folder)
+    for finding in examined.findings:
+        if finding.refused:
+            raise UserError(finding.text)
+    if not len(examined.table):
+        index = index_of(folder)
+        where = f"{index} (the index of {folder})" if index.is_file() else str(folder)
         raise UserError(f"{where}: no images ({', '.join(IMAGE_EXTENSIONS)}). {remedy(dataset_of(folder))}")
-    table = builder.build(folder)
-    return _sorted(table) if indexed else table
+    for finding in examined.findings:
+        LOG.warning("%s", finding.text)
+    report_left_out(folder, examined.left_out)
+    return examined.table
 
 
 def read_split(root: Path | str, split: str, queries_folder: str = "queries") -> Split:
     """Read one split of the dataset at `root` = <datasets_folder>/<dataset_name>.
 
     Raises:
-        UserError: the dataset, the split or one of its folders is missing or empty, or names lack coordinates.
+        UserError: the dataset, the split or one of its folders is missing or empty, names lack coordinates, or the
+            positions of database and queries cannot be brought into one frame.
     """
     root = Path(root)
     folder = split_folder(root, split)
@@ -176,10 +212,21 @@ def read_split(root: Path | str, split: str, queries_folder: str = "queries") ->
     queries = folder / queries_folder
     if not queries.is_dir():
         raise UserError(f"{queries}: no such folder of queries.{instead(queries, 'queries')} {remedy(root)}")
-    return Split(split, root, read_folder(folder / "database"), read_folder(queries))
+    database, asked = _in_one_frame([_read_checked(folder / "database"), _read_checked(queries)])
+    return Split(split, root, database, asked)
 
 
-_EXPECTED_NAME = "Expected @UTM_east@UTM_north@...@.jpg, see docs/datasets.md; rename these files or remove them"
+def _in_one_frame(tables: list[ImageTable]) -> list[ImageTable]:
+    framed, done = in_one_frame(tables)
+    if done is not None:
+        LOG.warning("%s", done.text)
+    return framed
+
+
+_EXPECTED_NAME = (
+    "Expected @UTM_east@UTM_north@...@.jpg with plain decimals (metres), see docs/datasets.md; rename these files or "
+    "remove them"
+)
 
 
 def _fields(path: str) -> tuple[list[str], str]:
@@ -191,13 +238,26 @@ def _fields(path: str) -> tuple[list[str], str]:
 
 
 def _utm(fields: list[str]) -> tuple[float, float] | None:
-    if len(fields) < 3:
+    # Not whatever `float` takes: 20210601_153000 is a date.
+    if len(fields) < 3 or not is_plain_decimal(fields[1]) or not is_plain_decimal(fields[2]):
         return None
-    try:
-        east, north = float(fields[1]), float(fields[2])
-    except ValueError:
-        return None
+    east, north = float(fields[1]), float(fields[2])
     return (east, north) if math.isfinite(east) and math.isfinite(north) else None
+
+
+def _further(fields: list[str]) -> tuple[float, str, str]:
+    """Return heading, timestamp and note; names that keep another order of fields have a note alone."""
+    if len(fields) > 3 and fields[3] != "" and not is_zone(fields[3]):
+        return math.nan, "", _note(fields)
+    heading = _number(fields[9]) if len(fields) > 9 else None
+    timestamp = fields[13] if len(fields) > 13 else ""
+    return math.nan if heading is None else heading, timestamp, _note(fields)
+
+
+def _nameless(folder: Path, bad: list[str], count: int) -> Finding:
+    others = f" and {count - len(bad)} more" if count > len(bad) else ""
+    text = f"{folder}: no UTM coordinates in the names of {', '.join(bad)}{others}. {_EXPECTED_NAME}"
+    return Finding(text, count, refused=True)
 
 
 def _note(fields: list[str]) -> str:
@@ -208,83 +268,15 @@ def _note(fields: list[str]) -> str:
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
+    value = float(text) if is_plain_decimal(text) else math.nan
     return value if math.isfinite(value) else None
 
 
 def _format_number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{int(value):03d}" if value == int(value) else repr(float(value))
-
-
-def _is_image(name: bytes) -> bool:
-    return name.lower().endswith((b".jpg", b".jpeg", b".png")) and not name.startswith(b".")
-
-
-def _walk(folder: bytes, prefix: bytes, ancestors: frozenset[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the images below a folder; a folder sorts as its name with a slash, so all paths come out sorted."""
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:  # a link to a folder above it
-        return
-    names: list[bytes] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(b"."):
-                    continue
-                if entry.is_dir():
-                    names.append(entry.name + b"/")
-                elif _is_image(entry.name):
-                    names.append(entry.name)
-    except OSError as error:
-        raise UserError(
-            f"{os.fsdecode(folder)}: cannot be listed ({error.strerror}). Expected a folder that you may read"
-        ) from error
-    names.sort()
-    for name in names:
-        if name.endswith(b"/"):
-            yield from _walk(os.path.join(folder, name[:-1]), prefix + name, ancestors | {identity})
-        else:
-            yield prefix + name
-
-
-def _indexed_names(index: Path, folder: Path) -> Iterator[bytes]:
-    """Yield the paths of an index file relative to the folder; only a new prefix costs a look at the disk."""
-    known: bytes | None = None
-    name = os.fsencode(folder.name) + b"/"
-    with open(index, "rb") as lines:
-        for number, raw in enumerate(lines):
-            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 0 else raw
-            line = line.rstrip(b"\r\n")
-            if b"/" not in line:
-                line = line.replace(b"\\", b"/")
-            while line.startswith((b"./", b"../", b"/")):
-                line = line.partition(b"/")[2]
-            if not _is_image(line.rpartition(b"/")[2]):
-                continue
-            # Relative to the folder so far, but this line names the folder itself: it may be relative to the parent.
-            doubtful = known == b"" and line.startswith(name)
-            if known is None or doubtful or not line.startswith(known):
-                known = _prefix_to_drop(line, folder, index)
-            yield line[len(known) :]
-
-
-def _prefix_to_drop(line: bytes, folder: Path, index: Path) -> bytes:
-    start = 0
-    while True:
-        if os.path.exists(os.path.join(os.fsencode(folder), line[start:])):
-            return line[:start]
-        start = line.find(b"/", start) + 1
-        if start == 0:
-            raise UserError(
-                f"{index}: lists {os.fsdecode(line)}, which is not in {folder}. Expected paths relative to that folder "
-                f"or to its parent; to walk the folder instead: rm '{index}'"
-            )
+    # Never with an exponent, which no reader of names expects.
+    return f"{int(value):03d}" if value == int(value) else np.format_float_positional(value, trim="-")
 
 
 def _sorted(table: ImageTable) -> ImageTable:

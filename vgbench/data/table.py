@@ -31,6 +31,9 @@ class ImageTable:
         heading: float32 [N], degrees, NaN where unknown.
         note_codes: int32 [N], the index of each image's note in `note_vocabulary`.
         note_vocabulary: the distinct notes ('' where unknown).
+        zone: int8 [N], the UTM zone that the metres are in, negative in the southern hemisphere; 0 where unknown.
+        upright: whether the images are turned as their EXIF says, which photographs are and the images of a dataset in
+            the folder protocol are not: there coordinates and published numbers belong to the stored pixels.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class ImageTable:
         timestamps: NDArray[np.bytes_],
         note_codes: NDArray[np.int32],
         note_vocabulary: tuple[str, ...],
+        zone: NDArray[np.int8] | None = None,
+        upright: bool = False,
     ) -> None:
         """Keep the arrays; use `TableBuilder` or `vgbench.data.read_folder` to make them.
 
@@ -55,8 +60,12 @@ class ImageTable:
             timestamps: S15 [N].
             note_codes: int32 [N] into `note_vocabulary`.
             note_vocabulary: the distinct notes.
+            zone: int8 [N]; None where none is known.
+            upright: whether images are turned as their EXIF says.
         """
         self.root = Path(root)
+        self.zone = np.zeros(len(utm), np.int8) if zone is None else zone
+        self.upright = upright
         self.utm = utm
         self.heading = heading
         self.note_codes = note_codes
@@ -100,7 +109,7 @@ class ImageTable:
     @property
     def nbytes(self) -> int:
         """The memory that the table takes, in bytes."""
-        arrays = (self.utm, self.heading, self.note_codes, self._paths, self._offsets, self._timestamps)
+        arrays = (self.utm, self.heading, self.note_codes, self._paths, self._offsets, self._timestamps, self.zone)
         return sum(a.nbytes for a in arrays) + sum(len(note) + 57 for note in self.note_vocabulary)
 
     def select(self, rows: NDArray[np.int64]) -> ImageTable:
@@ -122,7 +131,23 @@ class ImageTable:
             self._timestamps[rows],
             self.note_codes[rows],
             self.note_vocabulary,
+            self.zone[rows],
+            self.upright,
         )
+
+    def at(self, utm: NDArray[np.float64], zone: NDArray[np.int8]) -> ImageTable:
+        """Return the same images at other metres, float64 [N,2], of the zones int8 [N]."""
+        return ImageTable(
+            self.root, self._paths, self._offsets, utm, self.heading, self._timestamps, self.note_codes,
+            self.note_vocabulary, zone, self.upright,
+        )  # fmt: skip
+
+    def turned(self, heading: NDArray[np.float32]) -> ImageTable:
+        """Return the same images with other headings, float32 [N], degrees."""
+        return ImageTable(
+            self.root, self._paths, self._offsets, self.utm, heading, self._timestamps, self.note_codes,
+            self.note_vocabulary, self.zone, self.upright,
+        )  # fmt: skip
 
     def _gather_paths(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         lengths = self._offsets[rows + 1] - self._offsets[rows]
@@ -200,8 +225,13 @@ class TableBuilder:
         self._timestamps += os.fsencode(timestamp)[:TIMESTAMP_BYTES].ljust(TIMESTAMP_BYTES, b"\0")
         self._note_codes.append(self._vocabulary.setdefault(note, len(self._vocabulary)))
 
-    def build(self, root: Path) -> ImageTable:
-        """Return the table, which takes over the builder's memory; the builder is not usable afterwards."""
+    def build(self, root: Path, zone: NDArray[np.int8] | None = None, *, upright: bool = False) -> ImageTable:
+        """Return the table, which takes over the builder's memory; the builder is not usable afterwards.
+
+        Args:
+            zone: int8 [N], UTM zones, negative in the southern hemisphere; None where none is known.
+            upright: whether images are turned as their EXIF says.
+        """
         return ImageTable(
             root,
             np.frombuffer(self._paths, np.uint8) if self._paths else np.empty(0, np.uint8),
@@ -213,4 +243,6 @@ class TableBuilder:
             else np.empty(0, f"S{TIMESTAMP_BYTES}"),
             np.frombuffer(self._note_codes, np.int32) if self._note_codes else np.empty(0, np.int32),
             tuple(self._vocabulary),
+            zone,
+            upright,
         )

@@ -1,57 +1,23 @@
-"""Universal Transverse Mercator on the WGS84 ellipsoid, both ways, to well under a millimetre inside a zone.
-
-Source: L. Krueger's series in the third flattening n, to order n^6 (C. Karney, "Transverse Mercator with an accuracy of
-a few nanometers", 2011, equations 35 and 36).
-"""
+"""Universal Transverse Mercator on the WGS84 ellipsoid, both ways, by PROJ (exact also far outside a zone)."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vgbench.data.protocol import ImageName, parse_name
-from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
 
-SCALE = 0.9996
-FALSE_EASTING = 500_000.0
-FALSE_NORTHING_SOUTH = 10_000_000.0
+if TYPE_CHECKING:
+    from vgbench.data.table import ImageTable
+
 LETTERS = "CDEFGHJKLMNPQRSTUVWX"
-
-_EQUATORIAL_RADIUS = 6_378_137.0
-_FLATTENING = 1 / 298.257223563
-_N = _FLATTENING / (2 - _FLATTENING)
-_RADIUS = _EQUATORIAL_RADIUS / (1 + _N) * (1 + _N**2 / 4 + _N**4 / 64 + _N**6 / 256)
-_ECCENTRICITY = math.sqrt(_FLATTENING * (2 - _FLATTENING))
-
-
-def _series(rows: list[list[float]]) -> list[float]:
-    """Evaluate polynomials in n: row j holds the coefficients of n^(j+1), n^(j+2), ..."""
-    return [sum(c * _N ** (j + 1 + i) for i, c in enumerate(row)) for j, row in enumerate(rows)]
-
-
-_ALPHA = _series(
-    [
-        [1 / 2, -2 / 3, 5 / 16, 41 / 180, -127 / 288, 7891 / 37800],
-        [13 / 48, -3 / 5, 557 / 1440, 281 / 630, -1983433 / 1935360],
-        [61 / 240, -103 / 140, 15061 / 26880, 167603 / 181440],
-        [49561 / 161280, -179 / 168, 6601661 / 7257600],
-        [34729 / 80640, -3418889 / 1995840],
-        [212378941 / 319334400],
-    ]
-)
-_BETA = _series(
-    [
-        [1 / 2, -2 / 3, 37 / 96, -1 / 360, -81 / 512, 96199 / 604800],
-        [1 / 48, 1 / 15, -437 / 1440, 46 / 105, -1118711 / 3870720],
-        [17 / 480, -37 / 840, -209 / 4480, 5569 / 90720],
-        [4397 / 161280, -11 / 504, -830251 / 7257600],
-        [4583 / 161280, -108847 / 3991680],
-        [20648693 / 638668800],
-    ]
-)
+SOUTHERNMOST, NORTHERNMOST = -80.0, 84.0
+"""Degrees of latitude between which UTM is defined."""
+FRAME_SHIFT = 1e7
+"""Metres between the frames of towns that share no zone (`vgbench.data.positions.in_one_frame`)."""
 
 
 class Utm(NamedTuple):
@@ -63,8 +29,23 @@ class Utm(NamedTuple):
     letter: str
 
 
-def zone_of(longitude: float) -> int:
-    """Return the regular six-degree zone of a longitude in degrees (the exceptions of Norway are left out)."""
+def check_degrees(latitude: float, longitude: float) -> None:
+    """Raise UserError for a latitude or longitude, degrees, that UTM does not know."""
+    if not SOUTHERNMOST <= latitude <= NORTHERNMOST:
+        raise UserError(
+            f"latitude {latitude:g}: out of range. Expected degrees from -80 to 84, where UTM is defined; are latitude "
+            "and longitude swapped?"
+        )
+    if not -180 <= longitude <= 180:
+        raise UserError(f"longitude {longitude:g}: out of range. Expected degrees from -180 to 180")
+
+
+def zone_of(longitude: float, latitude: float = 0.0) -> int:
+    """Return the zone of a position in degrees, with the wider zones of western Norway and Svalbard."""
+    if 56 <= latitude < 64 and 3 <= longitude < 12:
+        return 32
+    if latitude >= 72 and 0 <= longitude < 42:
+        return (31, 33, 35, 37)[int((longitude + 3) // 12)]
     return int((longitude + 180) // 6) % 60 + 1
 
 
@@ -74,60 +55,72 @@ def letter_of(latitude: float) -> str:
 
 
 def from_latitude_longitude(latitude: float, longitude: float, zone: int | None = None) -> Utm:
-    """Project degrees to UTM metres; `zone` forces a neighbouring zone."""
-    zone = zone_of(longitude) if zone is None else zone
-    phi, lam = math.radians(latitude), math.radians(longitude - _central_meridian(zone))
-    t = math.sinh(math.atanh(math.sin(phi)) - _ECCENTRICITY * math.atanh(_ECCENTRICITY * math.sin(phi)))
-    xi_, eta_ = math.atan2(t, math.cos(lam)), math.asinh(math.sin(lam) / math.hypot(t, math.cos(lam)))
-    xi, eta = xi_, eta_
-    for j, a in enumerate(_ALPHA, 1):
-        xi += a * math.sin(2 * j * xi_) * math.cosh(2 * j * eta_)
-        eta += a * math.cos(2 * j * xi_) * math.sinh(2 * j * eta_)
+    """Project degrees to UTM metres; `zone` forces a neighbouring zone.
+
+    Raises:
+        UserError: degrees out of range.
+    """
+    check_degrees(latitude, longitude)
+    zone = zone_of(longitude, latitude) if zone is None else zone
     letter = letter_of(latitude)
     # By the letter, not by the sign: a latitude a rounding below 0 is in band N.
-    north = SCALE * _RADIUS * xi + (0.0 if letter >= "N" else FALSE_NORTHING_SOUTH)
-    return Utm(FALSE_EASTING + SCALE * _RADIUS * eta, north, zone, letter)
+    [[east, north]] = project([latitude], [longitude], zone, south=letter < "N")
+    return Utm(float(east), float(north), zone, letter)
+
+
+def project(latitude: ArrayLike, longitude: ArrayLike, zone: int, *, south: bool) -> NDArray[np.float64]:
+    """Project degrees (float64 [N] each) into one zone, whatever their own: float64 [N,2], metres east and north.
+
+    Args:
+        zone: 1..60.
+        south: whether northings are those of the southern hemisphere (from 10,000 km south of the equator).
+    """
+    east, north = _projection(zone, south)(np.asarray(longitude, np.float64), np.asarray(latitude, np.float64))
+    return np.stack([east, north], axis=-1)
+
+
+def in_own_zones(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Project degrees, each into its own zone: float64 [N,2] metres, int8 [N] zones, negative in the south.
+
+    Raises:
+        UserError: degrees out of range; the first is named.
+    """
+    degrees = np.stack([np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)], axis=-1).reshape(-1, 2)
+    inside = (degrees[:, 0] >= SOUTHERNMOST) & (degrees[:, 0] <= NORTHERNMOST) & (np.abs(degrees[:, 1]) <= 180)
+    if not inside.all():
+        check_degrees(*degrees[np.argmin(inside)].tolist())
+    zone = np.array([(1 if lat >= 0 else -1) * zone_of(lon, lat) for lat, lon in degrees.tolist()], np.int8)
+    utm = np.empty(degrees.shape)
+    for code in np.unique(zone).tolist():
+        latitudes, longitudes = degrees[zone == code].T
+        utm[zone == code] = project(latitudes, longitudes, abs(code), south=code < 0)
+    return utm, zone
 
 
 def to_latitude_longitude(
     east: ArrayLike, north: ArrayLike, zone: int, letter: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return latitude and longitude in degrees (float64) of UTM positions in metres, scalars or arrays alike."""
-    north = np.asarray(north, np.float64) - (0.0 if letter.upper() >= "N" else FALSE_NORTHING_SOUTH)
-    xi, eta = north / (SCALE * _RADIUS), (np.asarray(east, np.float64) - FALSE_EASTING) / (SCALE * _RADIUS)
-    xi_, eta_ = xi, eta
-    for j, b in enumerate(_BETA, 1):
-        xi_ = xi_ - b * np.sin(2 * j * xi) * np.cosh(2 * j * eta)
-        eta_ = eta_ - b * np.cos(2 * j * xi) * np.sinh(2 * j * eta)
-    tau_ = np.sin(xi_) / np.hypot(np.sinh(eta_), np.cos(xi_))
-    lam = np.arctan2(np.sinh(eta_), np.cos(xi_))
-    return np.degrees(np.arctan(_geodetic_tangent(tau_))), np.degrees(lam) + _central_meridian(zone)
-
-
-def _central_meridian(zone: int) -> float:
-    return (zone - 1) * 6 - 180 + 3
-
-
-def _geodetic_tangent(conformal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return tan(latitude) from tan(conformal latitude) by Newton's method (Karney, equations 19 to 21)."""
-    tau = conformal
-    e2 = _ECCENTRICITY**2
-    for _ in range(4):
-        root = np.sqrt(1 + tau**2)
-        sigma = np.sinh(_ECCENTRICITY * np.arctanh(_ECCENTRICITY * tau / root))
-        value = tau * np.sqrt(1 + sigma**2) - sigma * root
-        slope = (1 + (1 - e2) * tau**2) / ((1 - e2) * np.sqrt(1 + value**2) * root)
-        tau = tau + (conformal - value) * slope
-    return tau
+    inverse = _projection(zone, letter.upper() < "N")
+    longitude, latitude = inverse(np.asarray(east, np.float64), np.asarray(north, np.float64), inverse=True)
+    return np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
 
 
 def zones(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.str_]:
-    """Return the UTM zones of some images, such as "31U": str [M], '' where their names do not say.
+    """Return the UTM zones of some images of a table, such as "31U": str [M], '' where their names do not say.
 
-    A name with latitude and longitude but no zone says it as well.
+    It is the zone that the table's metres are in, and the band of the position itself.
     """
-    known = {int(row): _zone(parse_name(table.relative_path(int(row)))) for row in np.unique(rows)}
-    return np.array([known[row] for row in rows.tolist()], dtype="<U3")
+    names = np.full(len(rows), "", dtype="<U3")
+    codes = table.zone[rows]
+    for code in np.unique(codes[codes != 0]).tolist():
+        of_it = np.flatnonzero(codes == code)
+        east, north = within_frame(table.utm[rows[of_it]]).T
+        latitude, _ = to_latitude_longitude(east, north, abs(code), "N" if code > 0 else "M")
+        # A letter says the hemisphere too: across the equator it stays that of the metres.
+        bands = np.clip(latitude, 0, NORTHERNMOST) if code > 0 else np.clip(latitude, SOUTHERNMOST, -1e-9)
+        names[of_it] = [f"{abs(code)}{letter_of(band)}" for band in bands.tolist()]
+    return names
 
 
 def latitude_longitude(utm: NDArray[np.float64], zone: NDArray[np.str_]) -> NDArray[np.float64]:
@@ -136,16 +129,19 @@ def latitude_longitude(utm: NDArray[np.float64], zone: NDArray[np.str_]) -> NDAr
     for name in np.unique(zone):
         if name:
             of_it = zone == name
-            east, north = utm[of_it].T
+            east, north = within_frame(utm[of_it]).T
             degrees[of_it] = np.stack(to_latitude_longitude(east, north, int(name[:-1]), name[-1]), axis=1)
     return degrees
 
 
-def _zone(name: ImageName) -> str:
-    number, letter = name.zone_number, name.zone_letter.upper()
-    if name.longitude is not None and number is None and -180 <= name.longitude <= 180:
-        number = zone_of(name.longitude)
-    if name.latitude is not None and not letter and -80 <= name.latitude <= 84:
-        letter = letter_of(name.latitude)
-    valid = number is not None and 1 <= number <= 60 and len(letter) == 1 and letter in LETTERS
-    return f"{number}{letter}" if valid else ""
+def within_frame(utm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return metres without the shift that keeps the frames of far towns apart, float64 [N,2]."""
+    shift = np.round(utm[:, 0] / FRAME_SHIFT) * FRAME_SHIFT
+    return np.stack([utm[:, 0] - shift, utm[:, 1]], axis=1)
+
+
+@functools.cache
+def _projection(zone: int, south: bool) -> Any:
+    import pyproj  # here, since most runs never ask for degrees
+
+    return pyproj.Proj(proj="utm", zone=zone, ellps="WGS84", south=south)

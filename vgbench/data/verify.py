@@ -95,9 +95,7 @@ def check_images(table: ImageTable, on_bad_image: str, num_workers: int) -> Imag
     listing = _write_listing(table, bad)
     if on_bad_image != "skip" or len(bad) == len(table):
         skip = "" if len(bad) == len(table) else ", or go on without them: --on_bad_image skip"
-        raise UserError(
-            f"{found}. Expected whole JPEG or PNG files; all are listed in {listing}; fetch them again{skip}"
-        )
+        raise UserError(f"{found}. Expected whole image files; all are listed in {listing}; fetch them again{skip}")
     LOG.warning("%s; going on without them (listed in %s)", found, listing)
     unreadable = {name for name, _ in bad.images}
     kept = [row for row, name in enumerate(table.relative_paths()) if name not in unreadable]

@@ -86,7 +86,8 @@ def gallery(
     shown = predictions.indices[rows, :TOP]
     query_paths = {int(row): split.queries.path(int(row)) for row in rows}
     database_paths = {int(row): split.database.path(int(row)) for row in np.unique(shown)}
-    uris = thumbnail_uris([*query_paths.values(), *database_paths.values()], THUMBNAIL)
+    uris = thumbnail_uris(query_paths.values(), THUMBNAIL, upright=split.queries.upright)
+    uris |= thumbnail_uris(database_paths.values(), THUMBNAIL, upright=split.database.upright)
     cards = []
     for number, (row, best) in enumerate(zip(rows.tolist(), shown.tolist(), strict=True)):
         query_name = split.queries.relative_path(row)
@@ -108,13 +109,15 @@ def _why(split: Split, evidence: Evidence, row: int, best: int | None, *, drawn:
     if best is None:
         return figures
     paths = split.queries.path(row), split.database.path(best)
+    upright = split.queries.upright, split.database.upright
     if row in evidence.heat:
-        for path, heat, of in zip(paths, evidence.heat[row], ("the query", "its best match"), strict=True):
-            uri = jpeg_uri(heat_picture(path, heat, THUMBNAIL))
+        of_both = zip(paths, upright, evidence.heat[row], ("the query", "its best match"), strict=True)
+        for path, turned, heat, of in of_both:
+            uri = jpeg_uri(heat_picture(path, heat, THUMBNAIL, upright=turned))
             figures.append(_figure(uri, f"Bright: what makes {of} similar to the other", "heat", "where it looks", ""))
     inliers = evidence.inliers(row, best)
     if drawn and inliers is not None and len(inliers):
-        uri = jpeg_uri(match_picture(*paths, inliers, (340, 260)), 78)
+        uri = jpeg_uri(match_picture(*paths, inliers, (340, 260), upright=upright), 78)
         caption = f"{len(inliers)} inliers with the best match"
         figures.append(_figure(uri, "Matches of local features that fit one geometry", "matches", caption, ""))
     return figures

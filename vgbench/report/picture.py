@@ -26,14 +26,15 @@ MISSING = "#8b949e"
 _READERS = 4
 
 
-def read_thumbnail(path: Path, box: tuple[int, int]) -> Image.Image:
+def read_thumbnail(path: Path, box: tuple[int, int], *, upright: bool = False) -> Image.Image:
     """Read an image as RGB, made to fit into `box` (width, height) with its own proportions.
 
-    An image that cannot be read becomes a grey tile: a picture is no reason to lose a finished run.
+    With `upright` it is turned as its EXIF says (`ImageTable.upright`). An image that cannot be read becomes a grey
+    tile: a picture is no reason to lose a finished run.
     """
     try:
         with Image.open(path) as image:
-            turned = orientation(image, path) != 1
+            turned = upright and orientation(image) != 1
             image.draft("RGB", (box[0] * 2, box[1] * 2))
             small = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
     except (OSError, Image.DecompressionBombError):
@@ -50,11 +51,15 @@ def jpeg_uri(image: Image.Image, quality: int = 72) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def thumbnail_uris(paths: Iterable[Path], box: tuple[int, int]) -> dict[Path, str]:
+def thumbnail_uris(paths: Iterable[Path], box: tuple[int, int], *, upright: bool = False) -> dict[Path, str]:
     """Return the thumbnail of each distinct path as a `data:` URI, read by a few threads."""
     distinct = list(dict.fromkeys(paths))
+
+    def uri(path: Path) -> str:
+        return jpeg_uri(read_thumbnail(path, box, upright=upright))
+
     with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(distinct, pool.map(lambda path: jpeg_uri(read_thumbnail(path, box)), distinct), strict=True))
+        return dict(zip(distinct, pool.map(uri, distinct), strict=True))
 
 
 def prediction_panel(
@@ -80,18 +85,23 @@ def prediction_panel(
     if not 0 <= query_row < len(predictions.indices):
         raise IndexError(f"query {query_row}: expected 0..{len(predictions.indices) - 1}")
     rows = predictions.indices[query_row, :top]
-    tiles = [(split.queries.path(query_row), "query", BLUE)]
+    query = read_thumbnail(split.queries.path(query_row), box, upright=split.queries.upright)
+    tiles = [(query, "query", BLUE)]
+
+    def match(row: int) -> Image.Image:
+        return read_thumbnail(split.database.path(row), box, upright=split.database.upright)
+
     if neighbours is None:
         shown = zip(rows.tolist(), predictions.distances[query_row].tolist(), strict=False)
-        tiles += [(split.database.path(row), f"{n}.  d {d:.3f}", MISSING) for n, (row, d) in enumerate(shown, start=1)]
-        return _compose([(read_thumbnail(path, box), text, colour) for path, text, colour in tiles])
+        tiles += [(match(row), f"{n}.  d {d:.3f}", MISSING) for n, (row, d) in enumerate(shown, start=1)]
+        return _compose(tiles)
     # Of this query alone: a search among all positives would cost as much for one panel as for all.
     correct = np.isin(rows, neighbours.of(query_row))
     offsets = split.database.utm[rows] - split.queries.utm[query_row]
     for rank, (row, right, offset) in enumerate(zip(rows, correct, offsets, strict=True), start=1):
         text = f"{rank}.  {metres_text(float(np.hypot(*offset)))}"
-        tiles.append((split.database.path(int(row)), text, GREEN if right else RED))
-    return _compose([(read_thumbnail(path, box), text, colour) for path, text, colour in tiles])
+        tiles.append((match(int(row)), text, GREEN if right else RED))
+    return _compose(tiles)
 
 
 def _compose(
@@ -117,14 +127,15 @@ _ANCHORS = np.array([[0, 0, 20], [84, 16, 109], [187, 55, 84], [249, 142, 8], [2
 _LINES = 60
 
 
-def heat_picture(path: Path, heat: NDArray[np.uint8], box: tuple[int, int]) -> Image.Image:
+def heat_picture(path: Path, heat: NDArray[np.uint8], box: tuple[int, int], *, upright: bool = False) -> Image.Image:
     """Lay a heat map over a photograph: bright where it counts, dark where it does not.
 
     Args:
         heat: uint8 [h,w].
         box: width and height that the photograph fits into, pixels.
+        upright: turn it as its EXIF says (`ImageTable.upright`).
     """
-    photo = read_thumbnail(path, box)
+    photo = read_thumbnail(path, box, upright=upright)
     levels = Image.fromarray(heat).resize(photo.size, Image.Resampling.BICUBIC)
     value = np.asarray(levels, np.float64)[..., None] / 255
     steps = np.linspace(0, 1, len(_ANCHORS))
@@ -135,15 +146,24 @@ def heat_picture(path: Path, heat: NDArray[np.uint8], box: tuple[int, int]) -> I
 
 
 def match_picture(
-    query: Path, match: Path, points: NDArray[np.float32], box: tuple[int, int], gap: int = 8
+    query: Path,
+    match: Path,
+    points: NDArray[np.float32],
+    box: tuple[int, int],
+    gap: int = 8,
+    *,
+    upright: tuple[bool, bool] = (False, False),
 ) -> Image.Image:
     """Set a query and its match side by side and join what agrees, of many matches an even selection.
 
     Args:
         points: float32 [m,4], as `LocalMatches.of` gives them.
         box: width and height that each photograph fits into, pixels.
+        upright: whether each is turned as its EXIF says.
     """
-    left, right = read_thumbnail(query, box), read_thumbnail(match, box)
+    left, right = (
+        read_thumbnail(path, box, upright=turned) for path, turned in zip((query, match), upright, strict=True)
+    )
     both = Image.new("RGB", (left.width + gap + right.width, max(left.height, right.height)), PAPER)
     both.paste(left, (0, 0))
     both.paste(right, (left.width + gap, 0))

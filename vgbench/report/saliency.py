@@ -56,8 +56,8 @@ def heat_maps(
         if time.perf_counter() > until:
             break
         some = missing[start : start + _PAIRS_AT_ONCE]
-        queries = [decode_image(split.queries.path(query), size) for query, _ in some]
-        matches = [decode_image(split.database.path(match), size) for _, match in some]
+        queries = [decode_image(split.queries.path(query), size, upright=split.queries.upright) for query, _ in some]
+        matches = [decode_image(split.database.path(match), size, upright=split.database.upright) for _, match in some]
         ours, theirs = (runtime.to_device(torch.stack(images)) for images in (queries, matches))
         maps = torch.stack(pair_contributions(network, ours, theirs, runtime), dim=1)
         known |= dict(zip(some, _levels(maps), strict=True))

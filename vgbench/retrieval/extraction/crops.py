@@ -86,11 +86,11 @@ class Views:
         """Return the height and width that an image of height and width `image` is decoded to: the largest scale's."""
         return self._fit(self.method.frame(image, self.largest))
 
-    def decode(self, path: Path, frame: Size) -> Tensor:
+    def decode(self, path: Path, frame: Size, *, upright: bool = False) -> Tensor:
         """Read an image file at the size `frame` that `decoded` gave for it: uint8 [3,H,W]."""
         if self.method.filtered:
-            return decode_image(path, frame)
-        return self.resize(decode_image(path, None)[None], frame)[0]
+            return decode_image(path, frame, upright=upright)
+        return self.resize(decode_image(path, None, upright=upright)[None], frame)[0]
 
     def resize(self, images: Tensor, size: Size) -> Tensor:
         """Resize uint8 [B,3,H,W] to `size`, as the test method wants it."""

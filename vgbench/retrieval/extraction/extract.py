@@ -261,6 +261,8 @@ def extraction_fingerprint(
         "precision": str(inference.runtime.amp_dtype),
         "dtype": form.dtype,
     }
+    if table.upright:
+        facts["upright"] = True
     if form.views is not None and not form.views.plain:
         facts["views"] = form.views.facts()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

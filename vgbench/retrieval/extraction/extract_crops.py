@@ -119,7 +119,9 @@ class _Framed(Batches[tuple[Tensor, Tensor]]):
     def make(self, index: int) -> tuple[Tensor, Tensor]:
         positions, height, width = self.plan.batches[index]
         rows = self.plan.rows[positions]
-        images = [self.views.decode(self.table.path(int(row)), (height, width)) for row in rows]
+        images = [
+            self.views.decode(self.table.path(int(row)), (height, width), upright=self.table.upright) for row in rows
+        ]
         return torch.stack(images), torch.from_numpy(positions)
 
 
@@ -134,7 +136,8 @@ class _Headers(Batches[NDArray[np.int64]]):
 
     def make(self, index: int) -> NDArray[np.int64]:
         rows = self.rows[index * _HEADERS_AT_ONCE : (index + 1) * _HEADERS_AT_ONCE]
-        return np.array([self.views.decoded(image_size(self.table.path(int(row)))) for row in rows], np.int64)
+        sizes = (image_size(self.table.path(int(row)), upright=self.table.upright) for row in rows)
+        return np.array([self.views.decoded(size) for size in sizes], np.int64)
 
 
 def _decoded_sizes(table: ImageTable, rows: NDArray[np.int64], views: Views, num_workers: int) -> NDArray[np.int64]:

@@ -100,9 +100,9 @@ class _OwnRatio(Batches[list[tuple[list[int], Tensor]]]):
         for row in self.rows[index * self.batch_size : (index + 1) * self.batch_size].tolist():
             path = self.table.path(row)
             if isinstance(self.size, tuple):
-                image = decode_image(path, self.size)
+                image = decode_image(path, self.size, upright=self.table.upright)
             else:
-                image = with_long_side(decode_image(path, None), self.size)
+                image = with_long_side(decode_image(path, None, upright=self.table.upright), self.size)
             groups.setdefault(tuple(image.shape), []).append((row, image))
         return [([row for row, _ in group], torch.stack([image for _, image in group])) for group in groups.values()]
 
