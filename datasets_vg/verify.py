@@ -6,6 +6,9 @@ from pathlib import Path
 
 from datasets_vg.splits import SplitFolders, find_splits
 from vgbench.data import ImageTable, find_bad_images, neighbours_within, read_folder
+from vgbench.data.listing import left_out_line
+from vgbench.data.positions import in_one_frame
+from vgbench.data.protocol import examine_folder
 from vgbench.errors import UserError
 
 _NAMED = 5
@@ -36,11 +39,20 @@ def _verify_split(split: SplitFolders, radius: float, jobs: int) -> int:
     tables: dict[Path, ImageTable] = {}
     for folder in split.all:
         try:
-            table = tables[folder] = read_folder(folder)
+            examined = examine_folder(folder)
+            table = read_folder(folder) if not len(examined.table) else examined.table
         except UserError as error:
             print(f"FAULT {error}")
             faults += 1
             continue
+        for finding in examined.findings:
+            print(f"FAULT {finding.text}")
+        faults += len(examined.findings)
+        if examined.left_out:
+            print(f"note {left_out_line(folder, examined.left_out)}")
+        if any(finding.refused for finding in examined.findings):
+            continue
+        tables[folder] = table
         print(f"{split.name}/{folder.name if folder != split.places else ''}: {len(table)} images")
         bad = find_bad_images(table, jobs)
         for name, reason in bad.images[:_NAMED]:
@@ -48,11 +60,26 @@ def _verify_split(split: SplitFolders, radius: float, jobs: int) -> int:
         if len(bad) > _NAMED:
             print(f"FAULT {folder}: {len(bad) - _NAMED} more unreadable images")
         faults += len(bad)
+    faults += _bring_into_one_frame(tables)
     database = tables.get(split.database) if split.database else None
     for folder in split.queries:
         if database is not None and folder in tables:
             _note_without_positives(folder, tables[folder], database, radius)
     return faults
+
+
+def _bring_into_one_frame(tables: dict[Path, ImageTable]) -> int:
+    """Put the tables of one split into one frame of metres, as a run does; returns the number of faults."""
+    try:
+        framed, done = in_one_frame(list(tables.values()))
+    except UserError as error:
+        print(f"FAULT {error}")
+        return 1
+    tables.update(zip(tables, framed, strict=True))
+    if done is None:
+        return 0
+    print(f"FAULT {done.text}")
+    return 1
 
 
 def _note_without_positives(folder: Path, queries: ImageTable, database: ImageTable, radius: float) -> None:

@@ -133,6 +133,8 @@ def in_one_frame(tables: Sequence[ImageTable]) -> tuple[list[ImageTable], Findin
     Raises:
         UserError: several zones are named, and some names say none.
     """
+    if not tables:
+        return [], None
     zone = np.concatenate([table.zone for table in tables])
     utm = np.concatenate([table.utm for table in tables])
     known = np.unique(zone[zone != 0])
