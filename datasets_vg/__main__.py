@@ -21,6 +21,7 @@ from datasets_vg.citymap import write_map
 from datasets_vg.describe import list_datasets, stats_table
 from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES, CityOptions, prepare
 from datasets_vg.verify import verify
+from vgbench.cli.exits import ended
 from vgbench.data import DataOptions, dataset_root
 from vgbench.errors import UserError
 
@@ -28,17 +29,14 @@ from vgbench.errors import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 (verify found faults), 2 (a mistake), 130 (interrupted)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        options = _parser().parse_args(arguments)
-        folder: Path = dataset_root(DataOptions(datasets_folder=options.datasets_folder, dataset_name="x")).parent
-        status: int = options.run(options, folder)
-        return status
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return ended(lambda: _run(arguments), "the same command goes on from here")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    folder: Path = dataset_root(DataOptions(datasets_folder=options.datasets_folder, dataset_name="x")).parent
+    status: int = options.run(options, folder)
+    return status
 
 
 def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:

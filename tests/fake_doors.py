@@ -1,18 +1,29 @@
-"""Doors that only pretend: they note how they were called and write the results that their options ask for."""
+"""A command that only pretends: it notes how it was called and writes the results that its options ask for."""
 
+import sys
 from pathlib import Path
 
-SCRIPT = """
+PROGRAM = """
 import argparse, json, os, pathlib, signal, sys, time, yaml
+calls_file = pathlib.Path(__file__).with_name("calls.jsonl")
+part, words = sys.argv[1], sys.argv[2:]
+if part == "combine":
+    output = pathlib.Path(words[words.index("--output") + 1])
+    with calls_file.open("a") as calls:
+        calls.write(json.dumps(words) + "\\n")
+    if "--weights" in words:
+        sys.exit("error: 3 weights of 2 networks")
+    output.write_text("combined")
+    sys.exit(0)
 parser = argparse.ArgumentParser()
 for flag in ("--config", "--run_dir", "--resume"):
     parser.add_argument(flag)
-typed = parser.parse_args()
+typed = parser.parse_args(words)
 options = yaml.safe_load(pathlib.Path(typed.config).read_text()) or {}
 run_dir = pathlib.Path(typed.run_dir)
 run_dir.mkdir(parents=True, exist_ok=True)
-with (pathlib.Path(__file__).parent / "calls.jsonl").open("a") as calls:
-    calls.write(json.dumps([pathlib.Path(__file__).stem, run_dir.parent.name, run_dir.name, typed.resume]) + "\\n")
+with calls_file.open("a") as calls:
+    calls.write(json.dumps([part, run_dir.parent.name, run_dir.name, typed.resume]) + "\\n")
 print("\\r 10%", end="\\r 50%")
 name = options.get("dataset_name", "city")
 if name == "missing":
@@ -39,23 +50,9 @@ recalls = {"25": {"1": options.get("lr", 50.0), "5": 80.0}}
 (run_dir / "results.json").write_text(json.dumps({"dataset": name, "recalls": recalls, "descriptors_dim": 8}))
 """
 
-COMBINE = """
-import json, pathlib, sys
-words = sys.argv[1:]
-output = pathlib.Path(words[words.index("--output") + 1])
-with (pathlib.Path(__file__).parents[1] / "calls.jsonl").open("a") as calls:
-    calls.write(json.dumps(words) + "\\n")
-if "--weights" in words:
-    sys.exit("error: 3 weights of 2 networks")
-output.write_text("combined")
-"""
 
-
-def write_doors(folder: Path) -> Path:
+def write_program(folder: Path) -> tuple[str, ...]:
+    """Write the program into a folder, beside which it notes its calls; returns the words that run it."""
     folder.mkdir()
-    (folder / "vgbench").mkdir()
-    (folder / "vgbench" / "__init__.py").touch()
-    (folder / "vgbench" / "combine.py").write_text(COMBINE)
-    for door in ("train.py", "eval.py"):
-        (folder / door).write_text(SCRIPT)
-    return folder
+    (folder / "program.py").write_text(PROGRAM)
+    return sys.executable, str(folder / "program.py")

@@ -1,4 +1,4 @@
-"""The door: benchmark.py reads a matrix, runs the doors beside it, prints one table."""
+"""benchmark.py reads a matrix, runs what is in it, prints one table."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ import pytest
 import yaml
 from locations import REPOSITORY
 
-import benchmark
-from commons import run_door
 from vgbench.benchmark.matrix import read_matrix
+from vgbench.cli import benchmark
+from vgbench.cli.exits import ended
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the door on a matrix; return (exit status, stdout, stderr)."""
-    doors = fake_doors.write_doors(tmp_path / "doors")
-    monkeypatch.setattr(benchmark, "HERE", doors)
+    monkeypatch.setattr(benchmark, "PROGRAM", fake_doors.write_program(tmp_path / "program"))
 
     def run_matrix(content):
         path = tmp_path / "two.yaml"
         path.write_text(yaml.safe_dump(content))
         monkeypatch.setattr(sys, "argv", ["benchmark.py", str(path), "--logs_folder", str(tmp_path / "logs")])
-        try:
-            run_door(benchmark.main)
-            status = 0
-        except SystemExit as end:
-            status = end.code
+        status = ended(benchmark.main)
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -62,7 +57,7 @@ def test_a_failure_ends_with_status_1_after_the_table(run):
 def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, content, message):
     status, _, err = run(content)
     assert status == 2 and message in err and err.count("\n") == 1 and err.startswith("error: ")
-    assert not (tmp_path / "doors" / "calls.jsonl").exists()
+    assert not (tmp_path / "program" / "calls.jsonl").exists()
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)

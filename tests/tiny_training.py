@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vgbench.randomness import torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, TrainResult, train
+from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogger, Run, TrainOptions, train
 
 OPTIONS = TrainOptions(epochs_num=3, queries_per_epoch=3, cache_refresh_rate=1, lr=1e-2, patience=2)
 
@@ -116,7 +116,7 @@ def run_tiny(
     network: nn.Module | None = None,
     tensorboard: bool = False,
     checkpoints: Checkpoints | None = None,
-) -> tuple[TrainResult, nn.Module]:
+) -> tuple[LoopResult, nn.Module]:
     """Train in `folder`; with `resume`, from its last_model.pth and from other initial weights."""
     folder.mkdir(exist_ok=True)
     network = network or tiny_network(seed=99 if resume else 0)

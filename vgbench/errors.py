@@ -14,6 +14,10 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run that can go on; the message says by which command."""
+
+
 def in_short(error: BaseException) -> str:
     """Return the kind of somebody else's error and the first line of what it says, for a message of one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -17,17 +17,17 @@ from vgbench.errors import UserError
 
 
 class Bench:
-    """A matrix, fake doors, and what became of them."""
+    """A matrix, a program that pretends to run it, and what became of it."""
 
     def __init__(self, tmp_path):
-        self.doors = fake_doors.write_doors(tmp_path / "doors")
+        self.program = fake_doors.write_program(tmp_path / "program")
         self.folder = tmp_path / "logs" / "m"
         self.file = tmp_path / "m.yaml"
         self.said = []
 
     def campaign(self, runs, **more):
         self.file.write_text(yaml.safe_dump(runs))
-        return Campaign(read_matrix(self.file), self.folder, self.doors, say=self.said.append, **more)
+        return Campaign(read_matrix(self.file), self.folder, self.program, say=self.said.append, **more)
 
     def run(self, runs, **more):
         """Run; return (table, failures, calls of doors made by this run)."""
@@ -38,7 +38,7 @@ class Bench:
 
     @property
     def calls(self):
-        path = self.doors / "calls.jsonl"
+        path = Path(self.program[-1]).with_name("calls.jsonl")
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -132,11 +132,11 @@ def test_goes_on_after_being_killed(bench):
     code = (
         "import sys; from pathlib import Path; from vgbench.benchmark.campaign import Campaign; "
         "from vgbench.benchmark.matrix import read_matrix; "
-        "file, folder, doors = map(Path, sys.argv[1:]); Campaign(read_matrix(file), folder, doors).run()"
+        "file, folder = map(Path, sys.argv[1:3]); Campaign(read_matrix(file), folder, sys.argv[3:]).run()"
     )
     root = REPOSITORY
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, (bench.file, bench.folder, bench.doors))],
+        [sys.executable, "-c", code, *map(str, (bench.file, bench.folder)), *bench.program],
         cwd=root,
         start_new_session=True,
     )
@@ -156,8 +156,8 @@ def test_goes_on_after_being_killed(bench):
         time.sleep(0.05)
     assert [call[1] for call in bench.calls] == ["netvlad", "slow"]
     # What made it slow is mended without changing its options.
-    for door in bench.doors.glob("*.py"):
-        door.write_text(door.read_text().replace("time.sleep(60)", "pass"))
+    for script in [Path(bench.program[-1])]:
+        script.write_text(script.read_text().replace("time.sleep(60)", "pass"))
     table, failures, calls = bench.run(runs)
     assert calls == [["train", "slow", "train", str(bench.folder / "slow" / "train" / "last_model.pth")]]
     assert failures == {} and "slow R@1" in table and "city R@1" in table
@@ -236,8 +236,8 @@ def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatc
 def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, capsys):
     monkeypatch.setattr("vgbench.benchmark.campaign._POLL_SECONDS", 0.01)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    for door in bench.doors.glob("*.py"):
-        door.write_text(door.read_text().replace('end="\\r 50%")', 'end="\\r 50%", flush=True); time.sleep(0.5)'))
+    for script in [Path(bench.program[-1])]:
+        script.write_text(script.read_text().replace('end="\\r 50%")', 'end="\\r 50%", flush=True); time.sleep(0.5)'))
     _, failures, _ = bench.run(TWO[1:])
     out = capsys.readouterr().out
     assert failures == {} and "\r\x1b[K  50%" in out and out.endswith("\r\x1b[K")

@@ -10,7 +10,7 @@ from doors import of
 from vgbench.data import DataOptions
 from vgbench.report.summary import evaluation_command, images_per_s, training_summary
 from vgbench.retrieval.options import EvalOptions
-from vgbench.training import TrainResult
+from vgbench.training import LoopResult
 
 RESULTS = {
     "dataset": "city", "queries": 40, "recalls": {"25": {"1": 61.25, "5": 80.0}}, "queries_folder": "queries_night",
@@ -23,7 +23,7 @@ RECORDS = [
 
 
 def test_lines():
-    result = TrainResult(Path("run/best_model.pth"), 1, 81.0, 3, 1200, True, 3725.4)
+    result = LoopResult(Path("run/best_model.pth"), 1, 81.0, 3, 1200, True, 3725.4)
     text = training_summary(
         result, Path("run"), {1: 60.0, 5: 81.04}, RESULTS, RECORDS, (3 * 2**29, "GPU"), "python3 eval.py"
     )

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+import vgbench
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.errors import UserError
 from vgbench.files import write_text
@@ -29,6 +30,7 @@ from vgbench.report.markdown import main_threshold, results_table
 from vgbench.training.checkpoint import BEST
 
 Check = Callable[[str, Path], None]
+PROGRAM = (sys.executable, "-m", "vgbench")
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 8192
 _GRACE_SECONDS = 5
@@ -41,16 +43,14 @@ class Campaign:
     Attributes:
         matrix: what to run.
         folder: where everything is written.
-        doors: folder of train.py and eval.py.
-        python: the interpreter that runs them.
+        program: the command whose parts run: its words, and then "train", "eval" or "combine".
         check: called with (door, config file) for every job before the first starts; raises UserError.
         say: prints one line of progress.
     """
 
     matrix: Matrix
     folder: Path
-    doors: Path
-    python: str = sys.executable
+    program: Sequence[str] = PROGRAM
     check: Check | None = None
     say: Callable[[str], None] = print
 
@@ -104,7 +104,7 @@ class Campaign:
             # The door holds the lock too: should only this process be killed, a second benchmark waits for the door.
             process = subprocess.Popen(
                 self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock],
-                env=self._environment() if job.door in COMBINED else None,
+                env=_environment(),
             )  # fmt: skip
             try:
                 self._wait(process, log)
@@ -135,9 +135,9 @@ class Campaign:
         makers = [str(self._run_dir(maker) / BEST) for maker in self._makers(job)]
         if job.door in COMBINED:
             run_dir.mkdir(exist_ok=True)
-            command = [self.python, "-m", "vgbench.combine", job.door, *flags(job.options)]
+            command = [*self.program, "combine", job.door, *flags(job.options)]
             return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
-        command = [self.python, str(self.doors / f"{job.door}.py"), "--config", str(self._path(job, ".yaml"))]
+        command = [*self.program, job.door, "--config", str(self._path(job, ".yaml"))]
         command += ["--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
@@ -146,12 +146,6 @@ class Campaign:
         elif job.door == "train" and (run_dir / "last_model.pth").is_file():
             command += ["--resume", str(run_dir / "last_model.pth")]
         return command
-
-    def _environment(self) -> dict[str, str]:
-        # `-m` looks in the folder where the benchmark was started; the package is the one beside the doors.
-        known = os.environ.get("PYTHONPATH")
-        path = os.pathsep.join([str(self.doors), *([known] if known else [])])
-        return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
     def _makers(self, job: Job) -> list[Job]:
         by_folder = {one.folder: one for one in self.matrix.jobs}
@@ -214,6 +208,13 @@ class Campaign:
         )
         write_text(self.folder / "table.md", table)
         return table
+
+
+def _environment() -> dict[str, str]:
+    # `-m` looks in the folder where the benchmark was started; what runs is to be this very package.
+    known = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(Path(vgbench.__file__).parents[1]), *([known] if known else [])])
+    return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:

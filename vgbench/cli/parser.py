@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import yaml
 
-from vgbench import options as declared
 from vgbench.errors import UserError
-from vgbench.flags import add_flags, build_options
-from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat
+from vgbench.flags import add_flags
+from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat, groups_of, resolve
 
 __all__ = ["EvalSettings", "Settings", "TrainSettings", "flat", "read_command_line", "resolve"]
-
-SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def read_command_line(
@@ -39,18 +35,6 @@ def read_command_line(
     return (_read_config(Path(config), parser) if config else {}) | typed
 
 
-def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Mapping[str, Any]) -> SettingsT:
-    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults.
-
-    Raises:
-        UserError: a value is out of its range, or does nothing beside the others.
-    """
-    values = {**stored, **given}
-    groups = {name: build_options(group_type, values) for name, group_type in _groups(settings_type).items()}
-    declared.check_needs(groups.values(), given)
-    return settings_type(**groups)
-
-
 class _OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints are one line that names a remedy."""
 
@@ -63,10 +47,6 @@ class _OneLineParser(argparse.ArgumentParser):
         raise UserError(f"{message} (python3 {self.prog} --help lists every option)")
 
 
-def _groups(settings_type: type[Settings]) -> dict[str, Any]:
-    return typing.get_type_hints(settings_type)
-
-
 def _build_parser(settings_type: type[Settings], description: str) -> argparse.ArgumentParser:
     parser = _OneLineParser(
         description=description,
@@ -75,7 +55,7 @@ def _build_parser(settings_type: type[Settings], description: str) -> argparse.A
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="read options from a YAML file; flags typed here win")
-    for name, group_type in _groups(settings_type).items():
+    for name, group_type in groups_of(settings_type).items():
         add_flags(parser.add_argument_group(name, (group_type.__doc__ or "").strip().splitlines()[0]), group_type)
     return parser
 

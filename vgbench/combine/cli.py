@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vgbench import __version__
+from vgbench.cli.exits import ended
 from vgbench.combine.ensemble import EnsembleOptions, ensemble
 from vgbench.combine.files import check_files, data_options, read_network_file
 from vgbench.combine.soup import BATCH_NORMS, BN_IMAGES, SOUPS, SoupOptions, soup
@@ -25,6 +26,7 @@ from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.flags import add_flags, build_options
+from vgbench.invocation import command
 from vgbench.models.ensemble import COMBINATIONS
 from vgbench.options import check_needs
 from vgbench.retrieval import EvalOptions
@@ -37,24 +39,20 @@ LOG = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 (a mistake, told in one line), 130 (interrupted)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        typed = _parser().parse_args(arguments)
-        values = vars(typed)
-        check_files(typed.command, typed.checkpoints, typed.output)
-        first = read_network_file(typed.checkpoints[0])
-        content = _made(typed.command, values, data_options(values, first.get("options", {})))
-        # From the first one, so that eval.py needs no flags.
-        taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
-        taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
-        save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})
-        LOG.info("%s: written; python3 eval.py --resume=%s", typed.output, shlex.quote(str(typed.output)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return ended(lambda: _combine(arguments), "nothing was written")
+
+
+def _combine(arguments: Sequence[str] | None) -> None:
+    typed = _parser().parse_args(arguments)
+    values = vars(typed)
+    check_files(typed.command, typed.checkpoints, typed.output)
+    first = read_network_file(typed.checkpoints[0])
+    content = _made(typed.command, values, data_options(values, first.get("options", {})))
+    # From the first one, so that eval.py needs no flags.
+    taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
+    taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
+    save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})
+    LOG.info("%s: written; %s --resume=%s", typed.output, command("eval"), shlex.quote(str(typed.output)))
 
 
 def check_options(command: str, words: Sequence[str]) -> None:

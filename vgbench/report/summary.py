@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vgbench.invocation import command
 from vgbench.report.markdown import dataset_label, main_threshold
-from vgbench.training import TrainResult
+from vgbench.training import LoopResult
 
 
 def training_summary(
-    result: TrainResult,
+    result: LoopResult,
     folder: Path,
     val: Mapping[int, float],
     test: Mapping[str, Any],
@@ -57,13 +58,13 @@ def images_per_s(records: Iterable[Mapping[str, Any]]) -> float | None:
 
 
 def evaluation_command(checkpoint: Path, groups: Iterable[Any], carried: Collection[str]) -> str:
-    """Return the eval.py call that tests a checkpoint as its own run did.
+    """Return the call that tests a checkpoint as its own run did.
 
     Args:
         groups: the option dataclasses of the run that eval.py has too; what is at its default is left out.
         carried: options that need not be typed, since the checkpoint brings them or only training has them.
     """
-    words = ["python3", "eval.py", f"--resume={checkpoint}"]
+    words = [*shlex.split(command("eval")), f"--resume={checkpoint}"]
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)

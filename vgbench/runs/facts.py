@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import subprocess
 from pathlib import Path
@@ -11,18 +12,31 @@ import torch
 import vgbench
 from vgbench.models import Network
 from vgbench.models.flops import count_flops
+from vgbench.runs.settings import Settings, flat
 from vgbench.runtime import Runtime
+
+LOG = logging.getLogger("vgbench")
 
 
 def code_version() -> str:
     """The version, with the commit when the code runs from a git checkout."""
     here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # installed, maybe below somebody's own repository
+        return vgbench.__version__
     command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # there is no git on this machine
         commit = ""
     return f"{vgbench.__version__}+{commit}" if commit else vgbench.__version__
+
+
+def say_what_runs(settings: Settings, network: Network, runtime: Runtime, folder: Path) -> None:
+    """Log where a run is written, on what it runs and which network it is about."""
+    LOG.info("run folder: %s", folder)
+    LOG.info("machine: %s", machine_line(runtime))
+    LOG.info("network: %s", network_line(network, settings.data.resize))
+    LOG.debug("options: %s", ", ".join(f"{name}={value}" for name, value in flat(settings).items()))
 
 
 def machine_line(runtime: Runtime) -> str:

@@ -56,16 +56,19 @@ def options_to_test(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_to_test(
-    checkpoint: Mapping[str, Any], resume: Path | None, settings: EvalSettings, given: Mapping[str, Any]
+    checkpoint: Mapping[str, Any], resume: Path | None, settings: EvalSettings, given: Mapping[str, Any] | None = None
 ) -> Network:
-    """The checkpoint's network with its weights; by the flags where a checkpoint of others does not say what it is."""
+    """The checkpoint's network with its weights; by the flags where a checkpoint of others does not say what it is.
+
+    Args:
+        given: what the user set, where nothing has compared it with the checkpoint yet.
+    """
     options, size = settings.network, settings.data.resize
     if resume is None:
         return network_from_options(options, size)
     if isinstance(checkpoint.get("network_config"), Mapping):
-        config = checkpoint["network_config"]
-        check_same_network(resume, config, given, "--resume")
-        return rebuild_network(config, checkpoint)
+        check_same_network(resume, checkpoint["network_config"], given or {}, "--resume")
+        return rebuild_network(checkpoint["network_config"], checkpoint)
     network = network_from_options(dataclasses.replace(options, pretrain="none"), size)
     try:
         load_state_dict(network, checkpoint)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vgbench.data.augment import AugmentOptions
 from vgbench.data.options import DataOptions
 from vgbench.data.photos import PhotosOptions
-from vgbench.flags import plain
+from vgbench.flags import build_options, plain
 from vgbench.models.options import NetworkOptions
-from vgbench.options import option
+from vgbench.options import check_needs, option
 from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
@@ -68,9 +70,29 @@ class TrainSettings(Settings):
     domain: DomainOptions
 
 
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
 def flat(settings: Settings) -> dict[str, Any]:
     """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         values |= dataclasses.asdict(getattr(settings, field.name))
     return {key: plain(value) for key, value in values.items()}
+
+
+def groups_of(settings_type: type[Settings]) -> dict[str, Any]:
+    """Return the option dataclasses that settings are composed of, by their names in them."""
+    return typing.get_type_hints(settings_type)
+
+
+def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Mapping[str, Any]) -> SettingsT:
+    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults.
+
+    Raises:
+        UserError: a value is out of its range, or does nothing beside the others.
+    """
+    values = {**stored, **given}
+    groups = {name: build_options(group_type, values) for name, group_type in groups_of(settings_type).items()}
+    check_needs(groups.values(), given)
+    return settings_type(**groups)

@@ -22,6 +22,7 @@ from vgbench.retrieval.metrics.findings import find
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runs.facts import code_version
+from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import Settings
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
@@ -43,8 +44,8 @@ def test_and_report(
     folder: Path,
     descriptors: Path,
     confidence: Calibrated | None,
-) -> dict[str, Any]:
-    """Test a network on a split and write everything that a run leaves; returns what results.json holds.
+) -> EvalResult:
+    """Test a network on a split and write everything that a run leaves.
 
     Args:
         options: every option by its flat name, for results.json.
@@ -57,8 +58,18 @@ def test_and_report(
     started = time.perf_counter()
     findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
     results = results_of(found, network, split, options) | findings.facts
+    tested_as = EvalResult(
+        folder=folder,
+        recalls=found.recalls,
+        threshold=found.threshold,
+        predictions=found.predictions,
+        neighbours=found.neighbours,
+        split=split,
+        network=network,
+        facts=results,
+    )
     if not parallel.is_main():
-        return results
+        return tested_as
     found.predictions.save(folder / "predictions.h5", found.fingerprint)
     history = read_history(folder / METRICS)
     write_results(folder, results)  # what comes now can fail, and the test need not be run again for it
@@ -73,7 +84,7 @@ def test_and_report(
     for line in findings_lines(findings.facts):
         LOG.info("%s", line)
     LOG.info("report: %s", report)
-    return results
+    return tested_as
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:

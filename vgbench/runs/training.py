@@ -15,7 +15,7 @@ from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runs.settings import Settings, TrainSettings, flat
 from vgbench.runtime import Inference, Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainResult, train
+from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogger, Run, train
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
 
@@ -57,7 +57,7 @@ def run_training(
     val: Split,
     runtime: Runtime,
     folder: Path,
-) -> TrainResult:
+) -> LoopResult:
     """The epoch loop, with val tested after each epoch."""
     # Early stopping watches R@5, whatever values are reported.
     values = tuple(sorted({*settings.evaluation.recall_values, 5}))

@@ -61,7 +61,7 @@ Validate = Callable[[Network, int], EpochRecalls]
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class LoopResult:
     """How a run ended.
 
     Attributes:
@@ -107,7 +107,7 @@ def train(
     options: TrainOptions,
     runtime: Runtime,
     run: Run,
-) -> TrainResult:
+) -> LoopResult:
     """Train until R@5 on val has not improved for `patience` epochs, or for `epochs_num` epochs.
 
     The run is saved before its first round, after every round and after every validation; resumed from its
@@ -159,7 +159,7 @@ class _Loop(Generic[BatchT]):
 
     # -- the story ---------------------------------------------------------------------------------------------------
 
-    def run(self, watch: MetricsLogger) -> TrainResult:
+    def run(self, watch: MetricsLogger) -> LoopResult:
         progress = self.progress
         LOG.info("%s", self.mode.summary())
         LOG.info("%s", optimizer_line(self.optimizer, self.options))
@@ -173,7 +173,7 @@ class _Loop(Generic[BatchT]):
         stopped_early = progress.epoch < self.epochs_num
         if stopped_early:
             LOG.info("R@5 did not improve for %d epochs: training stops", progress.not_improved_num)
-        return TrainResult(
+        return LoopResult(
             self.checkpoints.best,
             progress.best_epoch,
             progress.best_r5,

@@ -1,0 +1,30 @@
+"""Train a network for visual geo-localization, then test its best checkpoint.
+
+python3 train.py --dataset_name=pitts30k
+python3 train.py --dataset_name=synthetic_city --backbone=efficientnet_lite0 --aggregation=gem --resize 240 320
+python3 train.py --resume=logs/default/<run>        # go on after an interruption
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vgbench.cli.console import log_to_console
+from vgbench.cli.exits import run_script
+from vgbench.cli.parser import read_command_line
+from vgbench.invocation import command
+from vgbench.runs.choosing import train_settings
+from vgbench.runs.folder import after_restart
+from vgbench.runs.settings import TrainSettings
+from vgbench.runs.train_run import train
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train with the options of a command line."""
+    log_to_console()
+    description = (__doc__ or "").replace("python3 train.py", command("train"))
+    train(train_settings(after_restart(read_command_line(TrainSettings, description, arguments))))
+
+
+if __name__ == "__main__":
+    run_script(main)

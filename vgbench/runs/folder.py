@@ -1,0 +1,178 @@
+"""A run's folder: where it is, its logs, its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vgbench import parallel
+from vgbench.errors import UserError
+from vgbench.files import write_text
+from vgbench.runs.settings import RunOptions
+from vgbench.training.checkpoint import BEST, LAST
+
+LOG = logging.getLogger("vgbench")
+
+# What says where this one run is; a configuration that is used again must not write over it.
+THIS_RUN = ("run_dir", "resume")
+
+_INFO = "%(asctime)s %(message)s"
+# debug.log is for whoever has to find out why: where each line comes from, and tracebacks.
+_DEBUG = "%(asctime)s %(levelname)s %(name)s:%(lineno)d %(message)s"
+_PACKAGES = ("vgbench", "torch", "torchvision", "timm", "faiss-gpu", "faiss-cpu", "numpy", "pillow", "h5py")
+_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "DATASETS_FOLDER", "TORCH_HOME", "WORLD_SIZE")
+
+
+@contextlib.contextmanager
+def open_run_folder(options: RunOptions, default: Path | None = None) -> Iterator[Path]:
+    """Make the run's folder and log into it (info.log, debug.log) until the body ends.
+
+    Args:
+        default: the folder where --run_dir names none; a new one below logs/ if not given.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    folder = options.run_dir or default
+    if folder is None:
+        folder = parallel.broadcast(_fresh_folder(Path("logs") / options.save_dir))
+    if not parallel.is_main():
+        yield folder
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if parallel.launched():
+            _restart_file().parent.mkdir(exist_ok=True)
+            write_text(_restart_file(), str(folder.resolve()))
+        handlers = [_log_file(folder / "info.log", logging.INFO, _INFO)]
+        handlers.append(_log_file(folder / "debug.log", logging.DEBUG, _DEBUG))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with --run_dir") from error
+    with _logging_to(handlers):
+        _describe_start()
+        try:
+            yield folder
+        except BaseException:
+            LOG.debug("stopped", exc_info=True)
+            raise
+
+
+def checkpoint_of(resume: Path, *names: str) -> Path:
+    """Return the checkpoint that `--resume` means: the file itself, or the first of these names in a run's folder.
+
+    Raises:
+        UserError: it is a folder that holds none of them.
+    """
+    if not resume.is_dir():
+        return resume
+    found = [resume / name for name in names if (resume / name).is_file()]
+    if not found:
+        raise UserError(
+            f"--resume {resume}: no {' and no '.join(names)} in this folder. Expected a run's folder, or a checkpoint"
+        )
+    return found[0]
+
+
+def folder_to_continue(resume: Path | None) -> Path | None:
+    """A run's own last_model.pth goes on in the run's folder; any other checkpoint starts a new run."""
+    if resume is not None and resume.name == LAST and (resume.parent / "config.yaml").is_file():
+        return resume.parent
+    return None
+
+
+def descriptors_folder(resume: Path | None, folder: Path) -> Path:
+    """A checkpoint's descriptors are kept beside it, where one can write, so that its next evaluation finds them."""
+    beside = resume is not None and os.access(resume.parent, os.W_OK)
+    return (resume.parent if resume is not None and beside else folder) / "descriptors"
+
+
+def after_restart(given: dict[str, Any]) -> dict[str, Any]:
+    """Where torchrun started this program again, go on from the checkpoint that it had written, whatever was given."""
+    file = _restart_file()
+    if not (parallel.launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and file.is_file()):
+        return given
+    checkpoint = Path(file.read_text()) / LAST
+    if not checkpoint.is_file():
+        return given
+    return {name: value for name, value in given.items() if name != "start_from"} | {"resume": checkpoint}
+
+
+def write_config(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
+    kept = {name: value for name, value in values.items() if name not in THIS_RUN}
+    if parallel.is_main():
+        write_text(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
+
+
+def to_train_on(resume: Path) -> Path:
+    """Return the checkpoint that a training goes on from."""
+    return checkpoint_of(resume, LAST)
+
+
+def to_test(resume: Path) -> Path:
+    """Return the checkpoint that is tested."""
+    return checkpoint_of(resume, BEST, LAST)
+
+
+def _log_file(path: Path, level: int, layout: str) -> logging.Handler:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter(layout, "%Y-%m-%d %H:%M:%S"))
+    handler.setLevel(level)
+    return handler
+
+
+@contextlib.contextmanager
+def _logging_to(handlers: list[logging.Handler]) -> Iterator[None]:
+    """Write what this package says to some files as well."""
+    level = LOG.level
+    LOG.setLevel(logging.DEBUG)
+    for handler in handlers:
+        LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            LOG.removeHandler(handler)
+            handler.close()
+        LOG.setLevel(level)
+
+
+def _describe_start() -> None:
+    """Say in debug.log what one asks first when a run cannot be repeated: the call, the machine, the versions."""
+    LOG.debug("called as: %s", shlex.join(sys.argv))
+    LOG.debug("in %s, by Python %s on %s", Path.cwd(), platform.python_version(), platform.platform())
+    LOG.debug("packages: %s", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES if _version(name)))
+    LOG.debug("environment: %s", ", ".join(f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _restart_file() -> Path:
+    """Remembers the run folder from one start by torchrun to the next: its job's id, or else its process's."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return Path("logs") / f".torchrun-{job if job != 'none' else os.getppid()}"
+
+
+def _fresh_folder(parent: Path) -> Path:
+    """Name a folder by the second; two runs started in the same second get different names."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder, count = parent / stamp, 1
+    while folder.exists():
+        folder, count = parent / f"{stamp}-{count}", count + 1
+    return folder

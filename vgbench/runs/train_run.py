@@ -1,0 +1,122 @@
+"""A whole training: from settings to a tested checkpoint. The script, the notebook and the benchmark all run it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+from vgbench import parallel
+from vgbench.data import Split, dataset_root
+from vgbench.data.splits import read_checked_split
+from vgbench.errors import Interrupted
+from vgbench.invocation import command
+from vgbench.models import Network, load_state_dict
+from vgbench.models.weights import read_checkpoint
+from vgbench.randomness import seed_everything
+from vgbench.report.history import read_history
+from vgbench.report.summary import evaluation_command, training_summary
+from vgbench.runs.clusters import initialise_clusters
+from vgbench.runs.confidence import learn_on_val
+from vgbench.runs.facts import say_what_runs
+from vgbench.runs.folder import folder_to_continue, open_run_folder, write_config
+from vgbench.runs.networks import network_to_train
+from vgbench.runs.results import TrainResult
+from vgbench.runs.settings import TrainSettings, flat
+from vgbench.runs.testing import test_and_report
+from vgbench.runs.training import recipe_of, run_training
+from vgbench.runtime import Runtime, peak_memory, resolve_runtime
+from vgbench.training import LoopResult
+from vgbench.training.checkpoint import LAST, METRICS
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.modes.domain import with_domain
+from vgbench.training.modes.table import build_mode
+
+LOG = logging.getLogger("vgbench")
+
+# What eval.py need not be told: the checkpoint brings it, or only training asks for it.
+CARRIED = (
+    "dataset_name", "resize", "val_positive_dist_threshold", "train_positives_dist_threshold", "train_dataset_name",
+)  # fmt: skip
+
+
+def train(settings: TrainSettings) -> TrainResult:
+    """Train a network, test its best checkpoint, and leave a run's folder.
+
+    Args:
+        settings: of `vgbench.train_settings`.
+
+    Raises:
+        UserError: what a person can mend: no such dataset, weights that cannot be had, a loss that is not finite.
+        Interrupted: Ctrl-C; the message says how to go on.
+    """
+    runtime = resolve_runtime(settings.runtime)
+    parallel.start(runtime.device)
+    root, few = dataset_root(settings.data), settings.training.dry_run
+    val = read_checked_split(settings.data, root, "val", few=few)
+    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder, few=few)
+    # The set-up's draws; each round of training seeds again by its place in the run.
+    seed_everything(settings.run.seed, "set-up")
+    network = network_to_train(settings)
+    recipe = recipe_of(settings, network, runtime)
+    mode = with_domain(build_mode(recipe), settings.domain, recipe)
+    runtime.prepare(network)
+    with open_run_folder(settings.run, folder_to_continue(settings.run.resume)) as folder:
+        try:
+            return _train_and_test(settings, network, mode, val, test, runtime, folder)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(_going_on(folder)) from stop
+
+
+def _train_and_test(
+    settings: TrainSettings,
+    network: Network,
+    mode: TrainingMode[Any],
+    val: Split,
+    test: Split,
+    runtime: Runtime,
+    folder: Path,
+) -> TrainResult:
+    write_config(folder, flat(settings))
+    say_what_runs(settings, network, runtime, folder)
+    if settings.run.resume is None and settings.training.start_from is None:
+        initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
+    result = run_training(settings, network, mode, val, runtime, folder)
+
+    LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
+    best = read_checkpoint(result.best)
+    load_state_dict(network, best)
+    confidence = learn_on_val(network, val, settings, runtime, folder)
+    tested = test_and_report(
+        network, test, settings, flat(settings), runtime, folder, folder / "descriptors", confidence
+    )
+    LOG.info("%s", _summary(settings, result, best["recalls"], tested.facts, runtime, folder))
+    if settings.training.dry_run:
+        LOG.info("dry run: every step works; recalls of %d queries after one step say nothing", len(test.queries))
+    return TrainResult(
+        folder=folder,
+        best=result.best,
+        best_epoch=result.best_epoch,
+        val=best["recalls"],
+        epochs=result.epochs,
+        steps=result.steps,
+        stopped_early=result.stopped_early,
+        seconds=result.seconds,
+        test=tested,
+    )
+
+
+def _summary(settings: TrainSettings, result: LoopResult, val: Any, test: Any, runtime: Runtime, folder: Path) -> str:
+    groups = settings.data, settings.evaluation, settings.rerank, settings.runtime
+    return training_summary(
+        result, folder, val, test, read_history(folder / METRICS), peak_memory(runtime.device),
+        evaluation_command(result.best, groups, CARRIED),
+    )  # fmt: skip
+
+
+def _going_on(folder: Path) -> str:
+    """Say how an interrupted training goes on."""
+    if not (folder / LAST).is_file():
+        return "nothing was saved yet, the same command starts again"
+    return f"to go on: {command('train')} --resume={shlex.quote(str(folder))}"
