@@ -30,7 +30,7 @@ def test_verify_names_every_fault(damaged, capsys):
     second.write_bytes(b"")
     lost = next((damaged / "images/val/queries").glob("*.jpg"))
     fields = lost.name.split("@")
-    fields[1] = "0700000.00"
+    fields[1], fields[5], fields[6] = "0700000.00", "", ""  # the degrees would contradict the metres
     lost.rename(lost.with_name("@".join(fields)))
     assert main(["verify", str(damaged)]) == 1
     printed = capsys.readouterr().out
