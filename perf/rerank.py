@@ -142,7 +142,7 @@ def _ours(folder: Path) -> NDArray[np.int64]:
         options = RerankOptions(kreciprocal_k1=K1, kreciprocal_k2=K2, kreciprocal_lambda=LAMBDA, kreciprocal_joint=True)
         split = Split("test", folder, tables[0], tables[1])
         context = RerankContext(split, database, queries, None, options, Inference((1, 1)), folder)
-        return KReciprocalReranker()(search(database, queries, 20), context).indices
+        return KReciprocalReranker()(search(database, queries, 20), context).predictions.indices
 
 
 def _dense(folder: Path) -> None:

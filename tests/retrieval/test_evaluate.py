@@ -21,6 +21,8 @@ from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.retrieval.searching import exact, searchers
 from vgbench.runtime import Inference
 
 Make = Callable[..., Any]
@@ -211,3 +213,25 @@ def test_methods_agree_with_the_reference_within_two_queries(
     print(f"\n{dataset} {method}: {np.round(recalls, 1)}, reference {np.round(expected, 1)}")
     differences = np.array(recalls) - expected
     assert np.abs(differences * len(split.queries) / 100).max() < 2.01
+
+
+def test_rerankers_that_search_again_have_the_searchs_backend_and_blocks(
+    tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    plain = exact.search_rows
+
+    def watched(database: Any, queries: Any, k: int, backend: str, runtime: Any, block_bytes: int, *rest: Any) -> Any:
+        asked.append((backend, block_bytes))
+        return plain(database, queries, k, "torch", runtime, block_bytes, *rest)
+
+    monkeypatch.setattr(exact, "search_rows", watched)
+    monkeypatch.setattr(searchers, "search_rows", watched)
+    monkeypatch.setattr("vgbench.retrieval.options.resolve_backend", lambda name: None)
+    monkeypatch.setattr("vgbench.retrieval.evaluate.resolve_backend", lambda name: None)
+    options = EvalOptions(search_backend="faiss", efficient_ram_testing=True, recall_values=(1,))
+    evaluate(
+        make_network(), split, options, Inference((30, 40)), tmp_path,
+        reranking=RerankOptions(rerank=("aqe", "diffusion"), aqe_k=1),
+    )  # fmt: skip
+    assert len(asked) >= 3 and set(asked) == {("faiss", BLOCK_BYTES // 8)}

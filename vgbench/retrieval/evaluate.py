@@ -32,7 +32,7 @@ from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.comparison import compare
 from vgbench.retrieval.searching.exact import resolve_backend
 from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
-from vgbench.retrieval.searching.searchers import ExactSearch, make_searcher, searcher_type
+from vgbench.retrieval.searching.searchers import ExactSearch, exact_search, make_searcher, searcher_type
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
@@ -125,7 +125,9 @@ def evaluate(
         steps: list[RerankStep] = []
         if chain.names:
             each = views[1].averaged(found.queries)
-            context = RerankContext(split, database, each, network, chain, inference, folder)
+            context = RerankContext(
+                split, database, each, network, chain, inference, folder, exact_search(options, inference.runtime)
+            )
             with clock.stage("rerank"):
                 predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)

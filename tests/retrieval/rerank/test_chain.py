@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -18,11 +19,14 @@ from PIL import Image
 from vgbench.data.positives import neighbours_within
 from vgbench.errors import UserError
 from vgbench.retrieval import Predictions, recalls
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.rerank import RERANKERS
-from vgbench.retrieval.rerank.chain import make_reranker, predictions_needed, rerank, steps_table
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
+from vgbench.retrieval.rerank.chain import check_rerankers, make_reranker, predictions_needed, rerank, steps_table
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.rerank.order import descriptor_term, permuted, reordered
 from vgbench.retrieval.rerank.pairwise import PairwiseReranker
+from vgbench.retrieval.searching.exact import search
 
 Make = Callable[..., Any]
 Found = Callable[..., Predictions]
@@ -146,6 +150,64 @@ def test_results_that_are_no_predictions_are_refused(make_context: Make, found: 
         make_reranker("my_rerankers:number")
 
 
+def test_a_users_class_that_knows_nothing_of_ours_is_adapted(make_context: Make, found: Found, own: Any) -> None:
+    checked: list[Any] = []
+
+    class Mine:
+        """As classes could be written before there was a base: plain predictions, costs as attributes."""
+
+        bytes_per_image = 12.0
+        preparing_s = 1e6
+
+        def check(self, network: Any, options: Any, runtime: Any) -> None:
+            checked.append(options)
+
+        def __call__(self, predictions: Predictions, context: Any) -> Predictions:
+            self.files = {"notes": Path("notes.txt")}
+            self.context = dataclasses.replace(context, queries=InMemory.of(context.queries, np.arange(9)[::-1]))
+            return predictions
+
+    class Ours(Reranker):
+        """With the base; sees the descriptors that the one before it left."""
+
+        def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
+            assert isinstance(context.queries, InMemory)
+            return Reranked(predictions, bytes_per_image=7, files={"seen": Path("seen.txt")})
+
+    own.Mine, own.Ours, own.Silent = Mine, Ours, types.SimpleNamespace
+    context = make_context(rerank=("my_rerankers:Mine", "my_rerankers:Ours"))
+    check_rerankers(None, context.options, context.runtime)
+    assert checked == [context.options]
+    before = found(context, 5)
+    after, (first, second) = rerank(before, context, neighbours_of(context), (1,))
+    np.testing.assert_array_equal(after.indices, before.indices)
+    assert (first.bytes_per_image, first.preparing_s, first.ms_per_query) == (12.0, 1e6, 0.0)
+    assert first.files == {"notes": Path("notes.txt")}
+    assert (second.bytes_per_image, second.preparing_s, second.files) == (7.0, 0.0, {"seen": Path("seen.txt")})
+    with pytest.raises(
+        UserError, match=r"my_rerankers:Silent: SimpleNamespace has no __call__\. Expected a class with"
+    ):
+        make_reranker("my_rerankers:Silent")
+
+
+@pytest.mark.parametrize("name", ["aqe", "dba", "diffusion", "kreciprocal"])
+def test_what_searches_again_searches_as_the_options_say(make_context: Make, found: Found, name: str) -> None:
+    context = make_context(rerank=(name,), rerank_topk=5)
+    asked: list[int] = []
+
+    def search_as_asked(database: Descriptors, queries: Descriptors, k: int) -> Predictions:
+        asked.append(k)
+        return search(database, queries, k)
+
+    before, positives = found(context, 8), neighbours_of(context)
+    plain, _ = rerank(before, context, positives, (1,))
+    for path in context.cache.glob("*.h5"):
+        path.unlink()  # what is kept would spare dba its neighbours
+    again, _ = rerank(before, dataclasses.replace(context, search=search_as_asked), positives, (1,))
+    assert asked, "searched by itself"
+    np.testing.assert_array_equal(again.indices, plain.indices)
+
+
 def test_pairs_of_images_reach_a_pairwise_network(make_context: Make, found: Found) -> None:
     context = make_context(rerank_topk=4)
     for table, shade in ((context.split.queries, 0), (context.split.database, 100)):
@@ -165,7 +227,7 @@ def test_pairs_of_images_reach_a_pairwise_network(make_context: Make, found: Fou
             return ((candidate * 7 + query * 3) % 11).float()
 
     before = found(context, 6)
-    after = PairwiseReranker(Scorer(), pairs_at_once=10)(before, context)
+    after = PairwiseReranker(Scorer(), pairs_at_once=10)(before, context).predictions
     assert batches == [10, 10, 10, 6]
     for query, rows in enumerate(before.indices[:, :4].tolist()):
         wanted = sorted(rows, key=lambda row: -((row * 7 + query * 3) % 11))

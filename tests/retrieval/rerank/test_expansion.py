@@ -46,14 +46,15 @@ def test_expanded_queries_find_their_neighbours(
     monkeypatch.setattr(expansion, "_BYTES", 4 * 12 * 4 * 2)  # two queries at a time
     context = make_context(aqe_k=4, aqe_alpha=alpha)
     before = found(context, 10)
-    method = QueryExpansion()
-    after = method(before, context)
+    done = QueryExpansion()(before, context)
+    after = done.predictions
+    assert done.context is not None
     queries, database = context.queries.read().numpy(), context.database.read().numpy()
     expanded = averaged(queries, database[before.indices[:, :4]], alpha)
     indices, distances = nearest(expanded, database, 10)
     np.testing.assert_array_equal(after.indices, indices)
     np.testing.assert_allclose(after.distances, distances, atol=1e-5)
-    np.testing.assert_allclose(method.context.queries.read().numpy(), expanded, atol=1e-6)
+    np.testing.assert_allclose(done.context.queries.read().numpy(), expanded, atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 3.0])
@@ -62,8 +63,8 @@ def test_augmented_database_is_searched_and_kept(
 ) -> None:
     monkeypatch.setattr(augmentation, "_BYTES", 4 * 12 * 5 * 7)
     context = make_context(dba_k=3, dba_alpha=alpha)
-    method = DatabaseAugmentation()
-    after = method(found(context, 10), context)
+    done = DatabaseAugmentation()(found(context, 10), context)
+    after = done.predictions
     queries, database = context.queries.read().numpy(), context.database.read().numpy()
     augmented = averaged(database, database[nearest(database, database, 4)[0][:, 1:]], alpha)
     np.testing.assert_allclose(after.distances, nearest(queries, augmented, 10)[1], atol=1e-5)
@@ -71,10 +72,12 @@ def test_augmented_database_is_searched_and_kept(
     np.testing.assert_allclose(
         np.linalg.norm(queries[:, None] - augmented[after.indices], axis=2), after.distances, atol=1e-5
     )
-    assert method.bytes_per_image == 12 * 4
+    assert done.bytes_per_image == 12 * 4
     [kept] = context.cache.glob("*.h5")
     written = kept.stat().st_mtime_ns
-    np.testing.assert_array_equal(DatabaseAugmentation()(found(context, 10), context).indices, after.indices)
+    np.testing.assert_array_equal(
+        DatabaseAugmentation()(found(context, 10), context).predictions.indices, after.indices
+    )
     assert kept.stat().st_mtime_ns == written
 
 
@@ -95,7 +98,7 @@ def test_diffusion_solves_the_dense_system(
 ) -> None:
     monkeypatch.setattr(diffusion, "_NODES", 2 * size)
     context = make_context(diffusion_k=5, diffusion_query_k=3, diffusion_size=size, diffusion_alpha=0.8)
-    after = DiffusionReranker()(found(context, 20), context)
+    after = DiffusionReranker()(found(context, 20), context).predictions
     queries, database = (d.read().numpy().astype(np.float64) for d in (context.queries, context.database))
     near = nearest(database, database, 6)[0][:, 1:]
     cosines = np.maximum(database @ database.T, 0)

@@ -65,7 +65,7 @@ def test_equals_the_dense_form(
         rerank_topk=30, kreciprocal_k1=k1, kreciprocal_k2=k2, kreciprocal_lambda=share, kreciprocal_joint=joint
     )
     before = found(context, 40)
-    after = KReciprocalReranker()(before, context)
+    after = KReciprocalReranker()(before, context).predictions
     wanted = dense(context.queries.read().numpy(), context.database.read().numpy(), k1, k2, share, joint)
     head = np.take_along_axis(wanted, before.indices[:, :30], axis=1)
     order = np.argsort(head, axis=1, kind="stable")
@@ -83,6 +83,6 @@ def test_repeated_images_are_their_own_first_neighbours(
     one = torch.nn.functional.normalize(torch.ones(1, 12), dim=1)
     database = torch.cat([one.expand(40, 12), -one.expand(5, 12)])
     context = make_context(database=database, queries=one, rerank_topk=45, kreciprocal_k1=6)
-    after = KReciprocalReranker()(found(context, 45), context)
+    after = KReciprocalReranker()(found(context, 45), context).predictions
     assert np.isfinite(after.distances).all()
     assert set(after.indices[0, 40:].tolist()) == {40, 41, 42, 43, 44}

@@ -100,7 +100,7 @@ def test_rerank_moves_the_first_only_and_keeps_distances_in_order(
 ) -> None:
     context = make_context(rerank=("spatial",), rerank_topk=10, spatial_cluster=cluster, spatial_radius=40.0)
     before = found(context, 15)
-    after = SpatialReranker()(before, context)
+    after = SpatialReranker()(before, context).predictions
     np.testing.assert_array_equal(after.indices[:, 10:], before.indices[:, 10:])
     assert not np.array_equal(after.indices, before.indices)
     np.testing.assert_array_equal(np.sort(after.indices, axis=1), np.sort(before.indices, axis=1))

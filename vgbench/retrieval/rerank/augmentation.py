@@ -7,41 +7,36 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
 from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
-from vgbench.retrieval.searching.exact import search
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 _BYTES = 64 * 2**20
 
 
-class DatabaseAugmentation:
+class DatabaseAugmentation(Reranker):
     """Database-side feature augmentation (Arandjelović and Zisserman, 2012; Gordo et al., 2017).
 
     The `--dba_k` nearest neighbours of a database descriptor are added with the power `--dba_alpha` of their cosine as
     weight. The augmented descriptors are kept for the next run, and later re-rankers see them.
     """
 
-    bytes_per_image = 0.0
-    preparing_s = 0.0
-    context: RerankContext
-
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         require_a_descriptor_a_query("dba", predictions, context)
         start = time.perf_counter()
         database = Descriptors(self._augmented(context))
-        self.preparing_s = time.perf_counter() - start
-        self.bytes_per_image = float(database.row_bytes)
-        self.context = dataclasses.replace(context, database=database)
-        return search(database, context.queries, predictions.indices.shape[1], runtime=context.runtime)
+        preparing = time.perf_counter() - start
+        return Reranked(
+            context.search(database, context.queries, predictions.indices.shape[1]),
+            bytes_per_image=float(database.row_bytes),
+            preparing_s=preparing,
+            context=dataclasses.replace(context, database=database),
+        )
 
     @staticmethod
     def _augmented(context: RerankContext) -> Path:
@@ -53,7 +48,7 @@ class DatabaseAugmentation:
         with writing_alone(path):
             if database.fingerprint and stored_fingerprint(path) == fingerprint:
                 return path
-            lists = NeighbourLists(database, None, options.dba_k + 1, context.runtime)
+            lists = NeighbourLists(database, None, options.dba_k + 1, context.search)
             dtype = str(database.dtype).removeprefix("torch.")
             step = max(1, _BYTES // (4 * database.shape[1] * (options.dba_k + 2)))
             with DescriptorWriter(path, *database.shape, dtype, fingerprint) as writer:

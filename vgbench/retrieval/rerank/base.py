@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from vgbench.data.protocol import Split
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.retrieval.searching.exact import search
 from vgbench.runtime import Inference, Runtime
+
+Search = Callable[[Descriptors, Descriptors, int], Predictions]
+"""(database, queries, k) -> each query's k nearest database descriptors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,7 @@ class RerankContext:
         options: of all re-rankers.
         inference: the size of the images that the network saw, processes that decode, device and precision.
         cache: a folder for what is worth keeping, such as local features; files there are named by what is in them.
+        search: exact search as the first search's options say (backend, device, block size), for what searches again.
     """
 
     split: Split
@@ -34,6 +40,7 @@ class RerankContext:
     options: RerankOptions
     inference: Inference
     cache: Path
+    search: Search = search
 
     @property
     def size(self) -> tuple[int, int]:
@@ -46,22 +53,38 @@ class RerankContext:
         return self.inference.runtime
 
 
-class Reranker(Protocol):
-    """What the chain asks of a method; it is made without arguments, once a run.
-
-    Where it has one, `check(network, options, runtime)` is called before anything is extracted, and raises UserError
-    for what cannot run. Where it has them, the chain also reads `preparing_s`, the seconds of the last call that a
-    second call would not spend (features that are kept), `files`, what it wrote for a report: name -> path, and
-    `context`, what the re-rankers after it are given (other descriptors).
+@dataclass(frozen=True, eq=False)
+class Reranked:
+    """What a re-ranker found, and what it cost.
 
     Attributes:
-        bytes_per_image: what it keeps of a database image beside the descriptor, known after the call.
+        predictions: of the same shape as those that it was given, best first. Their `distances` are what the method
+            orders by, the smaller the better, never falling along a row.
+        bytes_per_image: what is kept of a database image beside the descriptor.
+        preparing_s: seconds that a second call would not spend (finding features that are kept, say).
+        files: what was written for a report, name -> path.
+        context: what the re-rankers after it are given (other descriptors, say); None for what it was given itself.
+            A database that is not the given one is closed after the last re-ranker.
     """
 
-    bytes_per_image: float
+    predictions: Predictions
+    bytes_per_image: float = 0.0
+    preparing_s: float = 0.0
+    files: Mapping[str, Path] = field(default_factory=dict)
+    context: RerankContext | None = None
 
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
-        """Return predictions of the same shape, best first.
 
-        Their `distances` are what the method orders by, the smaller the better, never falling along a row.
+class Reranker(ABC):
+    """A method of the chain; it is made once a run and called once."""
+
+    @staticmethod  # noqa: B027, optional
+    def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
+        """Raise UserError for what cannot run; called before anything is extracted. By default everything can."""
+
+    @abstractmethod
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
+        """Return the predictions in their new order, and what that cost.
+
+        Args:
+            predictions: `indices` int64 [Q,K] and `distances` float32 [Q,K], best first.
         """

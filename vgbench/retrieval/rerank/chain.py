@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -19,8 +19,8 @@ from vgbench.models.network import Network
 from vgbench.retrieval.metrics.recall import NeighbourRows, milliseconds_text, recall_table
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank import RERANKERS
-from vgbench.retrieval.rerank.base import RerankContext, Reranker
-from vgbench.retrieval.rerank.learned import FunctionReranker
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
+from vgbench.retrieval.rerank.learned import FunctionReranker, adapted
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 
@@ -61,12 +61,10 @@ class RerankStep:
         }
 
 
-def check_rerankers(network: Network, options: RerankOptions, runtime: Runtime) -> None:
+def check_rerankers(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
     """Raise UserError for a re-ranker that cannot run, now and not after hours of extraction."""
     for name in options.names:
-        check = getattr(make_reranker(name), "check", None)
-        if check is not None:
-            check(network, options, runtime)
+        make_reranker(name).check(network, options, runtime)
 
 
 def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
@@ -92,20 +90,21 @@ def rerank(
         for name in context.options.names:
             method = make_reranker(name)
             start = time.perf_counter()
-            found = _called(name, method, predictions, context)
+            done = _called(name, method, predictions, context)
             spent = time.perf_counter() - start
+            found = done.predictions
             _check_result(name, found, predictions)
             after = recall_table(found.indices, neighbours, recall_values)
-            steps.append(_step(name, method, spent, before, after, len(predictions)))
+            steps.append(_step(name, done, spent, before, after))
             LOG.info("%s", step_line(steps[-1]))
             predictions, before = found, after
-            given, context = context, getattr(method, "context", context)
+            given, context = context, done.context or context
             if context.database is not given.database:
                 opened.callback(context.database.close)
     return predictions, steps
 
 
-def _called(name: str, method: Reranker, predictions: Predictions, context: RerankContext) -> Predictions:
+def _called(name: str, method: Reranker, predictions: Predictions, context: RerankContext) -> Reranked:
     try:
         return method(predictions, context)
     except UserError:
@@ -122,21 +121,19 @@ def _called(name: str, method: Reranker, predictions: Predictions, context: Rera
 
 def _step(
     name: str,
-    method: Reranker,
+    done: Reranked,
     seconds: float,
     before: Mapping[float, Mapping[int, float]],
     after: Mapping[float, Mapping[int, float]],
-    queries: int,
 ) -> RerankStep:
-    preparing = float(getattr(method, "preparing_s", 0.0))
     return RerankStep(
         name=name,
         before=before,
         after=after,
-        ms_per_query=1e3 * max(seconds - preparing, 0.0) / queries,
-        preparing_s=preparing,
-        bytes_per_image=float(getattr(method, "bytes_per_image", 0.0)),
-        files=dict(getattr(method, "files", {})),
+        ms_per_query=1e3 * max(seconds - done.preparing_s, 0.0) / len(done.predictions),
+        preparing_s=float(done.preparing_s),
+        bytes_per_image=float(done.bytes_per_image),
+        files=dict(done.files),
     )
 
 
@@ -145,7 +142,7 @@ def make_reranker(name: str) -> Reranker:
     target = RERANKERS.resolve(name)
     if inspect.isclass(target):
         try:
-            return cast(Reranker, target())
+            return adapted(name, target())
         except TypeError as error:
             raise UserError(f"--rerank {name}: {error}. Expected a class that is made without arguments") from error
     if callable(target):

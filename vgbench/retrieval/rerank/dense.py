@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,36 +12,25 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.inference import features_for_inference
+from vgbench.models.network import Network
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.geometry import inliers
 from vgbench.retrieval.rerank.local.nearest import NearestMatcher
 from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
-
-if TYPE_CHECKING:
-    from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.base import RerankContext
-    from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime
 
 
-class DenseReranker:
+class DenseReranker(Reranker):
     """Matches cells of the feature maps that are mutual nearest neighbours, and scores how well they line up.
 
     After Patch-NetVLAD (Hausler et al., 2021), on the map itself: a feature is the mean of `--dense_patch` cells a
     side. `ransac` counts the inliers of `--local_model` within one and a half cells, `rapid` is the paper's rapid
     spatial score. Cost, ties and what is kept are those of `local`.
-
-    Attributes:
-        bytes_per_image, preparing_s, files: as of `LocalReranker`.
     """
-
-    bytes_per_image = 0.0
-    preparing_s = 0.0
-
-    def __init__(self) -> None:
-        self.files: dict[str, Path] = {}
 
     @staticmethod
     def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
@@ -57,7 +44,7 @@ class DenseReranker:
                 "use --rerank local"
             )
 
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         options = context.options
         extractor = MapExtractor(context)
         plan = Plan(
@@ -67,10 +54,7 @@ class DenseReranker:
             matcher=NearestMatcher(1.0, context.runtime),
             judge=lambda query, candidate: judged(query, candidate, extractor, options),
         )
-        done = verify("dense", (plan,), predictions, context, weight=options.dense_weight)
-        self.bytes_per_image, self.preparing_s = done.bytes_per_image, done.preparing_s
-        self.files = {"local_matches": done.matches}
-        return done.predictions
+        return verify("dense", (plan,), predictions, context, weight=options.dense_weight)
 
 
 class MapExtractor:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.retrieval.predictions import Predictions
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
+from vgbench.retrieval.rerank.base import RerankContext
 
 
 def require_a_descriptor_a_query(name: str, predictions: Predictions, context: RerankContext) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags, identity
@@ -12,12 +10,9 @@ from scipy.sparse.linalg import cg
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query
 from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
-from vgbench.retrieval.searching.exact import search
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 _NODES = 200_000  # of the graphs that are solved at once
 _BYTES = 64 * 2**20
@@ -25,7 +20,7 @@ TOLERANCE = 1e-6
 ITERATIONS = 500
 
 
-class DiffusionReranker:
+class DiffusionReranker(Reranker):
     """Diffusion on the graph of images (Iscen et al., Efficient Diffusion on Region Manifolds, 2017).
 
     The query's `--diffusion_size` nearest images are the nodes of its own graph (the paper's truncation). Two are
@@ -35,15 +30,13 @@ class DiffusionReranker:
     reaches keep the order of their distances.
     """
 
-    bytes_per_image = 0.0
-
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         require_a_descriptor_a_query("diffusion", predictions, context)
         options, count = context.options, predictions.indices.shape[1]
-        found = search(context.database, context.queries, max(options.diffusion_size, count), runtime=context.runtime)
+        found = context.search(context.database, context.queries, max(options.diffusion_size, count))
         size = found.indices.shape[1]
         graph = _Graph(
-            context.database, NeighbourLists(context.database, None, options.diffusion_k + 1, context.runtime)
+            context.database, NeighbourLists(context.database, None, options.diffusion_k + 1, context.search)
         )
         own = squared_norms(context.queries, np.arange(len(predictions)))
         first = slice(0, options.diffusion_query_k)
@@ -59,7 +52,7 @@ class DiffusionReranker:
             costs[part] = -reached / np.maximum(reached.max(axis=1, keepdims=True), 1e-30)
         order = np.argsort(costs, axis=1, kind="stable")[:, :count]
         values = np.take_along_axis(costs, order, axis=1).astype(np.float32)
-        return Predictions(np.take_along_axis(found.indices, order, axis=1), values)
+        return Reranked(Predictions(np.take_along_axis(found.indices, order, axis=1), values))
 
 
 class _Graph:

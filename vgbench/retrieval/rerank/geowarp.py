@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.geowarp import difference, geowarp_of, warp
 from vgbench.models.inference import features_for_inference
+from vgbench.models.network import Network
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
+from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.rerank.pairwise import PairwiseReranker
-
-if TYPE_CHECKING:
-    from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.base import RerankContext
-    from vgbench.retrieval.rerank.options import RerankOptions
-    from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime
 
 
-class GeowarpReranker:
+class GeowarpReranker(Reranker):
     """Orders the candidates by the distance of dense local features after warping (Berton et al., ICCV 2021).
 
     The network's GeoWarp, which `train.py --train_mode geowarp` trains, says which quadrilateral of the query and
     which of the candidate show the same; both are stretched to whole images and described again. The distances become
     the mean squared distance of local features of unit length, 0 to 4.
     """
-
-    bytes_per_image = 0.0
 
     @staticmethod
     def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
@@ -39,7 +33,7 @@ class GeowarpReranker:
                 "one: train.py --train_mode geowarp --start_from=<your checkpoint>"
             )
 
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         return PairwiseReranker(GeowarpScorer(context))(predictions, context)
 
 

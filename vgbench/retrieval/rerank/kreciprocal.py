@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query
 from vgbench.retrieval.rerank.neighbour_lists import NeighbourLists
 from vgbench.retrieval.rerank.order import reordered
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 _ELEMENTS = 4_000_000  # of the largest array of a block of nodes
 _ENTRIES = 20_000_000  # of the vectors of the candidates of a block of queries
 
 
-class KReciprocalReranker:
+class KReciprocalReranker(Reranker):
     """k-reciprocal encoding (Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, 2017).
 
     Each query and each candidate becomes a sparse vector over all images and queries: exp(-d) for those that are its
@@ -37,14 +34,12 @@ class KReciprocalReranker:
     image, time that of searching the database with the needed images.
     """
 
-    bytes_per_image = 0.0
-
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         options = context.options
         require_a_descriptor_a_query("kreciprocal", predictions, context)
         head = min(options.rerank_topk, predictions.indices.shape[1])
         lists = NeighbourLists(
-            context.database, context.queries, options.kreciprocal_k1 + 1, context.runtime, options.kreciprocal_joint
+            context.database, context.queries, options.kreciprocal_k1 + 1, context.search, options.kreciprocal_joint
         )
         candidates = predictions.indices[:, :head]
         queries = len(context.database) + np.arange(len(predictions))
@@ -56,7 +51,7 @@ class KReciprocalReranker:
         jaccard = 1 - shared / (2 - shared)
         distance = lists.dissimilarity(np.repeat(queries, head), candidates.reshape(-1)).reshape(candidates.shape)
         share = options.kreciprocal_lambda
-        return reordered(predictions, share * distance + (1 - share) * jaccard)
+        return Reranked(reordered(predictions, share * distance + (1 - share) * jaccard))
 
 
 @dataclass(frozen=True)

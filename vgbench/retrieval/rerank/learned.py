@@ -1,24 +1,23 @@
-"""A user's own scores: any function of a query and its candidates."""
+"""A user's own re-ranking: a function of a query and its candidates, or a class that knows nothing of ours."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vgbench.errors import UserError, in_short
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.order import reordered
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 Score = Callable[[Path, Sequence[Path]], Any]
 
 
-class FunctionReranker:
+class FunctionReranker(Reranker):
     """Orders the candidates by the scores of a function, largest first; equal ones keep their order.
 
     `score(query, candidates)` takes the path of a query's image and those of its candidates, best first, and returns
@@ -29,12 +28,10 @@ class FunctionReranker:
         score: the function.
     """
 
-    bytes_per_image = 0.0
-
     def __init__(self, name: str, score: Score) -> None:
         self._name, self._score = name, score
 
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         head = min(context.options.rerank_topk, predictions.indices.shape[1])
         costs = np.empty((len(predictions), head))
         for query, rows in enumerate(predictions.indices[:, :head]):
@@ -53,4 +50,44 @@ class FunctionReranker:
                     f"{context.split.queries.path(query)}. Expected one finite number a candidate"
                 )
             costs[query] = -scores
-        return reordered(predictions, costs)
+        return Reranked(reordered(predictions, costs))
+
+
+class _Adapted(Reranker):
+    """A class of somebody's that returns predictions, and says as attributes what a `Reranked` holds."""
+
+    def __init__(self, name: str, made: Any) -> None:
+        self._name, self._made = name, made
+        if hasattr(made, "check"):
+            self.check = made.check  # type: ignore[method-assign]
+
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
+        found = self._made(predictions, context)
+        if isinstance(found, Reranked):
+            return found
+        said = {name: getattr(self._made, name) for name in _SAID if hasattr(self._made, name)}
+        return Reranked(found, **said)
+
+
+_SAID = tuple(field.name for field in dataclasses.fields(Reranked) if field.name != "predictions")
+
+
+def adapted(name: str, made: Any) -> Reranker:
+    """Return what a class made as a `Reranker`.
+
+    Args:
+        name: how the user named it, for messages.
+        made: a `Reranker`, or anything that is called as one and returns `Reranked` or plain `Predictions`; then its
+            attributes `bytes_per_image`, `preparing_s`, `files` and `context` count, and its method `check`.
+
+    Raises:
+        UserError: it cannot be called.
+    """
+    if isinstance(made, Reranker):
+        return made
+    if not callable(made):
+        raise UserError(
+            f"--rerank {name}: {type(made).__name__} has no __call__. Expected a class with "
+            "__call__(self, predictions, context) that returns Reranked; see docs/reranking.md"
+        )
+    return _Adapted(name, made)

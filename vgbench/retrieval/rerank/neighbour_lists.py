@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
-from vgbench.retrieval.searching.exact import search
-from vgbench.runtime import Runtime
+from vgbench.retrieval.rerank.base import Search
 
 _PAIR_BYTES = 64 * 2**20
 _SEARCH_BYTES = 256 * 2**20  # descriptors of nodes that are searched with at once
@@ -26,6 +25,7 @@ class NeighbourLists:
     Attributes:
         database: [N,D].
         queries: [Q,D], nodes too; None for a graph of the database alone.
+        search: how they are searched for.
         joint: whether queries stand in others' lists; if not, a list holds the node itself and database images.
         count: length of a list, itself included; shorter where there are fewer nodes.
     """
@@ -33,7 +33,7 @@ class NeighbourLists:
     database: Descriptors
     queries: Descriptors | None
     count: int
-    runtime: Runtime
+    search: Search
     joint: bool = False
     _place: NDArray[np.int64] = field(init=False)
     _lists: NDArray[np.int64] = field(init=False)
@@ -93,10 +93,10 @@ class NeighbourLists:
 
     def _search(self, nodes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         asked = InMemory(self.vectors(nodes), self.database.path)
-        parts = [search(self.database, asked, self.count, runtime=self.runtime)]
+        parts = [self.search(self.database, asked, self.count)]
         indices, distances = [parts[0].indices], [parts[0].distances]
         if self.queries is not None and self.joint:
-            found = search(self.queries, asked, self.count, runtime=self.runtime)
+            found = self.search(self.queries, asked, self.count)
             indices.append(found.indices + len(self.database))
             distances.append(found.distances)
         near, apart = np.concatenate(indices, axis=1), np.concatenate(distances, axis=1)

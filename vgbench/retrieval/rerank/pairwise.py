@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,10 +10,8 @@ from torch import Tensor
 
 from vgbench.data.loader import decode_batch
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.order import reordered
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 PAIRS_AT_ONCE = 16
 
@@ -36,7 +34,7 @@ class PairScorer(Protocol):
         """
 
 
-class PairwiseReranker:
+class PairwiseReranker(Reranker):
     """Orders the candidates by the scores of a pairwise network, largest first; equal ones keep their order.
 
     Make a subclass without arguments for `--rerank package.module:Class`, or call it from one. Each query's image is
@@ -47,13 +45,11 @@ class PairwiseReranker:
         pairs_at_once: the batch.
     """
 
-    bytes_per_image = 0.0
-
     def __init__(self, scorer: PairScorer, pairs_at_once: int = PAIRS_AT_ONCE) -> None:
         self._scorer, self._pairs_at_once = scorer, pairs_at_once
 
     @torch.inference_mode()
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         head = min(context.options.rerank_topk, predictions.indices.shape[1])
         rows = predictions.indices[:, :head].reshape(-1)
         scores = np.empty(rows.size)
@@ -65,4 +61,4 @@ class PairwiseReranker:
             candidates = decode_batch(context.split.database, rows[pairs], size)
             found = self._scorer.pair_scores(device.to_device(queries), device.to_device(candidates))
             scores[pairs] = found.float().cpu().numpy()
-        return reordered(predictions, -scores.reshape(-1, head))
+        return Reranked(reordered(predictions, -scores.reshape(-1, head)))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.order import permuted
 from vgbench.retrieval.rerank.spatial_clusters import CLUSTERS
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 _ELEMENTS = 4_000_000  # of one [queries, K, K] array
 
 
-class SpatialReranker:
+class SpatialReranker(Reranker):
     """Clusters the candidates' own coordinates and orders by the clusters (`--spatial_order`).
 
     * size: larger clusters first, each as a block in its own order, equal ones by their best member.
@@ -28,9 +24,7 @@ class SpatialReranker:
     The distances stay the candidates' own, raised to the largest before them where the order is another.
     """
 
-    bytes_per_image = 0.0
-
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         options = context.options
         head = min(options.rerank_topk, predictions.indices.shape[1])
         order = np.empty((len(predictions), head), np.int64)
@@ -39,7 +33,7 @@ class SpatialReranker:
             utm = context.split.database.utm[predictions.indices[start : start + step, :head]]
             labels, sizes = CLUSTERS[options.spatial_cluster](squared_distances(utm), options.spatial_radius)
             order[start : start + step] = spatial_order(labels, sizes, options.spatial_order)
-        return permuted(predictions, order)
+        return Reranked(permuted(predictions, order))
 
 
 def squared_distances(utm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from vgbench import parallel
@@ -9,7 +11,7 @@ from vgbench.registry import Registry
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.searching.exact import merge_predictions, search_rows
+from vgbench.retrieval.searching.exact import merge_predictions, search, search_rows
 from vgbench.runtime import Runtime
 
 
@@ -34,7 +36,7 @@ class ExactSearch:
         self.bytes_per_image = float(database.row_bytes)
 
     def search(self, queries: Descriptors, k: int) -> Predictions:
-        block_bytes = BLOCK_BYTES // 8 if self.options.efficient_ram_testing else BLOCK_BYTES
+        block_bytes = block_bytes_of(self.options)
         # Ranks share the database; all of them get what all of them found.
         rows = parallel.share(len(self.database))
         parts = [
@@ -44,6 +46,16 @@ class ExactSearch:
             )
         ] if rows.stop > rows.start else []  # fmt: skip
         return merge_predictions([part for found in parallel.all_gather_objects(parts) for part in found], k)
+
+
+def block_bytes_of(options: EvalOptions) -> int:
+    """Return how much of a file exact search reads at once."""
+    return BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES
+
+
+def exact_search(options: EvalOptions, runtime: Runtime) -> Callable[[Descriptors, Descriptors, int], Predictions]:
+    """Return (database, queries, k) -> predictions, exact as the options say, for what searches after the search."""
+    return partial(search, backend=options.search_backend, runtime=runtime, block_bytes=block_bytes_of(options))
 
 
 _INDEX, _CODES = "vgbench.retrieval.searching.index:IndexSearch", "vgbench.retrieval.searching.codes:CodeSearch"

@@ -75,20 +75,20 @@ def drawn(tmp_path: Path) -> Callable[..., tuple[RerankContext, Predictions]]:
 @pytest.mark.parametrize("model", ["homography", "fundamental"])
 def test_the_place_that_was_last_comes_first(drawn: Any, features: str, model: str) -> None:
     context, before = drawn(local_features=(features,), local_model=model, local_keypoints=400, local_threshold=2.0)
-    method = LocalReranker()
-    after = method(before, context)
+    done = LocalReranker()(before, context)
+    after = done.predictions
     assert after.indices[:, 0].tolist() == [0, 1, 2]
     np.testing.assert_array_equal(np.sort(after.indices, axis=1), np.sort(before.indices, axis=1))
     assert (np.diff(after.distances, axis=1) >= 0).all()
-    assert method.bytes_per_image > 0
-    assert method.preparing_s > 0
+    assert done.bytes_per_image > 0
+    assert done.preparing_s > 0
 
 
 def test_matches_are_kept_for_drawing_and_lie_on_the_homography(drawn: Any) -> None:
     context, before = drawn(local_features=("sift",), local_model="homography", local_size=360)
-    method = LocalReranker()
-    after = method(before, context)
-    matches = LocalMatches.load(method.files["local_matches"])
+    done = LocalReranker()(before, context)
+    after = done.predictions
+    matches = LocalMatches.load(done.files["local_matches"])
     np.testing.assert_array_equal(matches.candidates, after.indices[:, :5])
     for query in range(QUERIES):
         points = matches.of(query, 0) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
@@ -102,12 +102,12 @@ def test_matches_are_kept_for_drawing_and_lie_on_the_homography(drawn: Any) -> N
 
 def test_features_are_made_once_and_only_of_what_is_needed(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     context, before = drawn(local_features=("orb",), rerank_topk=2)
-    first = LocalReranker()(before, context)
+    first = LocalReranker()(before, context).predictions
     files = sorted(context.cache.rglob("*orb*/*.h5"))
     rows = sorted(row for path in files if "database" in path.parent.name for row in h5py.File(path)["rows"][:])
     assert rows == [0, 1, 2]  # the first two candidates of the three queries
     stamps = {path: path.stat().st_mtime_ns for path in files}
-    again = LocalReranker()(before, context)
+    again = LocalReranker()(before, context).predictions
     assert {path: path.stat().st_mtime_ns for path in sorted(context.cache.rglob("*orb*/*.h5"))} == stamps
     np.testing.assert_array_equal(first.indices, again.indices)
     np.testing.assert_array_equal(first.distances, again.distances)
@@ -122,16 +122,16 @@ def test_nothing_to_verify_leaves_the_order(drawn: Any) -> None:
     context, before = drawn(local_features=("orb",), local_model="homography")
     for path in (context.split.root / "queries").iterdir():
         save(path, np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
-    after = LocalReranker()(before, context)
+    after = LocalReranker()(before, context).predictions
     np.testing.assert_array_equal(after.indices, before.indices)
 
 
 def test_a_budget_verifies_the_first_candidates_only(drawn: Any) -> None:
     context, before = drawn(local_features=("orb",), local_budget=1e-6)
-    after = LocalReranker()(before, context)
+    after = LocalReranker()(before, context).predictions
     np.testing.assert_array_equal(after.indices, before.indices)
     context, before = drawn(local_features=("orb",), local_budget=1e6)
-    assert LocalReranker()(before, context).indices[:, 0].tolist() == [0, 1, 2]
+    assert LocalReranker()(before, context).predictions.indices[:, 0].tolist() == [0, 1, 2]
 
 
 def test_a_budget_bounds_the_second_matcher_too(drawn: Any) -> None:
@@ -145,9 +145,9 @@ def test_a_budget_bounds_the_second_matcher_too(drawn: Any) -> None:
 def test_a_second_matcher_adds_its_inliers(drawn: Any) -> None:
     options = {"local_keypoints": 200, "local_weight": 0.0}
     context, before = drawn(**options)
-    plain = LocalReranker()(before, context)
+    plain = LocalReranker()(before, context).predictions
     context, before = drawn(**options, local_refine=2)
-    refined = LocalReranker()(before, context)
+    refined = LocalReranker()(before, context).predictions
     assert refined.indices[:, 0].tolist() == [0, 1, 2]
     # Both find most of the points, so the sum is near twice.
     ratio = np.expm1(-refined.distances[:, 0].astype(float)) / np.expm1(-plain.distances[:, 0].astype(float))
@@ -160,12 +160,12 @@ def test_each_of_several_features_takes_its_logarithm_off_the_cost(drawn: Any) -
     costs = []
     for features in (("sift",), ("orb",), ("sift", "orb"), ("orb", "sift")):
         context, before = drawn(**shared, local_features=features)
-        method = LocalReranker()
-        after = method(before, context)
+        done = LocalReranker()(before, context)
+        after = done.predictions
         assert after.indices[:, 0].tolist() == [0, 1, 2]
         by_place = np.empty_like(after.distances)
         np.put_along_axis(by_place, after.indices, after.distances, axis=1)
-        costs.append((by_place, method.bytes_per_image, LocalMatches.load(method.files["local_matches"])))
+        costs.append((by_place, done.bytes_per_image, LocalMatches.load(done.files["local_matches"])))
     (sift, sift_bytes, by_sift), (orb, orb_bytes, by_orb), *pairs = costs
     distances = np.empty_like(sift)
     term = (before.distances - before.distances.min()) / np.ptp(before.distances, axis=1, keepdims=True)
@@ -212,18 +212,18 @@ def test_dense_uses_the_networks_own_map(drawn: Any, score: str, patch: int) -> 
     context, before = drawn(dense_score=score, dense_patch=patch)
     network = build_network("efficientnet_lite0_s16", "gem", "none")
     context = dataclasses.replace(context, network=network)
-    method = DenseReranker()
-    after = method(before, context)
+    done = DenseReranker()(before, context)
+    after = done.predictions
     np.testing.assert_array_equal(np.sort(after.indices, axis=1), np.sort(before.indices, axis=1))
     assert (np.diff(after.distances, axis=1) >= 0).all()
     cells = (HEIGHT // 16) * (WIDTH // 16)
-    assert method.bytes_per_image > cells * network.backbone.out_channels * 2
+    assert done.bytes_per_image > cells * network.backbone.out_channels * 2
     # A query that is a database image itself finds all of its cells again.
     same = dataclasses.replace(context.split, queries=context.split.database.select(np.array([2, 2, 2])))
     found = DenseReranker()(
         Predictions(np.array([[0, 1, 2]] * 3), before.distances[:, :3]), dataclasses.replace(context, split=same)
     )
-    assert found.indices[:, 0].tolist() == [2, 2, 2]
+    assert found.predictions.indices[:, 0].tolist() == [2, 2, 2]
 
 
 def test_dense_needs_a_network_with_a_map(drawn: Any) -> None:

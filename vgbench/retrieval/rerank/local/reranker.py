@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
+from vgbench.models.network import Network
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.local.features import make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
 from vgbench.retrieval.rerank.local.matchers import make_matcher
 from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
-
-if TYPE_CHECKING:
-    from vgbench.models.network import Network
-    from vgbench.retrieval.rerank.base import RerankContext
-    from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime
 
 
-class LocalReranker:
+class LocalReranker(Reranker):
     """Matches local features of the query and each candidate, fits one geometry with MAGSAC++ and counts inliers.
 
     The cost of a candidate is minus log(1 + inliers), plus `--local_weight` times its distance scaled to 0..1 over the
@@ -32,25 +27,17 @@ class LocalReranker:
     matched again by a network, and the inliers added. With `--local_budget`, candidates are verified in their order
     until the query's time is spent; those left count as having no inliers.
 
-    Attributes:
-        bytes_per_image: of the features, for those database images that were needed.
-        preparing_s: seconds that finding features took.
-        files: "local_matches": see `LocalMatches`.
+    Of what it returns, `bytes_per_image` is of the features, for those database images that were needed, `preparing_s`
+    the seconds that finding features took, and the file "local_matches" that of `LocalMatches`.
     """
 
-    bytes_per_image = 0.0
-    preparing_s = 0.0
-
-    def __init__(self) -> None:
-        self.files: dict[str, Path] = {}
-
     @staticmethod
-    def check(network: Network, options: RerankOptions, runtime: Runtime) -> None:
+    def check(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
         """Raise UserError where features and matcher cannot be had or differ."""
         plans_of(options, runtime)
 
-    def __call__(self, predictions: Predictions, context: RerankContext) -> Predictions:
-        done = verify(
+    def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
+        return verify(
             "local",
             plans_of(context.options, context.runtime),
             predictions,
@@ -58,9 +45,6 @@ class LocalReranker:
             weight=context.options.local_weight,
             budget_ms=context.options.local_budget,
         )
-        self.bytes_per_image, self.preparing_s = done.bytes_per_image, done.preparing_s
-        self.files = {"local_matches": done.matches}
-        return done.predictions
 
 
 def plans_of(options: RerankOptions, runtime: Runtime) -> tuple[Plan, ...]:

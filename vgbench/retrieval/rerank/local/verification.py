@@ -10,7 +10,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,15 +18,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.base import RerankContext, Reranked
 from vgbench.retrieval.rerank.local.extraction import ImageSize, features_of
 from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.matchers import Matcher
 from vgbench.retrieval.rerank.local.matches import LocalMatches
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.order import descriptor_term, reordered
-
-if TYPE_CHECKING:
-    from vgbench.retrieval.rerank.base import RerankContext
 
 DRAWN = 5  # candidates of a query whose matches are kept for the report
 NOTHING: NDArray[np.float32] = np.empty((0, 4), np.float32)
@@ -58,16 +55,6 @@ class Plan:
     refine: int = 0
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What verification did: see `chain.Reranker` for the names."""
-
-    predictions: Predictions
-    bytes_per_image: float
-    preparing_s: float
-    matches: Path
-
-
 def verify(
     name: str,
     plans: Sequence[Plan],
@@ -76,7 +63,7 @@ def verify(
     *,
     weight: float,
     budget_ms: float = 0.0,
-) -> Verified:
+) -> Reranked:
     """Order the first candidates of each query by weight * distance - log(1 + score), a logarithm for each plan.
 
     Equal ones keep their order.
@@ -118,7 +105,7 @@ def verify(
     )
     path = _matches_path(name, context)
     matches.save(path)
-    return Verified(result, bytes_per_image, preparing, path)
+    return Reranked(result, bytes_per_image, preparing, {"local_matches": path})
 
 
 @dataclass(frozen=True, eq=False)
