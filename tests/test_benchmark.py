@@ -72,7 +72,7 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     for job in read_matrix(path).jobs:
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))
-        benchmark.check_options(job.door, config)
+        benchmark.check_options(job.script, config)
 
 
 @pytest.mark.parametrize("door", ["train.py", "eval.py", "benchmark.py"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something outside the program is wrong and a person can mend it.
@@ -21,3 +24,9 @@ class Interrupted(KeyboardInterrupt):
 def in_short(error: BaseException) -> str:
     """Return the kind of somebody else's error and the first line of what it says, for a message of one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean <the nearest>?", or nothing where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

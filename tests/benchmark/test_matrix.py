@@ -31,7 +31,7 @@ def test_defaults_and_own_options_are_joined(read, tmp_path):
         }
     )
     assert matrix.name == "some" and matrix.runs == ["gem", "other"]
-    assert [(job.run, job.door, job.name, job.options) for job in matrix.jobs] == [
+    assert [(job.run, job.script, job.name, job.options) for job in matrix.jobs] == [
         ("gem", "train", "train", {"resize": [48, 64], "seed": 2, "aggregation": "gem"}),
         ("gem", "eval", "eval-1", {"resize": [48, 64], "seed": 3, "dataset_name": "a"}),
         ("gem", "eval", "eval-2", {"resize": [48, 64], "seed": 4}),
@@ -71,7 +71,7 @@ def test_what_combining_knows_of_the_defaults_reaches_it(read):
                      {"name": "e", "whiten": {"runs": ["b"], "dim": 5}}],
         }
     )  # fmt: skip
-    found = {job.run: job.options for job in matrix.jobs if job.door in ("soup", "ensemble", "whiten")}
+    found = {job.run: job.options for job in matrix.jobs if job.script in ("soup", "ensemble", "whiten")}
     assert found["c"] == {"datasets_folder": "d", "resize": [2, 3], "soup": "greedy"}
     assert found["d"] == {"resize": [2, 3]}
     assert found["e"] == {"datasets_folder": "d", "resize": [2, 3], "dim": 5}

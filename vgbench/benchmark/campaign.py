@@ -1,6 +1,6 @@
 """Carries out a matrix: runs what has no result yet, goes on past failures, and keeps the table up to date.
 
-Everything is under one folder: `<run>/<job>.yaml` the options given to the door, `<run>/<job>.log` what it printed,
+Everything is under one folder: `<run>/<job>.yaml` the options given to the script, `<run>/<job>.log` what it printed,
 `<run>/<job>.state.json` what became of it, `<run>/<job>/` its run folder, and `table.md`.
 """
 
@@ -44,7 +44,7 @@ class Campaign:
         matrix: what to run.
         folder: where everything is written.
         program: the command whose parts run: its words, and then "train", "eval" or "combine".
-        check: called with (door, config file) for every job before the first starts; raises UserError.
+        check: called with (script, config file) for every job before the first starts; raises UserError.
         say: prints one line of progress.
     """
 
@@ -86,7 +86,7 @@ class Campaign:
         reason = self._call(job, lock)
         outcome = self._product(job)
         if not reason and outcome is None:
-            reason = f"{job.door} ended well but left no results that can be read"
+            reason = f"{job.script} ended well but left no results that can be read"
         took = _duration(time.monotonic() - began)
         if reason or outcome is None:
             failures.setdefault(job.run, f"{job.name}: {reason}")
@@ -97,11 +97,11 @@ class Campaign:
         self.say(f"{label}: done in {took}{_recall_text(outcome)}")
 
     def _call(self, job: Job, lock: int) -> str:
-        """Run one door; return why it failed, '' if it did not."""
+        """Run one script; return why it failed, '' if it did not."""
         log = self._path(job, ".log")
         with log.open("ab") as output:
             start = output.tell()
-            # The door holds the lock too: should only this process be killed, a second benchmark waits for the door.
+            # The script holds the lock too: should only this process be killed, a second benchmark waits for the script.
             process = subprocess.Popen(
                 self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock],
                 env=_environment(),
@@ -116,12 +116,12 @@ class Campaign:
         if process.returncode < 0:
             name = signal.Signals(-process.returncode).name
             return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        # A door's own message may stand behind a progress bar that was cut short.
+        # A script's own message may stand behind a progress bar that was cut short.
         said = re.sub(r"^(.*[^A-Za-z\s])?error: ", "", _last_line(log, start))
         return said or f"exit status {process.returncode}, nothing printed"
 
     def _wait(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Wait for a door's end; on a terminal, show the last line that it printed meanwhile."""
+        """Wait for a script's end; on a terminal, show the last line that it printed meanwhile."""
         if not sys.stdout.isatty():
             process.wait()
             return
@@ -133,17 +133,17 @@ class Campaign:
     def _command(self, job: Job) -> list[str]:
         run_dir = self._run_dir(job)
         makers = [str(self._run_dir(maker) / BEST) for maker in self._makers(job)]
-        if job.door in COMBINED:
+        if job.script in COMBINED:
             run_dir.mkdir(exist_ok=True)
-            command = [*self.program, "combine", job.door, *flags(job.options)]
+            command = [*self.program, "combine", job.script, *flags(job.options)]
             return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
-        command = [*self.program, job.door, "--config", str(self._path(job, ".yaml"))]
+        command = [*self.program, job.script, "--config", str(self._path(job, ".yaml"))]
         command += ["--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
         elif makers:
             command += ["--resume", *makers]
-        elif job.door == "train" and (run_dir / "last_model.pth").is_file():
+        elif job.script == "train" and (run_dir / "last_model.pth").is_file():
             command += ["--resume", str(run_dir / "last_model.pth")]
         return command
 
@@ -161,7 +161,7 @@ class Campaign:
         path = self._path(job, ".yaml")
         write_text(path, yaml.safe_dump(job.options, sort_keys=False))
         if self.check is not None:
-            self.check(job.door, path)
+            self.check(job.script, path)
 
     def _write_state(self, job: Job, status: str, reason: str = "") -> None:
         state = {"digest": job.digest, "status": status, "reason": reason}
@@ -172,12 +172,12 @@ class Campaign:
         state = _read_json(self._path(job, ".state.json"))
         if not isinstance(state, dict) or state.get("digest") != job.digest or state.get("status") == "failed":
             return None
-        # A benchmark that was killed may have missed the end of a door: the product, written last, tells.
+        # A benchmark that was killed may have missed the end of a script: the product, written last, tells.
         return self._product(job)
 
     def _product(self, job: Job) -> dict[str, Any] | None:
         """Return the results that a job wrote, {} for a combined network, None where they are missing."""
-        if job.door in COMBINED:
+        if job.script in COMBINED:
             return {} if (self._run_dir(job) / BEST).is_file() else None
         results = _read_json(self._run_dir(job) / "results.json")
         return results if _is_results(results) else None
@@ -244,9 +244,9 @@ def _only_one(folder: Path) -> Iterator[int]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a door, with time to finish the checkpoint that it may be writing."""
+    """End a script, with time to finish the checkpoint that it may be writing."""
     try:
-        # Ctrl-C on a terminal has reached the door already; a second one would cut its clean end short.
+        # Ctrl-C on a terminal has reached the script already; a second one would cut its clean end short.
         process.wait(_GRACE_SECONDS)
         return
     except subprocess.TimeoutExpired:

@@ -3,7 +3,7 @@
 A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
 
     defaults:
-      all: {datasets_folder: datasets}      # options of both doors
+      all: {datasets_folder: datasets}      # options of both scripts
       train: {epochs_num: 5}                # of train.py only
       eval: {recall_values: [1, 5]}         # of eval.py only
     tests: [{dataset_name: tokyo_xs}, {dataset_name: msls}]
@@ -24,7 +24,8 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
         eval: [{dataset_name: tokyo_xs, backbone: efficientnet_lite0, aggregation: gem}]
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
-The options are the doors' own, by their flat names. A run's training ends with its own test, so `eval` may be left out.
+The options are the scripts' own, by their flat names. A run's training ends with its own test, so `eval` may be left
+out. `extends`, `variables`, `grid` and `seeds` are described in `language`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from typing import Any
 
 import yaml
 
+from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
 from vgbench.errors import UserError
 
@@ -62,25 +64,27 @@ _SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
 @dataclass(frozen=True)
 class Job:
-    """One call of one door.
+    """One call of one script.
 
     Attributes:
         run: name of the run that it belongs to.
-        door: "train", "eval", or what `python3 -m vgbench.combine` is to do: "ensemble", "soup" or "whiten".
+        script: "train", "eval", or what `python3 -m vgbench.combine` is to do: "ensemble", "soup" or "whiten".
         name: "train", "eval-1", ...: the name of its folder within the run's.
-        options: the door's options by flat name, without those that the matrix sets.
+        options: the script's options by flat name, without those that the matrix sets.
         checkpoint: what an evaluation tests, where no job of the matrix makes it.
         makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one to test or whiten, several to combine.
         after: the digests of these jobs, "" without any.
+        row: the row of the table that the job's results go into; runs of several seeds share one.
     """
 
     run: str
-    door: str
+    script: str
     name: str
     options: Options
     checkpoint: Path | None = None
     makers: tuple[str, ...] = ()
     after: str = ""
+    row: str = ""
 
     @property
     def folder(self) -> str:
@@ -90,7 +94,7 @@ class Job:
     @property
     def digest(self) -> str:
         """What the job computes, in 16 hex digits: another digest means that a stored result is of other options."""
-        state: list[Any] = [self.door, self.options, self.after]
+        state: list[Any] = [self.script, self.options, self.after]
         if self.checkpoint is not None:
             found = self.checkpoint.stat() if self.checkpoint.is_file() else None
             state += [str(self.checkpoint), found and [found.st_size, found.st_mtime_ns]]
@@ -116,6 +120,11 @@ class Matrix:
         """Names of the runs, in order."""
         return list(dict.fromkeys(job.run for job in self.jobs))
 
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows of the table, in order."""
+        return list(dict.fromkeys(job.row for job in self.jobs))
+
 
 def read_matrix(path: Path) -> Matrix:
     """Read and check a matrix file.
@@ -123,14 +132,7 @@ def read_matrix(path: Path) -> Matrix:
     Raises:
         UserError: the file cannot be read, or something in it is not as the module's docstring says.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(
-            f"{path}: cannot be read as YAML ({reason}). Expected a file like benchmarks/demo.yaml"
-        ) from error
-    content = {"runs": content} if isinstance(content, list) else content
+    content = expand(path, _read)
     where = str(path)
     _check_keys(where, content, {"runs", "defaults", "tests", "published"}, needed="runs")
     defaults = content.get("defaults") or {}
@@ -143,6 +145,16 @@ def read_matrix(path: Path) -> Matrix:
     jobs = [job for number, run in enumerate(runs, start=1) for job in reader.jobs(f"{where}: run {number}", run)]
     _check_distinct(where, [str(run["name"]) for run in runs])
     return Matrix(path.stem, tuple(jobs), _published(where, content.get("published")))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{path}: cannot be read as YAML ({reason}). Expected a file like benchmarks/demo.yaml"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -172,15 +184,15 @@ class _Reader:
     networks: dict[str, _Source]
 
     def jobs(self, where: str, run: Any) -> list[Job]:
-        _check_keys(where, run, {"name", "eval", *_SOURCES}, needed="name")
-        name = str(run["name"])
+        _check_keys(where, run, {"name", "eval", "row", "seed", *_SOURCES}, needed="name")
+        name, row = str(run["name"]), str(run.get("row", run["name"]))
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{where}: name {name!r} cannot name a folder. Expected letters, digits and . _ + = - inside"
             )
         where = f"{where} ({name})"
         evals = self._evals(where, run.get("eval"))
-        source = self.networks[name] = self._source(where, name, run)
+        source = self.networks[name] = self._source(where, name, row, run)
         jobs = [source.maker] if source.maker is not None and source.maker.run == name else []
         if not jobs and not evals:
             raise UserError(
@@ -188,7 +200,7 @@ class _Reader:
             )
         taken = _taken([source.maker])
         return jobs + [
-            Job(name, "eval", f"eval-{number}", self.evaluation | options, source.checkpoint, *taken)
+            Job(name, "eval", f"eval-{number}", self.evaluation | options, source.checkpoint, *taken, row)
             for number, options in enumerate(evals, start=1)
         ]
 
@@ -204,21 +216,27 @@ class _Reader:
             )
         return [test | options for test in self.tests]
 
-    def _source(self, where: str, name: str, run: Options) -> _Source:
+    def _source(self, where: str, name: str, row: str, run: Options) -> _Source:
         given = [key for key in _SOURCES if key in run]
         if len(given) > 1:
             raise UserError(f"{where}: found {' and '.join(given)}. Expected at most one of {', '.join(_SOURCES)}")
         kind, content = (given[0], run[given[0]]) if given else ("", None)
         if kind == "train":
-            return _Source(Job(name, "train", "train", self.train | _options(f"{where}: train", content)))
+            options = self.train | _options(f"{where}: train", content)
+            return _Source(self._trained_already(options) or Job(name, "train", "train", options, row=row))
         if kind == "checkpoint":
             return _Source(checkpoint=_checkpoint(where, content))
         if kind == "of":
             return self._earlier(where, content)
-        return self._combined(f"{where}: {kind}", name, kind, content) if kind else _Source()
+        return self._combined(f"{where}: {kind}", name, row, kind, content) if kind else _Source()
 
-    def _combined(self, where: str, name: str, kind: str, content: Any) -> _Source:
-        known = {name: value for name, value in self.both.items() if name in _FOR_COMBINED[kind]}
+    def _trained_already(self, options: Options) -> Job | None:
+        """Return the training of a run above that has these very options: a grid over tests trains once."""
+        makers = [source.maker for source in self.networks.values() if source.maker is not None]
+        return next((maker for maker in makers if maker.script == "train" and maker.options == options), None)
+
+    def _combined(self, where: str, name: str, row: str, kind: str, content: Any) -> _Source:
+        known = {option: value for option, value in self.both.items() if option in _FOR_COMBINED[kind]}
         options = known | _options(where, content)
         runs = options.pop("runs", None)
         one = kind in _OF_ONE
@@ -228,7 +246,7 @@ class _Reader:
         makers = [self._earlier(where, run).maker for run in runs]
         if None in makers:
             raise UserError(f"{where}: {runs[makers.index(None)]} makes no network. Expected runs with `train:`")
-        return _Source(Job(name, kind, kind, options, None, *_taken(makers)))
+        return _Source(Job(name, kind, kind, options, None, *_taken(makers), row))
 
     def _earlier(self, where: str, name: Any) -> _Source:
         source = self.networks.get(str(name), _Source())
