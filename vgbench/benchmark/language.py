@@ -1,4 +1,4 @@
-"""What a matrix file may say beside plain runs: `extends`, `variables`, `grid` and `seeds`; all of it becomes plain runs.
+"""What a matrix file may say beside plain runs: `extends`, `variables`, `grid` and `seeds`; all become plain runs.
 
     extends: base.yaml                      # its keys, of which this file's win; its runs come first
     variables: {data: pitts30k, size: [320, 320]}
@@ -14,8 +14,8 @@
         train: {dataset_name: $data}        # what all of them share
         eval: {}
 
-An axis is called `train.<option>`, `eval.<option>` or `<ensemble|soup|whiten>.<option>`; `exclude` and `include` name it
-by its last part. A value is what the option takes, or a label with the options that it stands for.
+An axis is called `train.<option>`, `eval.<option>` or `<ensemble|soup|whiten>.<option>`; `exclude` and `include` name
+it by its last part. A value is what the option takes, or a label with the options that it stands for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _MOST_RUNS = 10_000
 
 
-def expand(path: Path, read: Callable[[Path], Any]) -> Content:
+def expand(path: Path, read: Callable[[Path], Any]) -> Any:
     """Return the content of a matrix file as plain `defaults`, `tests`, `published` and `runs`.
 
     A run that was made of seeds has `row`, the name that its seeds share, beside its own `name`.
@@ -47,23 +47,26 @@ def expand(path: Path, read: Callable[[Path], Any]) -> Content:
         UserError: files that extend each other in a circle, unknown variables, or a grid that cannot be expanded.
     """
     content = _extended(path, read, ())
+    if not isinstance(content, dict):
+        return content  # the reader of plain matrices says what is wrong with it
     variables = content.pop("variables", None) or {}
     if not isinstance(variables, Mapping):
         raise UserError(f"{path}: variables: expected `name: value`, found {type(variables).__name__}")
     content = _filled(content, variables, str(path))
     runs, grid = content.get("runs") or [], content.pop("grid", None) or []
     if not isinstance(runs, list):
-        raise UserError(f"{path}: runs: expected a list of at least one `- name: ...`")
+        return content
     blocks = [grid] if isinstance(grid, Mapping) else grid
     if not isinstance(blocks, list):
         raise UserError(f"{path}: grid: expected `over: ...`, or a list of such blocks, found {type(grid).__name__}")
     for number, block in enumerate(blocks, start=1):
         runs = runs + list(_combinations(f"{path}: grid {number}", block))
-    content["runs"] = _with_seeds(str(path), runs)
+    if runs:
+        content["runs"] = _with_seeds(str(path), runs)
     return content
 
 
-def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -> Content:
+def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -> Any:
     """Return a file's content on top of what it extends."""
     here = path.resolve()
     if here in seen:
@@ -71,13 +74,15 @@ def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -
     content = read(path)
     content = {"runs": content} if isinstance(content, list) else content
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected `runs: ...`, found {type(content).__name__}")
+        return content
     base_name = content.pop("extends", None)
     if base_name is None:
         return content
     if not isinstance(base_name, str):
         raise UserError(f"{path}: extends: expected the name of one YAML file, found {type(base_name).__name__}")
     base = _extended(path.parent / base_name, read, (*seen, here))
+    if not isinstance(base, dict):
+        raise UserError(f"{path.parent / base_name}: expected `runs: ...`, found {type(base).__name__}")
     merged = _merged(base, content)
     for key in ("runs", "grid"):
         both = [base.get(key) or [], content.get(key) or []]
@@ -150,8 +155,15 @@ def _combinations(where: str, block: Any) -> Iterator[Content]:
     taken += [_included(f"{where}: include", one, axes) for one in _list(where, block, "include")]
     if not taken:
         raise UserError(f"{where}: `exclude` leaves no combination. Expected at least one")
+    trained: list[Content] = []
     for combination in taken:
-        yield _run_of(where, block, combination)
+        run = _run_of(where, block, combination)
+        same = next((one for one in trained if "train" in run and one["train"] == run["train"]), None)
+        if same is None:
+            trained += [run] if "train" in run else []
+            yield run
+        else:  # only the tests differ: trained once
+            yield {key: value for key, value in run.items() if key not in ("train", "seeds")} | {"of": same["name"]}
 
 
 def _axis_name(where: str, axis: Any, axes: Mapping[Any, Any]) -> str:
@@ -222,7 +234,8 @@ def _run_of(where: str, block: Mapping[str, Any], combination: Mapping[str, _Cho
         name = " ".join(labels.values()) if template is None else str(template).format(**labels)
     except (KeyError, IndexError, ValueError) as error:
         raise UserError(
-            f"{where}: name {template!r}: cannot be filled ({error}). Expected words and {{axis}} of {', '.join(labels)}"
+            f"{where}: name {template!r}: cannot be filled ({error}). "
+            f"Expected words and {{axis}} of {', '.join(labels)}"
         ) from error
     run = {key: value for key, value in block.items() if key not in ("over", "include", "exclude", "name")}
     for choice in combination.values():

@@ -223,17 +223,12 @@ class _Reader:
         kind, content = (given[0], run[given[0]]) if given else ("", None)
         if kind == "train":
             options = self.train | _options(f"{where}: train", content)
-            return _Source(self._trained_already(options) or Job(name, "train", "train", options, row=row))
+            return _Source(Job(name, "train", "train", options, row=row))
         if kind == "checkpoint":
             return _Source(checkpoint=_checkpoint(where, content))
         if kind == "of":
             return self._earlier(where, content)
         return self._combined(f"{where}: {kind}", name, row, kind, content) if kind else _Source()
-
-    def _trained_already(self, options: Options) -> Job | None:
-        """Return the training of a run above that has these very options: a grid over tests trains once."""
-        makers = [source.maker for source in self.networks.values() if source.maker is not None]
-        return next((maker for maker in makers if maker.script == "train" and maker.options == options), None)
 
     def _combined(self, where: str, name: str, row: str, kind: str, content: Any) -> _Source:
         known = {option: value for option, value in self.both.items() if option in _FOR_COMBINED[kind]}
