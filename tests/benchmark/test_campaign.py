@@ -30,7 +30,7 @@ class Bench:
         return Campaign(read_matrix(self.file), self.folder, self.program, say=self.said.append, **more)
 
     def run(self, runs, **more):
-        """Run; return (table, failures, calls of doors made by this run)."""
+        """Run; return (table, failures, calls of scripts made by this run)."""
         before, self.said = len(self.calls), []
         table, failures = self.campaign(runs, **more).run()
         assert (self.folder / "table.md").read_text() == table
@@ -244,9 +244,9 @@ def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, 
 
 
 def test_options_are_checked_before_anything_runs(bench):
-    def refuse(door, config):
+    def refuse(script, config):
         if "no_such" in config.read_text():
-            raise UserError(f"{door} {config.name}: unknown option")
+            raise UserError(f"{script} {config.name}: unknown option")
 
     runs = [TWO[1], {"name": "b", "train": {"no_such": 1}}]
     with pytest.raises(UserError, match=r"train train\.yaml: unknown option"):
