@@ -101,7 +101,7 @@ class Campaign:
         log = self._path(job, ".log")
         with log.open("ab") as output:
             start = output.tell()
-            # The script holds the lock too: should only this process be killed, a second benchmark waits for the script.
+            # The script holds the lock too: if only this process is killed, a second benchmark waits for the script.
             process = subprocess.Popen(
                 self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock],
                 env=_environment(),
