@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from locations import REPOSITORY
 
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
+from vgbench.retrieval.searching import candidates, distinct
+from vgbench.retrieval.searching.distances import _row_sums, squared_distances
+from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.exact import search
 from vgbench.retrieval.searching.finder_torch import TorchFinder
-from vgbench.retrieval.searching.topk import RunningTopK, Tile, _row_sums
+from vgbench.retrieval.searching.tile import QueryBlock, Tile, score_error, score_into
 from vgbench.runtime import Runtime
 
 BACKENDS = ["torch", "faiss"]
@@ -101,20 +104,25 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
     reads: dict[int, list[int]] = {}
     buffers: dict[int, set[int]] = {}
     tiles: dict[int, list[int]] = {}
+    again: dict[int, list[int]] = {}
     count = 0
-    original = Descriptors.read_into
+    read_into, rows, pairs = Descriptors.read_into, Descriptors.rows, TorchFinder.pairs
 
     def counting_read(self: Descriptors, start: int, out: torch.Tensor) -> None:
         reads.setdefault(count, []).append(out.numel() * out.element_size())
         buffers.setdefault(count, set()).add(out.data_ptr())
-        original(self, start, out)
+        read_into(self, start, out)
 
-    def counting_pairs(self: TorchFinder, tile: Tile, kth_squared: torch.Tensor) -> Any:
+    def counting_rows(self: Descriptors, wanted: Any) -> torch.Tensor:
+        again.setdefault(count, []).append(len(wanted) * self.row_bytes)
+        return rows(self, wanted)
+
+    def counting_pairs(self: TorchFinder, tile: Tile, *limits: torch.Tensor) -> Any:
         tiles.setdefault(count, []).append(4 * (tile.vectors.numel() + self._scores.numel()))
-        return pairs(self, tile, kth_squared)
+        return pairs(self, tile, *limits)
 
-    pairs = TorchFinder.pairs
     monkeypatch.setattr(Descriptors, "read_into", counting_read)
+    monkeypatch.setattr(Descriptors, "rows", counting_rows)
     monkeypatch.setattr(TorchFinder, "pairs", counting_pairs)
     asked = torch.randn(30, 32)
     for count in (2_000, 20_000):
@@ -123,34 +131,71 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
             search(database, queries, 5, block_bytes=block_bytes)
         assert max(reads[count]) <= block_bytes
         assert sum(reads[count]) == count * 64 + 30 * 128  # every byte once
-        assert max(tiles[count]) <= block_bytes
+        assert sum(again[count]) < 2 * 30 * 5 * 64  # little more than the predictions once more
+        assert max(tiles[count]) <= 2 * block_bytes
     # Two reused database buffers and the queries' own, for ten times the database too.
     assert len(buffers[2_000]) == len(buffers[20_000]) == 3
     assert max(tiles[2_000]) == max(tiles[20_000])
 
 
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of pairs whose distances are computed in float64."""
+    counts: list[int] = []
+
+    def counting(queries: QueryBlock, query: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counts.append(len(query))
+        return squared_distances(queries, query, *rest)
+
+    monkeypatch.setattr(candidates, "squared_distances", counting)
+    return counts
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-5])
 def test_a_collapsed_network_does_not_score_every_pair(
-    tmp_path: Path, backend: str, spread: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backend: str, spread: float, compared: list[int]
 ) -> None:
     if backend == "faiss":
         pytest.importorskip("faiss")
-    offered: list[int] = []
-    offer = RunningTopK.offer
-
-    def counting_offer(self: RunningTopK, query_rows: torch.Tensor, *rest: Any) -> None:
-        offered.append(len(query_rows))
-        offer(self, query_rows, *rest)
-
-    monkeypatch.setattr(RunningTopK, "offer", counting_offer)
     random = torch.Generator().manual_seed(0)
     centre = torch.randn(64, generator=random)
     base, asked = (centre + spread * torch.randn((n, 64), generator=random) for n in (5_000, 20))
     with stored(tmp_path, "database", base) as database, stored(tmp_path, "queries", asked) as queries:
         found = search(database, queries, 5, backend)
     np.testing.assert_array_equal(found.indices, brute_force(base, asked, 5)[0])
-    assert sum(offered) < 0.05 * 5_000 * 20
+    assert sum(compared) < 0.05 * 5_000 * 20
+
+
+def test_nearly_equal_distances_in_many_dimensions_are_told_apart_in_float32(
+    tmp_path: Path, compared: list[int]
+) -> None:
+    """Random directions in 16,384 dimensions: distances spread by under 1%."""
+    base, asked = (torch.nn.functional.normalize(torch.randn(n, 16_384), dim=1).half() for n in (400, 20))
+    with stored(tmp_path, "database", base) as database, stored(tmp_path, "queries", asked) as queries:
+        found = search(database, queries, 10)
+    np.testing.assert_array_equal(found.indices, brute_force(base, asked, 10)[0])
+    assert compared[-1] < 1.3 * 10 * 20
+
+
+def test_many_equal_images_and_a_query_among_them(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    places = torch.nn.functional.normalize(torch.randn((7, 24), generator=random), dim=1)
+    base = places[torch.randint(0, 7, (4_000,), generator=random)]
+    asked = torch.cat([places, places + 1e-6 * torch.randn((7, 24), generator=random)])
+    with stored(tmp_path, "database", base) as database, stored(tmp_path, "queries", asked) as queries:
+        found = search(database, queries, 30, block_bytes=20_000)
+    indices, distances = brute_force(base, asked, 30)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+
+
+def test_descriptors_in_memory_are_searched_as_those_of_a_file(tmp_path: Path) -> None:
+    base, asked = torch.randn(300, 8), torch.randn(5, 8)
+    for dtype in (torch.float32, torch.float16):
+        database, queries = (InMemory(values.to(dtype), tmp_path / "x.h5") for values in (base, asked))
+        found = search(database, queries, 3, block_bytes=2_000)
+        np.testing.assert_array_equal(found.indices, brute_force(base.to(dtype), asked.to(dtype), 3)[0])
 
 
 def test_many_queries_are_taken_in_blocks(tmp_path: Path) -> None:
@@ -178,6 +223,59 @@ def test_row_sums_do_not_depend_on_position() -> None:
     torch.testing.assert_close(whole, values.sum(1))
     for row in range(37):
         assert _row_sums(values[row : row + 1].clone())[0] == whole[row]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    dim=st.sampled_from([1, 3, 64, 1023, 1024, 1025, 3000]),
+    rows=st.integers(1, 9),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_scores_err_less_than_their_bound(dim: int, rows: int, scale: float, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    vectors, asked = (scale * torch.randn((n, dim), generator=random) for n in (rows, 5))
+    norms = vectors.double().norm(dim=1)
+    tile = Tile(vectors, norms.square() / 2, float(norms.max()))
+    queries = QueryBlock.of(asked)
+    found = score_into(torch.empty(rows, 5), tile, queries)
+    exact = vectors.double() @ asked.double().T - tile.half_squares[:, None]
+    assert ((found - exact).abs() <= score_error(dim, queries.norms, tile.radius)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    dim=st.sampled_from([1, 5, 64, 1500]),
+    spread=st.sampled_from([0.0, 1e-7, 1e-4, 1e-2, 1.0]),
+    work_bytes=st.sampled_from([1, 10_000, 10**7]),
+    dtype=st.sampled_from([torch.float16, torch.float32]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_distances_of_chosen_pairs(
+    folder: Path, dim: int, spread: float, work_bytes: int, dtype: torch.dtype, seed: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    centre = torch.randn(dim, generator=random)
+    base, asked = ((centre + spread * torch.randn((n, dim), generator=random)).to(dtype) for n in (30, 7))
+    pair = torch.randperm(7 * 30, generator=random)[:100]
+    query, row = pair // 30, pair % 30
+    found = squared_distances(QueryBlock.of(asked), query, InMemory(base, folder), row, work_bytes)
+    exact = (asked.double()[query] - base.double()[row]).square().sum(1)
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=0.0)
+    # A function of the pair alone: the same in another order, and in other company.
+    other = torch.randperm(100, generator=random)[:60]
+    again = squared_distances(QueryBlock.of(asked), query[other], InMemory(base, folder), row[other], 5_000)
+    assert torch.equal(found[other], again)
+
+
+def test_equal_rows_are_found_even_if_every_hash_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.tensor([[1.0, 2], [0, 5], [1, 2], [7, 7], [0, 5]])
+    for hashes in ("as they are", "all alike"):
+        if hashes == "all alike":
+            monkeypatch.setattr(distinct, "_hashes", lambda bits: torch.zeros(len(bits), dtype=torch.int64))
+        first, which = distinct_rows(values)
+        assert sorted(first.tolist()) == [0, 1, 3]
+        assert torch.equal(values[first[which]], values)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import h5py
 import numpy as np
@@ -61,7 +60,6 @@ class Descriptors:
             raise
         self.shape: tuple[int, int] = self._data.shape
         self.dtype: torch.dtype = DTYPES[self._data.dtype.name]
-        self._mapped: NDArray[Any] | None = None
         self.fingerprint = str(self._file.attrs.get("fingerprint", ""))
 
     def __len__(self) -> int:
@@ -122,13 +120,13 @@ class Descriptors:
 
     def rows(self, rows: NDArray[np.int64]) -> Tensor:
         """Return some rows, int64 [M] in any order, as a new CPU tensor [M,D] of the stored dtype."""
-        if self._mapped is None:
-            offset = self._data.id.get_offset()
-            if offset is None:  # chunked, so by another program
-                wanted, where = np.unique(rows, return_inverse=True)
-                return torch.from_numpy(self._data[wanted][where.reshape(-1)])
-            self._mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
-        return torch.from_numpy(np.asarray(self._mapped[rows]))
+        offset = self._data.id.get_offset()
+        if offset is None:  # chunked, so by another program
+            wanted, where = np.unique(rows, return_inverse=True)
+            return torch.from_numpy(self._data[wanted][where.reshape(-1)])
+        # Mapped anew each time: pages of the file that were once touched count as this process's memory.
+        mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
+        return torch.from_numpy(np.asarray(mapped[rows]))
 
     def sample(self, count: int) -> Tensor:
         """Return `count` rows spread evenly over the file (all of them where there are fewer), float32 on the CPU."""
@@ -136,7 +134,6 @@ class Descriptors:
         return self.rows(np.arange(count, dtype=np.int64) * len(self) // max(count, 1)).float()
 
     def close(self) -> None:
-        self._mapped = None
         self._file.close()
 
     def __enter__(self) -> Descriptors:
@@ -168,7 +165,16 @@ class InMemory(Descriptors):
         return InMemory(descriptors.rows(rows), descriptors.path, descriptors.fingerprint)
 
     def read_into(self, start: int, out: Tensor) -> None:
-        out.copy_(self._values[start : start + len(out)])
+        # By numpy: `out` may have been made in inference mode, which a reading thread is not in.
+        np.copyto(out.numpy(), self._values[start : start + len(out)].numpy())
+
+    def blocks(
+        self, rows: int, start: int = 0, stop: int | None = None, pin_memory: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (first row, rows as they lie in memory); see `Descriptors.blocks`."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        for first in range(start, stop, rows):
+            yield first, self._values[first : min(first + rows, stop)]
 
     def rows(self, rows: NDArray[np.int64]) -> Tensor:
         return self._values[torch.from_numpy(rows)]

@@ -1,7 +1,9 @@
 """Exact nearest-neighbour search that streams the database from its file.
 
-Memory is two blocks of the file, one float32 tile, its scores and one block of queries, whatever the database's size:
-blocks are what is read at once, tiles are what is multiplied at once.
+Float32 products tell which rows may be among the nearest, within bounds on their rounding; at the end those few, read
+once more, are told apart in float64. Memory is two blocks of the file, one float32 tile, its scores, one block of
+queries and the rows at the end, whatever the database's size: blocks are what is read at once, tiles what is multiplied
+at once.
 """
 
 from __future__ import annotations
@@ -20,17 +22,25 @@ from vgbench.errors import UserError
 from vgbench.registry import Registry
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.searching.candidates import Candidates
 from vgbench.retrieval.searching.finder_torch import GROUP
-from vgbench.retrieval.searching.topk import QueryBlock, RunningTopK, Tile
+from vgbench.retrieval.searching.tile import QueryBlock, Tile, norms
 from vgbench.runtime import Runtime
 
 
 class PairFinder(Protocol):
-    """What a backend is: see `search_torch.TorchFinder`."""
+    """What a backend is: see `finder_torch.TorchFinder`."""
 
-    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (query rows, tile rows) that hold every pair that may enter the k best."""
+    def error(self, tile: Tile) -> Tensor:
+        """Return bounds float64 [Q] of the scores' rounding errors."""
 
+    def pairs(self, tile: Tile, floor: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (query rows, tile rows, scores) that hold every pair that may enter the k best."""
+
+
+# In sizes of one read: the queries of one pass over the file; the rows that are compared in float64 at the end.
+_QUERY_BLOCKS, _LAST_BLOCKS = 4, 4
+_MOST_QUERIES = 8192
 
 MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
 
@@ -61,7 +71,7 @@ def search(
         k: predictions a query.
         backend: a name in SEARCH_BACKENDS.
         runtime: whose device multiplies; the CPU if None.
-        block_bytes: the size of one read, and about that of everything else that is held at a time.
+        block_bytes: the size of one read; about nine times as much is held at a time.
 
     Raises:
         UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
@@ -127,16 +137,16 @@ def search_rows(
     k = min(k, stop - start)
     indices = np.empty((len(queries), k), dtype=np.int64)
     squared = np.empty((len(queries), k), dtype=np.float64)
-    # A GPU has memory for larger products, and each block of queries costs a pass over the file.
-    work_bytes = block_bytes * (8 if device.type == "cuda" else 1)
-    query_rows = max(1, work_bytes // (4 * (queries.shape[1] + 1)))
+    # Each block of queries costs a pass over the file; many queries make tiles of few rows. A GPU has more memory.
+    scale = 8 if device.type == "cuda" else 1
+    query_rows = max(1, min(scale * _QUERY_BLOCKS * block_bytes // (4 * queries.shape[1]), scale * _MOST_QUERIES))
     with torch.inference_mode(), _full_float32():
         for first in range(0, len(queries), query_rows):
             block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
             _require_finite(block.norms, queries, first)
-            best = _search_block(database, (start, stop), block, k, make_finder, block_bytes, work_bytes)
-            indices[first : first + len(block)] = best.indices.cpu().numpy()
-            squared[first : first + len(block)] = best.squared.cpu().numpy()
+            best = _search_block(database, (start, stop), block, k, make_finder, block_bytes)
+            part = slice(first, first + len(block))
+            squared[part], indices[part] = (found.cpu().numpy() for found in best)
     return PartialPredictions(indices, squared)
 
 
@@ -153,35 +163,51 @@ def _search_block(
     k: int,
     make_finder: MakeFinder,
     block_bytes: int,
-    work_bytes: int,
-) -> RunningTopK:
-    """Stream the database's rows past one block of queries."""
+) -> tuple[Tensor, Tensor]:
+    """Stream the database's rows past one block of queries; return squared distances and rows, both [Q,k]."""
+    candidates = Candidates(queries, k, database, _LAST_BLOCKS * block_bytes)
+    _stream(database, span, queries, candidates, make_finder, block_bytes)
+    return candidates.best()
+
+
+def _stream(
+    database: Descriptors,
+    span: tuple[int, int],
+    queries: QueryBlock,
+    candidates: Candidates,
+    make_finder: MakeFinder,
+    block_bytes: int,
+) -> None:
     device = queries.vectors.device
-    best = RunningTopK(queries, k)
     block_rows = max(1, block_bytes // database.row_bytes)
-    # Scores and tile take at most half of it each, which fits a CPU's last-level cache.
-    tile_rows = work_bytes // 2 // (4 * max(len(queries), database.shape[1] + 1))
-    tile_rows = min(max(tile_rows // GROUP - 1, 1) * GROUP, block_rows)
-    buffer = torch.empty((tile_rows, database.shape[1] + 1), dtype=torch.float32, device=device)
-    finder = make_finder(queries, k, tile_rows)
+    tile_rows = _tile_rows(len(queries), database.shape[1], block_bytes * (8 if device.type == "cuda" else 1))
+    tile_rows = min(tile_rows, block_rows, span[1] - span[0])
+    buffer = torch.empty((tile_rows, database.shape[1]), dtype=torch.float32, device=device)
+    finder = make_finder(queries, candidates.k, tile_rows)
     for block_start, block in database.blocks(block_rows, *span, pin_memory=device.type == "cuda"):
         stored = block.to(device, non_blocking=True)
         for start in range(0, len(stored), tile_rows):
             first_row = block_start + start
             tile = _fill_tile(buffer, stored[start : start + tile_rows], database, first_row)
-            for query_rows, rows in finder.pairs(tile, best.squared[:, -1]):
-                best.offer(query_rows, tile, rows, first_row)
-    return best
+            error = finder.error(tile)
+            for query, row, score in finder.pairs(tile, candidates.floor, candidates.kth_squared):
+                candidates.offer(query, row + first_row, score, error)
+
+
+def _tile_rows(queries: int, dim: int, work_bytes: int) -> int:
+    """Return how many rows are multiplied at once: their vectors, and their scores, take `work_bytes` at most."""
+    rows = min(work_bytes // (4 * dim), work_bytes // (8 * queries))
+    return max(rows // GROUP - 1, 1) * GROUP
 
 
 def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row: int) -> Tile:
-    tile = buffer[: len(stored)]
-    vectors = tile[:, :-1]
-    vectors.copy_(stored)
-    norms = torch.linalg.vector_norm(vectors, dim=1)
-    torch.mul(norms.square(), -0.5, out=tile[:, -1])
-    radius = _require_finite(norms, database, first_row)
-    return Tile(tile, radius)
+    vectors = stored
+    if stored.dtype != buffer.dtype:
+        vectors = buffer[: len(stored)]
+        vectors.copy_(stored)
+    lengths = norms(vectors)
+    radius = _require_finite(lengths, database, first_row)
+    return Tile(vectors, lengths.square_().div_(2), radius)
 
 
 def _require_finite(norms: Tensor, descriptors: Descriptors, first_row: int) -> float:

@@ -1,7 +1,7 @@
 """Candidate pairs by faiss (Douze et al., 2024), on the CPU or on the GPU that holds the queries.
 
 faiss gives the nearest rows of each tile in float32. Where rounding could have hidden a better row behind its cut, the
-query's tile is searched again by `search_torch`, so the result is as exact.
+query's tile is searched again by `finder_torch`, so the result is as exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.retrieval.searching.finder_torch import TorchFinder
-from vgbench.retrieval.searching.topk import UNIT, QueryBlock, Tile
+from vgbench.retrieval.searching.tile import UNIT, QueryBlock, Tile
 
 try:
     import faiss
@@ -41,36 +41,37 @@ class FaissFinder:
     def __init__(self, queries: QueryBlock, k: int, tile_rows: int) -> None:
         self.queries = queries
         self.k = k
-        self._vectors = queries.vectors[:, :-1].contiguous()
+        self._vectors = queries.vectors
         self._gpu = _gpu_resources() if self._vectors.is_cuda else None
 
-    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best.
+    def error(self, tile: Tile) -> Tensor:
+        """Return bounds float64 [Q] of the scores' rounding errors."""
+        # Half of that of a squared distance, which faiss makes of all three of its parts in float32.
+        return (tile.dim + 17) * UNIT * (self.queries.norms + tile.radius) ** 2 + 1e-30
 
-        A query's rows come in ascending order.
+    def pairs(self, tile: Tile, floor: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (query rows int64, tile rows int64, scores float32), [M] each: every pair that may enter the k best.
 
         Args:
-            kth_squared: float64 [Q], each query's k-th smallest squared distance so far, infinite before there are k.
+            floor: float64 [Q], scores that the k-th best reach, as `Candidates.floor`.
+            kth_squared: float64 [Q], as `Candidates.kth_squared`.
         """
-        norms = self.queries.norms
         wanted = min(self.k + _SPARE, tile.rows)
-        squared, rows = self._nearest(tile.vectors[:, :-1].contiguous(), wanted)
-        found = squared.to(norms)
-        error = (tile.vectors.shape[1] + 15) * UNIT * (norms + tile.radius) ** 2 + 1e-30
-        limit = kth_squared + error
+        squared, rows = self._nearest(tile.vectors, wanted)
+        scores = (self.queries.norms.square()[:, None] - squared.to(self.queries.norms)) / 2
+        error = self.error(tile)
+        limit = floor - error
         if wanted >= self.k:
-            limit = torch.minimum(limit, found[:, self.k - 1] + 2 * error)
+            limit = torch.maximum(limit, scores[:, self.k - 1] - 2 * error)
         # Sure: even the last neighbour that faiss returned is too far, or it returned all.
-        sure = (found[:, -1] > limit) | (wanted == tile.rows)
-        ascending, order = rows.to(norms.device).sort(dim=1)
-        near = (found <= limit[:, None]).gather(1, order) & sure[:, None]
-        query, column = near.nonzero(as_tuple=True)
-        yield query, ascending[query, column]
+        sure = (scores[:, -1] < limit) | (wanted == tile.rows)
+        query, column = ((scores >= limit[:, None]) & sure[:, None]).nonzero(as_tuple=True)
+        yield query, rows.to(query.device)[query, column], scores[query, column].float()
         unsure = (~sure).nonzero()[:, 0]
         if len(unsure):
             again = TorchFinder(self.queries.subset(unsure), self.k, tile.rows)
-            for query, row in again.pairs(tile, kth_squared[unsure]):
-                yield unsure[query], row
+            for query, row, score in again.pairs(tile, floor[unsure], kth_squared[unsure]):
+                yield unsure[query], row, score
 
     def _nearest(self, rows: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
         """Return squared distances float32 and rows int64, both [Q,wanted], nearest first."""

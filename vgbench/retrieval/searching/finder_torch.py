@@ -1,7 +1,7 @@
-"""Candidate pairs by one float32 matrix product a tile, on any device.
+"""Candidate pairs by float32 matrix products, on any device.
 
 Scores are only ever compared with a threshold that no k-th best can be below, lowered by a bound on their rounding
-error; what passes is scored exactly by `topk`. The comparison runs on the maxima of small groups of rows, so a tile
+error; `candidates` decides among what passes. The comparison runs on the maxima of small groups of rows, so a tile
 costs its matrix product and one pass over the scores, with no sorting and no top-k of the whole tile.
 """
 
@@ -12,10 +12,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vgbench.retrieval.searching.topk import UNIT64, QueryBlock, Tile, score_error
+from vgbench.retrieval.searching.distinct import distinct_rows
+from vgbench.retrieval.searching.tile import UNIT64, QueryBlock, Tile, plain_score_error, score_error, score_into
 
 GROUP = 32  # database rows that share one maximum
 _PAIRS_AT_ONCE = 2**20
+_DENSE = 6  # where more than this part of the groups passes, comparing all scores is faster than picking
+_CROWD_BYTES = 2**26  # of the float64 queries that look at a crowd at a time
 
 
 class TorchFinder:
@@ -33,42 +36,55 @@ class TorchFinder:
         # One buffer for all tiles: fresh memory would cost more than the pass over it.
         self._scores = torch.empty((tile_rows + GROUP, len(queries)), device=queries.vectors.device)
 
-    def pairs(self, tile: Tile, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best.
+    def error(self, tile: Tile) -> Tensor:
+        """Return bounds float64 [Q] of the scores' rounding errors."""
+        return score_error(tile.dim, self.queries.norms, tile.radius)
 
-        A query's rows come in ascending order. Until the next call the pairs are lazily read off one buffer.
+    def pairs(self, tile: Tile, floor: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (query rows int64, tile rows int64, scores float32), [M] each: every pair that may enter the k best.
+
+        Until the next call the pairs are lazily read off one buffer.
 
         Args:
-            kth_squared: float64 [Q], each query's k-th smallest squared distance so far, infinite before there are k.
+            floor: float64 [Q], scores that the k-th best reach, as `Candidates.floor`.
+            kth_squared: float64 [Q], as `Candidates.kth_squared`.
         """
         queries, k = self.queries, self.k
         group = max(1, min(GROUP, tile.rows // (4 * k)))
         groups = -(-tile.rows // group)
-        torch.mm(tile.vectors, queries.vectors.T, out=self._scores[: tile.rows])
+        score_into(self._scores[: tile.rows], tile, queries)
         self._scores[tile.rows : groups * group] = -torch.inf
         scores = self._scores[: groups * group].view(groups, group, len(queries))
-        maxima = scores.amax(1)
-        error = score_error(tile.vectors.shape[1] - 1, queries.norms, tile.radius)
-        # Scores are (|q|^2 - distance^2) / 2.
-        threshold = (queries.norms.square() - kth_squared) / 2 - error
+        maxima = scores.amax(1) if group > 1 else scores[:, 0]
+        error = self.error(tile)
+        threshold = floor - error
         passing = _at_least(maxima, threshold)
+        crowded = None
         if groups >= k and int(passing.sum()) > 2 * k * len(queries):
             # k groups hold a row this good, so the k-th best row is no worse.
             threshold = torch.maximum(threshold, maxima.T.topk(k).values[:, -1] - 2 * error)
             passing = _at_least(maxima, threshold)
             crowded = passing.sum(0) > 2 * k + groups // 16
-            if crowded.any():
+            if bool(crowded.any()):
                 passing &= ~crowded
                 among = crowded.nonzero()[:, 0]
-                query, row = crowded_pairs(queries.subset(among), tile, kth_squared[among], k)
-                yield among[query], row
+                yield from self._of_crowds(tile, among, kth_squared)
+        if int(passing.sum()) * _DENSE > passing.numel():
+            of_all = threshold if crowded is None else threshold.masked_fill(crowded, torch.inf)
+            row, query = _at_least(self._scores[: tile.rows], of_all).nonzero(as_tuple=True)
+            yield query, row, self._scores[row, query]
+            return
         for part in torch.split(passing.nonzero(), max(1, _PAIRS_AT_ONCE // group)):
             which_group, query = part[:, 0], part[:, 1]
-            good = scores[which_group, :, query] >= threshold[query, None]
-            pair, member = good.nonzero(as_tuple=True)
-            row = which_group[pair] * group + member
-            inside = row < tile.rows
-            yield query[pair[inside]], row[inside]
+            members = scores[which_group, :, query]
+            pair, member = (members >= threshold[query, None]).nonzero(as_tuple=True)
+            yield query[pair], which_group[pair] * group + member, members[pair, member]
+
+    def _of_crowds(self, tile: Tile, among: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        crowd = Crowd(tile, self.k)
+        for part in torch.split(among, max(1, _CROWD_BYTES // (8 * tile.dim))):
+            query, row = crowd.pairs(self.queries.subset(part), kth_squared[part])
+            yield part[query], row, self._scores[row, part[query]]
 
 
 def _at_least(maxima: Tensor, threshold: Tensor) -> Tensor:
@@ -77,34 +93,39 @@ def _at_least(maxima: Tensor, threshold: Tensor) -> Tensor:
     return maxima >= torch.nextafter(threshold.float(), torch.full_like(threshold, -torch.inf, dtype=torch.float32))
 
 
-def crowded_pairs(queries: QueryBlock, tile: Tile, kth_squared: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return candidate pairs where float32 cannot tell rows apart: a collapsed network, a static camera, equal images.
+class Crowd:
+    """A tile whose rows float32 cannot tell apart: a collapsed network, a static camera, equal images.
 
     There a threshold lets most rows through, and scoring them one by one would take hours. In float64, seen from one of
     them, the rows separate, and of rows that are equal to the last bit only the first k can be among the k best.
-    Returns (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best; a query's rows come
-    in ascending order; arguments as for `TorchFinder`.
     """
-    distinct, which = torch.unique(tile.vectors[:, :-1], dim=0, return_inverse=True)
-    distinct = distinct.double()
-    # Distances are the same from any origin, and rounding is least from one among the crowd.
-    origin = distinct[0].clone()
-    distinct -= origin
-    vectors = queries.vectors[:, :-1].double() - origin
-    squared_norms = vectors.square().sum(1)
-    half_squares = distinct.square().sum(1) / 2
-    scores = (distinct @ vectors.T).sub_(half_squares[:, None])
-    error = score_error(distinct.shape[1], squared_norms.sqrt(), float((2 * half_squares.max()).sqrt()), UNIT64)
-    threshold = (squared_norms - kth_squared) / 2 - error
-    if len(distinct) >= k:
-        threshold = torch.maximum(threshold, scores.T.topk(k).values[:, -1] - 2 * error)
-    # The place of each row among its equals, in ascending order of row.
-    order = which.argsort(stable=True)
-    counts = torch.bincount(which, minlength=len(distinct))
-    first = counts.cumsum(0) - counts
-    copy = torch.empty_like(which)
-    copy[order] = torch.arange(len(which), device=which.device) - first[which[order]]
-    rows = (copy < k).nonzero()[:, 0]
-    near = (scores >= threshold)[which[rows]]
-    row, query = near.nonzero(as_tuple=True)
-    return query, rows[row]
+
+    def __init__(self, tile: Tile, k: int) -> None:
+        self.k = k
+        first, which = distinct_rows(tile.vectors)
+        self._vectors = tile.vectors[first].double()
+        # Distances are the same from any origin, and rounding is least from one among the crowd.
+        self._origin = self._vectors[0].clone()
+        self._vectors -= self._origin
+        self._half_squares = self._vectors.square().sum(1) / 2
+        # The place of each row among its equals, in ascending order of row.
+        order = which.argsort(stable=True)
+        counts = torch.bincount(which, minlength=len(first))
+        begin = counts.cumsum(0) - counts
+        copy = torch.empty_like(which)
+        copy[order] = torch.arange(len(which), device=which.device) - begin[which[order]]
+        self._rows = (copy < k).nonzero()[:, 0]
+        self._which = which[self._rows]
+
+    def pairs(self, queries: QueryBlock, kth_squared: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best."""
+        vectors = queries.vectors.double() - self._origin
+        squared_norms = vectors.square().sum(1)
+        scores = (self._vectors @ vectors.T).sub_(self._half_squares[:, None])
+        radius = float((2 * self._half_squares.max()).sqrt())
+        error = plain_score_error(vectors.shape[1], squared_norms.sqrt(), radius, UNIT64)
+        threshold = (squared_norms - kth_squared) / 2 - error
+        if len(scores) >= self.k:
+            threshold = torch.maximum(threshold, scores.T.topk(self.k).values[:, -1] - 2 * error)
+        row, query = (scores >= threshold)[self._which].nonzero(as_tuple=True)
+        return query, self._rows[row]
