@@ -5,7 +5,7 @@ from locations import CONFORMANCE
 
 from vgbench.benchmark.published import published_models, published_results
 from vgbench.errors import UserError
-from vgbench.report.markdown import dataset_label, main_threshold
+from vgbench.report.labels import dataset_label, main_threshold
 
 REFERENCE = CONFORMANCE / "published_results.md"
 

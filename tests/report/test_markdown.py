@@ -1,6 +1,7 @@
 import pytest
 
-from vgbench.report.markdown import dataset_label, escape_cell, recall_table, results_table
+from vgbench.report.labels import dataset_label
+from vgbench.report.markdown import escape_cell, recall_table, results_table
 
 
 def result(name, r1, r5, dataset="pitts30k", dim=256, **more):

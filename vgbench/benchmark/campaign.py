@@ -26,7 +26,8 @@ import vgbench
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.errors import UserError
 from vgbench.files import write_text
-from vgbench.report.markdown import main_threshold, results_table
+from vgbench.report.labels import main_threshold
+from vgbench.report.markdown import results_table
 from vgbench.training.checkpoint import BEST
 
 Check = Callable[[str, Path], None]

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tabulate import tabulate
 
-Results = Mapping[str, Any]
-USUAL_THRESHOLD = 25.0
-
-
-def main_threshold(results: Results) -> str:
-    """Return the key in `results["recalls"]` of the threshold that counts (metres): the first one evaluated."""
-    return str(next(iter(results["recalls"])))
-
-
-def dataset_label(results: Results) -> str:
-    """Name what was tested: the dataset, then whatever is not the usual queries, split or threshold."""
-    label = str(results["dataset"])
-    queries = str(results.get("queries_folder", "queries"))
-    if queries != "queries":
-        label += " " + queries.removeprefix("queries_")
-    if results.get("split", "test") != "test":
-        label += f" {results['split']}"
-    if not results["recalls"]:  # queries without coordinates
-        return label
-    threshold = main_threshold(results)
-    return label if float(threshold) == USUAL_THRESHOLD else f"{label} ({float(threshold):g} m)"
+from vgbench.report.labels import Results
+from vgbench.report.tables.build import build_table
+from vgbench.report.tables.table import Cell, Row, Table
+from vgbench.report.tables.text import notes_of
 
 
 def results_table(
@@ -38,53 +20,44 @@ def results_table(
     failures: Mapping[str, str] | None = None,
     order: Sequence[str] = (),
 ) -> str:
-    """Return a markdown table of results as the doors write them in results.json, plus a `name` each.
+    """Return a markdown table of results as the scripts write them in results.json, plus a `name` each.
 
     Args:
-        results: results of one name share a row, one column a dataset and value of N.
-        values: the N of the R@N to show.
-        published: rows of other people's numbers, same form; shown below ours in italics and only where one of the
-            columns of ours has a number for them. The best of a column in bold is the best of ours.
-        failures: name of a run -> why it, or part of it, has no result; listed below the table.
-        order: names in the order wanted; others follow in the order met.
+        as of `build_table`.
     """
-    failures = failures or {}
-    columns = list(dict.fromkeys(dataset_label(one) for one in results))
-    names = list(dict.fromkeys([*order, *(str(one["name"]) for one in results), *failures]))
-    cells: dict[tuple[str, str, int], float] = {}
-    for one in [*results, *published]:
-        recalls = one["recalls"][main_threshold(one)]
-        for value in values:
-            if str(value) in recalls:
-                cells[str(one["name"]), dataset_label(one), value] = float(recalls[str(value)])
-    best = {
-        (column, value): max((cells[n, column, value] for n in names if (n, column, value) in cells), default=None)
-        for column in columns
-        for value in values
-    }
-    dims = {str(one["name"]): str(one.get("descriptors_dim") or "") for one in [*results, *published]}
+    return markdown_text(build_table(results, values=values, published=published, failures=failures, order=order))
 
-    def row(name: str, ours: bool) -> list[str]:
-        shown = []
-        for column in columns:
-            for value in values:
-                number = cells.get((name, column, value))
-                text = "" if number is None else f"{number:.1f}"
-                is_best = ours and number is not None and f"{best[column, value]:.1f}" == text
-                shown.append(f"**{text}**" if is_best else text)
-        if ours and name in failures and not any(shown):
-            shown[:1] = ["failed"]
-        label = escape_cell(name)
-        return [label if ours else f"_{label}_", dims.get(name, ""), *shown]
 
-    rows = [row(name, True) for name in names]
-    others = [row(name, False) for name in dict.fromkeys(str(one["name"]) for one in published)]
-    rows += [one for one in others if any(one[2:])]
-    headers = ["run", "dim", *(f"{escape_cell(column)} R@{value}" for column in columns for value in values)]
+def markdown_text(table: Table) -> str:
+    """Return a table as markdown: the best of a column in bold, others' numbers in italics, failures below."""
+    headers = ["run", *table.costs, *(f"{escape_cell(one.dataset)} R@{one.value}" for one in table.columns)]
+    rows = [_row(row, table) for row in table.rows]
     align = ["left", *["right"] * (len(headers) - 1)]
-    table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
-    notes = "".join(f"\n- {escape_cell(name)}: {_code(reason)}" for name, reason in failures.items())
-    return table + "\n" + (f"\nWithout a result:\n{notes}\n" if notes else "")
+    text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None) + "\n"
+    text += "".join(f"\n{escape_cell(note)}\n" for note in notes_of(table))
+    notes = "".join(f"\n- {escape_cell(name)}: {_code(reason)}" for name, reason in table.failures.items())
+    return text + (f"\nWithout a result:\n{notes}\n" if notes else "")
+
+
+def _row(row: Row, table: Table) -> list[str]:
+    cells = [_cell(row.cells.get(column)) for column in table.columns]
+    if row.failed:
+        cells[:1] = ["failed"]
+    # A failed run of a table without a column still has its cells below the headers that there are.
+    cells = cells[: len(table.columns)] if table.columns else []
+    label = escape_cell(row.name)
+    return [label if row.ours else f"_{label}_", *row.costs, *cells]
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    text = f"**{cell.text}**" if cell.place == 1 else cell.text
+    text += f" ± {cell.std:.1f}" if cell.std is not None else ""
+    if cell.difference is not None:
+        found = cell.difference
+        text += f" ({found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}])"
+    return text
 
 
 def recall_table(results: Results) -> str:

@@ -28,7 +28,7 @@ from vgbench.report.insight import (
     rerank_section,
     trust_section,
 )
-from vgbench.report.markdown import Results, dataset_label, main_threshold
+from vgbench.report.labels import Results, dataset_label, main_threshold
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vgbench.invocation import command
-from vgbench.report.markdown import dataset_label, main_threshold
+from vgbench.report.labels import dataset_label, main_threshold
 from vgbench.training import LoopResult
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from vgbench.errors import UserError
 from vgbench.files import written_whole
 
+RANKS = "first_positive_ranks"
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -25,11 +27,17 @@ class Predictions:
     indices: NDArray[np.int64]
     distances: NDArray[np.float32]
 
-    def save(self, path: Path, fingerprint: str = "") -> None:
-        """Write to an HDF5 file (datasets `indices`, `distances`; attribute `fingerprint`), whole or not at all."""
+    def save(self, path: Path, fingerprint: str = "", ranks: NDArray[np.int32] | None = None) -> None:
+        """Write to an HDF5 file (datasets `indices`, `distances`; attribute `fingerprint`), whole or not at all.
+
+        Args:
+            ranks: int32 [Q], where each query's first right prediction is, kept beside them for comparisons of runs.
+        """
         with written_whole(path) as partial, h5py.File(partial, "w") as file:
             file["indices"] = self.indices
             file["distances"] = self.distances
+            if ranks is not None:
+                file[RANKS] = ranks
             file.attrs["fingerprint"] = fingerprint
 
     @staticmethod
@@ -53,3 +61,12 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def read_ranks(path: Path) -> NDArray[np.int32] | None:
+    """Return int32 [Q], where each query's first right prediction is (-1: nowhere); None where it was not kept."""
+    try:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file[RANKS], np.int32) if RANKS in file else None
+    except OSError:
+        return None

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vgbench import parallel
 from vgbench.data import Split
 from vgbench.files import write_text
@@ -17,8 +20,10 @@ from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
 from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
 from vgbench.retrieval import Evaluation
+from vgbench.retrieval.metrics.bootstrap import first_positive_ranks
 from vgbench.retrieval.metrics.confidence import Calibrated
 from vgbench.retrieval.metrics.findings import find
+from vgbench.retrieval.metrics.recall import hits
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runs.facts import code_version
@@ -70,7 +75,7 @@ def test_and_report(
     )
     if not parallel.is_main():
         return tested_as
-    found.predictions.save(folder / "predictions.h5", found.fingerprint)
+    found.predictions.save(folder / "predictions.h5", found.fingerprint, _ranks(found))
     history = read_history(folder / METRICS)
     write_results(folder, results)  # what comes now can fail, and the test need not be run again for it
     if found.recalls:
@@ -85,6 +90,13 @@ def test_and_report(
         LOG.info("%s", line)
     LOG.info("report: %s", report)
     return tested_as
+
+
+def _ranks(found: Evaluation) -> NDArray[np.int32] | None:
+    """Return where each query's first positive is, at the threshold that counts; None without coordinates."""
+    if not found.neighbours:
+        return None
+    return first_positive_ranks(hits(found.predictions.indices, next(iter(found.neighbours.values()))))
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:

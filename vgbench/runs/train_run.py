@@ -24,7 +24,7 @@ from vgbench.runs.folder import folder_to_continue, open_run_folder, write_confi
 from vgbench.runs.networks import network_to_train
 from vgbench.runs.results import TrainResult
 from vgbench.runs.settings import TrainSettings, flat
-from vgbench.runs.testing import test_and_report
+from vgbench.runs.testing import test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import LoopResult
@@ -91,6 +91,7 @@ def _train_and_test(
     tested = test_and_report(
         network, test, settings, flat(settings), runtime, folder, folder / "descriptors", confidence
     )
+    parallel.on_main(lambda: write_results(folder, {**tested.facts, "train_seconds": round(result.seconds, 3)}))
     LOG.info("%s", _summary(settings, result, best["recalls"], tested.facts, runtime, folder))
     if settings.training.dry_run:
         LOG.info("dry run: every step works; recalls of %d queries after one step say nothing", len(test.queries))

@@ -1,0 +1,28 @@
+"""What a table calls a test: its dataset and whatever is not the usual queries, split or threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Results = Mapping[str, Any]
+USUAL_THRESHOLD = 25.0
+
+
+def main_threshold(results: Results) -> str:
+    """Return the key in `results["recalls"]` of the threshold that counts (metres): the first one evaluated."""
+    return str(next(iter(results["recalls"])))
+
+
+def dataset_label(results: Results) -> str:
+    """Name what was tested: the dataset, then whatever is not the usual queries, split or threshold."""
+    label = str(results["dataset"])
+    queries = str(results.get("queries_folder", "queries"))
+    if queries != "queries":
+        label += " " + queries.removeprefix("queries_")
+    if results.get("split", "test") != "test":
+        label += f" {results['split']}"
+    if not results["recalls"]:  # queries without coordinates
+        return label
+    threshold = main_threshold(results)
+    return label if float(threshold) == USUAL_THRESHOLD else f"{label} ({float(threshold):g} m)"
