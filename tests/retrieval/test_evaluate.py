@@ -228,7 +228,7 @@ def test_rerankers_that_search_again_have_the_searchs_backend_and_blocks(
     monkeypatch.setattr(exact, "search_rows", watched)
     monkeypatch.setattr(searchers, "search_rows", watched)
     monkeypatch.setattr("vgbench.retrieval.options.resolve_backend", lambda name: None)
-    monkeypatch.setattr("vgbench.retrieval.evaluate.resolve_backend", lambda name: None)
+    monkeypatch.setattr(sys.modules["vgbench.retrieval.evaluate"], "resolve_backend", lambda name: None)
     options = EvalOptions(search_backend="faiss", efficient_ram_testing=True, recall_values=(1,))
     evaluate(
         make_network(), split, options, Inference((30, 40)), tmp_path,
