@@ -1,0 +1,1 @@
+"""What `import vgbench` offers to other people's Python: see docs/python.md."""

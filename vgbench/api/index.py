@@ -1,0 +1,131 @@
+"""The nearest of some descriptors, with the files and positions that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vgbench.api.network import Described
+from vgbench.errors import UserError
+from vgbench.retrieval import search
+from vgbench.retrieval.extraction.store import InMemory
+
+
+@dataclass(frozen=True)
+class Match:
+    """One database image that a query resembles.
+
+    Attributes:
+        row: of the database.
+        path: its file; None where the index knows none.
+        distance: Euclidean, between the descriptors.
+        position: east and north in metres (or whatever the index was given); None where it is not known.
+    """
+
+    row: int
+    path: Path | None
+    distance: float
+    position: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What `Index.search` found: arrays, and `matches[q]` as a list of `Match`, best first.
+
+    Attributes:
+        rows: int64 [Q,K], rows of the database.
+        distances: float32 [Q,K], Euclidean.
+        positions: float64 [Q,K,2]; NaN where they are not known.
+        paths: of the database; None where the index knows none.
+    """
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    positions: NDArray[np.float64]
+    paths: tuple[Path, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[list[Match]]:
+        return (self[query] for query in range(len(self)))
+
+    def __getitem__(self, query: int) -> list[Match]:
+        return [
+            Match(
+                row=int(row),
+                path=None if self.paths is None else self.paths[row],
+                distance=float(distance),
+                position=None if np.isnan(position).any() else (float(position[0]), float(position[1])),
+            )
+            for row, distance, position in zip(
+                self.rows[query], self.distances[query], self.positions[query], strict=True
+            )
+        ]
+
+
+class Index:
+    """Descriptors in which the nearest are looked for, exactly.
+
+    Args:
+        database: of `network.describe`, or an array float [N,D].
+        positions: float [N,2] of each image, in place of what the file names say: metres, or degrees, as they are to
+            come back.
+        paths: the file of each image, where `database` is an array.
+
+    Raises:
+        UserError: there is nothing to look in, or the counts differ.
+    """
+
+    def __init__(
+        self,
+        database: Described | ArrayLike,
+        positions: ArrayLike | None = None,
+        paths: Sequence[str | Path] | None = None,
+    ) -> None:
+        self._database = _values(database)
+        known = database if isinstance(database, Described) else None
+        count = len(self._database)
+        if positions is not None:
+            self.positions = np.asarray(positions, dtype=np.float64)
+        else:
+            self.positions = np.full((count, 2), np.nan) if known is None else known.positions
+        self.paths = tuple(Path(path) for path in paths) if paths is not None else (known.paths if known else None)
+        if self.positions.shape != (count, 2):
+            raise UserError(f"Index: positions {list(self.positions.shape)} for {count} descriptors. Expected [N,2]")
+        if self.paths is not None and len(self.paths) != count:
+            raise UserError(f"Index: {len(self.paths)} paths for {count} descriptors. Expected one of each")
+
+    def __len__(self) -> int:
+        return len(self._database)
+
+    def search(self, queries: Described | ArrayLike, k: int = 5) -> Matches:
+        """Return the min(k, N) nearest of the database for each query, best first, equal distances by lower row.
+
+        Args:
+            queries: of `network.describe`, or an array float [Q,D] (or [D] for one).
+            k: matches for each query.
+
+        Raises:
+            UserError: another number of dimensions, values that are not finite, or k below 1.
+        """
+        found = search(_in_memory(self._database, "database"), _in_memory(_values(queries), "queries"), k)
+        return Matches(found.indices, found.distances, self.positions[found.indices], self.paths)
+
+
+def _values(descriptors: Described | ArrayLike) -> NDArray[np.float32]:
+    """Return descriptors as float32 [N,D]; raises UserError where they are none."""
+    given = descriptors.descriptors if isinstance(descriptors, Described) else descriptors
+    values = np.atleast_2d(np.asarray(given, dtype=np.float32))
+    if values.ndim != 2 or values.size == 0:
+        raise UserError(f"Index: an array of {list(values.shape)}. Expected descriptors [N,D], one or more")
+    return np.ascontiguousarray(values)
+
+
+def _in_memory(values: NDArray[np.float32], what: str) -> InMemory:
+    return InMemory(torch.from_numpy(values), Path(what))

@@ -1,0 +1,174 @@
+"""A network that is ready to describe image files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from vgbench.data.listing import report_left_out, walk
+from vgbench.data.protocol import parse_name
+from vgbench.data.table import ImageTable, TableBuilder
+from vgbench.errors import UserError
+from vgbench.models import Network, rebuild_network
+from vgbench.models.releases import RELEASES, load_release, release_of
+from vgbench.models.weights import read_checkpoint
+from vgbench.retrieval import describe_rows
+from vgbench.runs.folder import to_test
+from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
+
+_SIZE = (480, 640)
+
+
+@dataclass(frozen=True)
+class Described:
+    """Images and their descriptors.
+
+    Attributes:
+        paths: N files.
+        descriptors: float32 [N,D].
+        positions: float64 [N,2], UTM east and north in metres as the file names say them; NaN where they do not.
+    """
+
+    paths: tuple[Path, ...]
+    descriptors: NDArray[np.float32]
+    positions: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network, and how images are brought to it.
+
+    Attributes:
+        network: the module itself, in eval mode on its device.
+        inference: size in pixels, images in a batch, decoding processes, device and precision.
+    """
+
+    network: Network
+    inference: Inference
+
+    @property
+    def descriptors_dim(self) -> int:
+        """D."""
+        return self.network.descriptors_dim
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the descriptors float32 [B,D] of images [B,3,H,W], uint8 or normalised float."""
+        descriptors: Tensor = self.network(images)
+        return descriptors
+
+    def describe(
+        self, images: str | Path | Iterable[str | Path], *, upright: bool = True, progress: bool = False
+    ) -> Described:
+        """Describe image files.
+
+        Args:
+            images: their paths; or one folder, for all images below it, sorted.
+            upright: turn photographs as their EXIF says. Datasets in the folder protocol are tested as their pixels
+                are stored: give False to get the descriptors that `vgbench eval` computes.
+            progress: show a progress bar.
+
+        Raises:
+            UserError: there are no images, or one cannot be read.
+        """
+        paths = _files(images)
+        table = _table(paths, upright=upright)
+        rows = np.arange(len(table), dtype=np.int64)
+        with tqdm(total=len(paths), unit="img", disable=not progress) as bar:
+            descriptors = describe_rows(self.network, table, rows, self.inference, progress=bar.update)
+        return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy())
+
+
+def load_network(
+    source: str | Path | Network,
+    *,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    device: str = "auto",
+    amp: str = "auto",
+) -> LoadedNetwork:
+    """Return a network that describes images.
+
+    Args:
+        source: a checkpoint of this project or the folder of a run; or the name of a released network, such as
+            "megaloc"; or a network of `vgbench.models.build_network`.
+        size: height and width in pixels that images are resized to; None for what the network was trained with.
+        batch_size: images in one batch.
+        num_workers: processes that decode images; 0 decodes in this one.
+        device, amp: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16", "fp16" or "off".
+
+    Raises:
+        UserError: no such file or name, a checkpoint that does not say which network it holds, weights that cannot be
+            downloaded, no such device.
+    """
+    network, own_size = _network(source)
+    runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp))
+    runtime.prepare(network.eval())
+    return LoadedNetwork(network, Inference(size or own_size, batch_size, num_workers, runtime))
+
+
+def _network(source: str | Path | Network) -> tuple[Network, tuple[int, int]]:
+    """Return the network and the image size that it was made for."""
+    if isinstance(source, Network):
+        return source, _SIZE
+    if not Path(source).exists() and str(source) in RELEASES:
+        return load_release(str(source)), release_of(str(source)).size
+    if not Path(source).exists():
+        raise UserError(
+            f"{source}: no such file. Expected a checkpoint, the folder of a run, or a released network: "
+            f"{', '.join(sorted(RELEASES))}"
+        )
+    path = to_test(Path(source))
+    content = read_checkpoint(path)
+    config = content.get("network_config")
+    if not isinstance(config, Mapping):
+        raise UserError(
+            f"{path}: does not say which network it holds. Expected a checkpoint of `vgbench train`; for weights of "
+            "others: network = vgbench.models.build_network(...), then vgbench.models.load_weights(network, path)"
+        )
+    height, width = content.get("options", {}).get("resize") or _SIZE
+    return rebuild_network(config, content), (int(height), int(width))
+
+
+def _files(images: str | Path | Iterable[str | Path]) -> list[Path]:
+    if isinstance(images, (str, Path)):
+        folder = Path(images).expanduser()
+        if not folder.is_dir():
+            return [folder.absolute()]
+        left_out = Counter[str]()
+        found = [folder.absolute() / os.fsdecode(name) for name in walk(os.fsencode(folder), left_out)]
+        report_left_out(folder, left_out)
+    else:
+        found = [Path(path).expanduser().absolute() for path in images]
+    if not found:
+        raise UserError(f"{images}: no images. Expected the paths of one or more, or a folder of them")
+    return found
+
+
+def _table(paths: list[Path], *, upright: bool) -> ImageTable:
+    """Return a table of files anywhere: they are named from the root of the file system."""
+    root, builder = Path(paths[0].anchor), TableBuilder()
+    for path in paths:
+        east, north = _position(path.name)
+        builder.add(path.relative_to(root).as_posix(), east, north)
+    return builder.build(root, upright=upright)
+
+
+def _position(name: str) -> tuple[float, float]:
+    try:
+        parsed = parse_name(name)
+    except UserError:
+        return math.nan, math.nan
+    return parsed.utm_east, parsed.utm_north
