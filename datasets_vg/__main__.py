@@ -3,6 +3,7 @@
 python3 -m datasets_vg list
 python3 -m datasets_vg prepare synthetic_city
 python3 -m datasets_vg prepare synthetic_city --images 100000 --datasets_folder /data
+python3 -m datasets_vg prepare folder --raw ~/Pictures/my_town --name my_town
 python3 -m datasets_vg verify synthetic_city
 python3 -m datasets_vg stats synthetic_city
 python3 -m datasets_vg map synthetic_city --output city.svg
@@ -19,6 +20,7 @@ from pathlib import Path
 from datasets_vg import catalog
 from datasets_vg.citymap import write_map
 from datasets_vg.describe import list_datasets, stats_table
+from datasets_vg.own import arguments as own
 from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES, CityOptions, prepare
 from datasets_vg.verify import verify
 from vgbench.cli.exits import ended
@@ -40,6 +42,10 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
+    if options.name == own.NAME:
+        print(own.prepare_from(options, datasets_folder, getattr(options, "transfer", None) or "link"))
+        return 0
+    own.refuse_own(options)
     if options.name != "synthetic_city":
         raise UserError(catalog.how_to_get(options.name, datasets_folder))
     images = options.images if options.images is not None else round(DEFAULT_IMAGES * options.scale)
@@ -95,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
     made = commands.add_parser("prepare", parents=[common], help="make a dataset, or say where it comes from")
     made.add_argument("name", help="synthetic_city, or a public set: see `list`")
+    made.add_argument("--raw", type=Path, metavar="FOLDER", help="make it from these files")
     made.add_argument("--seed", type=_count(0), default=0, help="of the synthetic city (default: 0)")
     size = made.add_mutually_exclusive_group()
     size.add_argument(
@@ -106,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--jobs", type=_count(1), default=None, help="processes (default: one a core); the bytes are the same"
     )
+    own.add_arguments(made)
     made.set_defaults(run=_prepare)
 
     shown = commands.add_parser("list", parents=[common], help="all known datasets, and which of them are here")
