@@ -10,6 +10,7 @@ Each returns a module in eval mode: images uint8 or normalised float [B,3,H,W] t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, about
 from vgbench.models import Network, build_network, rebuild_network
 from vgbench.models.releases import load_release
 from vgbench.models.weights import read_checkpoint
@@ -25,20 +26,23 @@ from vgbench.models.weights import read_checkpoint
 dependencies = ["torch", "torchvision", "numpy"]
 
 
-def trained(checkpoint: str) -> Network:
+def trained(checkpoint: str, own: Sequence[str] = ()) -> Network:
     """Return the network of a checkpoint that train.py wrote, with its weights.
 
     Args:
-        checkpoint: a file, or the URL of one.
+        checkpoint: a file, or the URL of one. It is not trusted: it names parts of this project, and nothing else.
+        own: code of your own, package.module:Class, that it may name too.
 
     Raises:
-        UserError: it is no such file, one that does not say which network it is of, or it cannot be downloaded.
+        UserError: it is no such file, one that does not say which network it is of or names other code, or it cannot be
+            downloaded.
     """
     path = _downloaded(checkpoint) if "://" in checkpoint else Path(checkpoint)
     content = read_checkpoint(path)
     if not isinstance(content.get("network_config"), dict):
         raise UserError(f"{checkpoint}: does not say which network it is of. Expected a checkpoint of train.py")
-    return rebuild_network(content["network_config"], content).eval()
+    with about(checkpoint):
+        return rebuild_network(content["network_config"], content, own).eval()
 
 
 def network(backbone: str, aggregation: str, pretrain: str = "imagenet", **options: Any) -> Network:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -30,3 +31,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean <the nearest>?", or nothing where none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+@contextmanager
+def about(what: object) -> Iterator[None]:
+    """Name what a complaint is about, a file say, in front of whatever UserError leaves the block."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(str(what)):
+            raise
+        raise UserError(f"{what}: {error}") from error

@@ -45,7 +45,7 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field[Any],
     default = field.default
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     help_text = f"{field.metadata[declared.HELP]} (default: {shown})".replace("%", "%%")
-    item, count = _item_type(hint)
+    item, count = item_type(hint)
     if item is bool:
         parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, help=help_text)
         return
@@ -61,8 +61,8 @@ def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field[Any],
     )
 
 
-def _item_type(hint: Any) -> tuple[type, int | str | None]:
-    """Split an annotation into the type of one value and argparse's `nargs`."""
+def item_type(hint: Any) -> tuple[type, int | str | None]:
+    """Split an option's annotation into the type of one value and argparse's `nargs`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         [hint] = [part for part in typing.get_args(hint) if part is not type(None)]
     if typing.get_origin(hint) is tuple:
@@ -73,7 +73,7 @@ def _item_type(hint: Any) -> tuple[type, int | str | None]:
 
 def _coerced(value: Any, hint: Any) -> Any:
     """Give a value from YAML or a checkpoint the type that its dataclass declares."""
-    item, count = _item_type(hint)
+    item, count = item_type(hint)
     if value is None:
         return None
     if count is not None:

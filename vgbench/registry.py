@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vgbench.errors import UserError
+
+# What is imported is a name, and nothing that a file system would make something else of.
+_OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class Registry:
@@ -32,8 +36,8 @@ class Registry:
     def resolve(self, name: str) -> Any:
         """Return the object that `name` stands for; raises UserError if there is none."""
         target = self._entries.get(name, name)
-        module_name, separator, attribute = target.partition(":")
-        if not separator:
+        module_name, _, attribute = target.partition(":")
+        if not _OWN.fullmatch(target):
             close = difflib.get_close_matches(name, self._entries, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UserError(

@@ -123,7 +123,7 @@ def test_pixels_are_normalised_inside_and_floats_are_not() -> None:
 def test_the_configuration_rebuilds_the_network(options: dict) -> None:
     options = {"backbone": TINY, "aggregation": "gem", "width": 6, **options}
     network = build_network(pretrain="none", **options)
-    for again in (build_network(**network.config), rebuild_network(network.config)):
+    for again in (build_network(**network.config), rebuild_network(network.config, own=[TINY, TOKENS])):
         again.load_state_dict(network.state_dict())
         assert torch.equal(again(IMAGES), network(IMAGES))
         assert again.config == network.config and again.descriptors_dim == network(IMAGES).shape[1]

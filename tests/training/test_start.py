@@ -38,7 +38,7 @@ def started(path: Path, *flags: str) -> Network:
 def evaluated(path: Path, *flags: str) -> Network:
     given = parser.read_command_line(parser.EvalSettings, "test", [f"--resume={path}", *flags])
     content = read_checkpoint(path)
-    settings = parser.resolve(parser.EvalSettings, given, options_to_test(content))
+    settings = parser.resolve(parser.EvalSettings, given, options_to_test(content, given))
     return network_to_test(content, path, settings, given)
 
 
@@ -94,7 +94,7 @@ def test_what_is_trained_is_the_new_runs_choice(checkpoint: Path) -> None:
 
 def test_whole_networks_and_ensembles_load_without_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build_network("resnet18conv4", "gem", "none")
-    monkeypatch.setattr("vgbench.models.releases.load_release", lambda name, trained: build_network(
+    monkeypatch.setattr("vgbench.models.rebuild.load_release", lambda name, trained: build_network(
         "resnet18conv4", "gem", "none"
     ))  # fmt: skip
     path = saved(tmp_path, whole, {"method": "salad"})

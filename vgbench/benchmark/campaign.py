@@ -28,6 +28,7 @@ from vgbench.errors import UserError
 from vgbench.files import write_text
 from vgbench.report.labels import main_threshold
 from vgbench.report.markdown import results_table
+from vgbench.stored import own_names
 from vgbench.training.checkpoint import BEST
 
 Check = Callable[[str, Path], None]
@@ -137,7 +138,7 @@ class Campaign:
         if job.script in COMBINED:
             run_dir.mkdir(exist_ok=True)
             command = [*self.program, "combine", job.script, *flags(job.options)]
-            return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
+            return [*command, *self._own_code(), "--checkpoints", *makers, "--output", str(run_dir / BEST)]
         command = [*self.program, job.script, "--config", str(self._path(job, ".yaml"))]
         command += ["--run_dir", str(run_dir)]
         if job.checkpoint is not None:
@@ -146,7 +147,12 @@ class Campaign:
             command += ["--resume", *makers]
         elif job.script == "train" and (run_dir / "last_model.pth").is_file():
             command += ["--resume", str(run_dir / "last_model.pth")]
-        return command
+        return command + self._own_code()
+
+    def _own_code(self) -> list[str]:
+        """Tell each job of the code that the matrix names: the checkpoints of one job name it to the next."""
+        named = {name for job in self.matrix.jobs for name in own_names(job.options)}
+        return ["--own_code", *sorted(named)] if named else []
 
     def _makers(self, job: Job) -> list[Job]:
         by_folder = {one.folder: one for one in self.matrix.jobs}

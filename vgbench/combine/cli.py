@@ -19,18 +19,20 @@ from typing import Any, NoReturn
 from vgbench import __version__
 from vgbench.cli.exits import ended
 from vgbench.combine.ensemble import EnsembleOptions, ensemble
-from vgbench.combine.files import check_files, data_options, read_network_file
+from vgbench.combine.files import check_files, data_options, read_network_file, taken_over
 from vgbench.combine.soup import BATCH_NORMS, BN_IMAGES, SOUPS, SoupOptions, soup
 from vgbench.combine.whiten import NOT_OF_QUERIES, WhitenOptions, whiten
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
-from vgbench.flags import add_flags, build_options
+from vgbench.flags import add_flags, build_options, plain
 from vgbench.invocation import command
 from vgbench.models.ensemble import COMBINATIONS
+from vgbench.models.weights import check_finite
 from vgbench.options import check_needs
 from vgbench.retrieval import EvalOptions
 from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
+from vgbench.stored import own_names
 from vgbench.training.checkpoint import TAKEN_OVER, save_checkpoint
 
 LOG = logging.getLogger(__name__)
@@ -46,12 +48,14 @@ def _combine(arguments: Sequence[str] | None) -> None:
     typed = _parser().parse_args(arguments)
     values = vars(typed)
     check_files(typed.command, typed.checkpoints, typed.output)
-    first = read_network_file(typed.checkpoints[0])
-    content = _made(typed.command, values, data_options(values, first.get("options", {})))
+    first = read_network_file(typed.checkpoints[0], own_names(values))
+    options = taken_over(typed.checkpoints[0], first, values)
+    content = _made(typed.command, values, data_options(values, options))
+    check_finite(content["model_state_dict"])
     # From the first one, so that eval.py needs no flags.
-    taken_over = {name: value for name, value in first.get("options", {}).items() if name in TAKEN_OVER}
-    taken_over |= {name: values[name] for name in TAKEN_OVER if name in values}
-    save_checkpoint(typed.output, {**content, "options": taken_over, "version": __version__})
+    options |= {name: values[name] for name in TAKEN_OVER if name in values}
+    kept = {name: plain(value) for name, value in options.items()}
+    save_checkpoint(typed.output, {**content, "options": kept, "version": __version__})
     LOG.info("%s: written; %s --resume=%s", typed.output, command("eval"), shlex.quote(str(typed.output)))
 
 
@@ -64,15 +68,16 @@ def check_options(command: str, words: Sequence[str]) -> None:
 
 
 def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[str, Any]:
+    own = own_names(values)
     if command == "ensemble":
-        return ensemble(build_options(EnsembleOptions, values), data.resize)
+        return ensemble(build_options(EnsembleOptions, values), data.resize, own)
     runtime = resolve_runtime(RuntimeOptions(device=values["device"], amp=values["amp"]))
     if command == "soup":
-        return soup(build_options(SoupOptions, values), data, runtime)
+        return soup(build_options(SoupOptions, values), data, runtime, own)
     options, augmentation = _whitening_options(values)
     batch_size = values.get("infer_batch_size", EvalOptions.infer_batch_size)
     inference = Inference(data.resize, batch_size, data.num_workers, runtime)
-    return whiten(values["checkpoints"][0], options, augmentation, data, inference)
+    return whiten(values["checkpoints"][0], options, augmentation, data, inference, own)
 
 
 def _whitening_options(values: Mapping[str, Any]) -> tuple[WhitenOptions, AugmentOptions]:
@@ -102,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         add = made.add_argument
         add("--checkpoints", type=Path, nargs="+", required=True, metavar="FILE", help=files)
         add("--output", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+        add(
+            "--own_code",
+            nargs="+",
+            metavar="NAME",
+            help="code of your own, package.module:Class, that the files may use",
+        )
         add("--resize", type=int, nargs=2, metavar=("H", "W"), help="of images, pixels (default: the first file's)")
         return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vgbench.combine.files import read_network_file
 from vgbench.data import DataOptions, dataset_root, image_loader, read_split
-from vgbench.errors import UserError
+from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, rebuild_network
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval import EvalOptions, evaluate
@@ -42,22 +42,23 @@ class SoupOptions:
     infer_batch_size: int = 16
 
 
-def soup(options: SoupOptions, data: DataOptions, runtime: Runtime) -> dict[str, Any]:
+def soup(options: SoupOptions, data: DataOptions, runtime: Runtime, own: Collection[str] = ()) -> dict[str, Any]:
     """Return the content of a soup's checkpoint.
+
+    Args:
+        own: code outside this project that the checkpoints may name, since the user typed it.
 
     Raises:
         UserError: a file is missing or of another architecture; greedy, and there is no val split.
     """
-    config = _common_config(options.checkpoints)
-    network = rebuild_network(config)
+    config = _common_config(options.checkpoints, own)
+    network = rebuild_network(config, own=own)
     runtime.prepare(network)
 
     def load(index: int) -> State:
         path = options.checkpoints[index]
-        try:
-            load_state_dict(network, read_network_file(path))
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        with about(path):
+            load_state_dict(network, read_network_file(path, own))
         # Under the network's own names, whatever the file's are.
         return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
@@ -125,9 +126,9 @@ def _tell(made: Soup, options: SoupOptions) -> None:
         LOG.info("soup of %d: val R@%d %.2f", len(made.chosen), options.recall, made.score)
 
 
-def _common_config(paths: Sequence[Path]) -> dict[str, Any]:
+def _common_config(paths: Sequence[Path], own: Collection[str]) -> dict[str, Any]:
     """Return the one configuration of all checkpoints, but for how they were trained; raises UserError."""
-    configs = [dict(read_network_file(path)["network_config"]) for path in paths]
+    configs = [dict(read_network_file(path, own)["network_config"]) for path in paths]
     first = configs[0]
     for path, config in zip(paths[1:], configs[1:], strict=True):
         for name in sorted({*first, *config} - {*_OF_TRAINING}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def whiten(
     augmentation: AugmentOptions,
     data: DataOptions,
     inference: Inference,
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the content of a whitened network's checkpoint, learned on the train split.
 
@@ -82,12 +83,13 @@ def whiten(
         inference: how its descriptors are made.
         augmentation: where it varies queries, each is seen once more, varied, and paired with the same images: so the
             whitening also learns what night, say, changes.
+        own: code outside this project that the checkpoint may name, since the user typed it.
 
     Raises:
         UserError: the file is missing or does not say which network it holds; there is no train split, or no pairs in
             it; the layer would be too large.
     """
-    member = read_member(path, data.resize)
+    member = read_member(path, data.resize, own)
     _check_layer(member.descriptors_dim, options.dim)
     split = read_split(dataset_root(data), "train")
     near = _neighbours(split, data, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, about, in_short
 from vgbench.models.foreign import own_keys, read_inert
 
 CONTAINERS = ("model_state_dict", "state_dict")
@@ -50,7 +51,8 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         state_dict: tensors by name, a checkpoint dict that holds them, or one of the published styles.
 
     Raises:
-        UserError: keys are missing, left over or of another shape; `module` is then unchanged.
+        UserError: keys are missing, left over or of another shape, or values that are no finite numbers; `module` is
+            then unchanged.
     """
     own = module.state_dict()
     tensors = own_keys(extract_state_dict(state_dict), own)
@@ -69,7 +71,53 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
             f"state dict: of another network: {'; '.join(filter(None, problems))}. Expected the weights of this very "
             "--backbone, --aggregation, --l2, --netvlad_clusters and --fc_output_dim"
         )
+    check_numbers(tensors, own)
     module.load_state_dict({**own, **tensors})
+
+
+def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers a network can compute with.
+
+    Args:
+        tensors: by key, of the shapes of `own`.
+        own: the network's, which says where floating-point numbers belong.
+
+    Raises:
+        UserError: a tensor is of another kind (integers, complex, quantised), or holds NaN or infinity.
+    """
+    for key, value in tensors.items():
+        floating = own[key].is_floating_point()
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise UserError(f"state dict: {key} is no plain tensor. Expected what a network's state_dict() holds")
+        if floating != value.is_floating_point():
+            kind = "floating-point numbers" if floating else "integers"
+            raise UserError(f"state dict: {key} holds {_dtype_name(value)}. Expected {kind}; save the weights again")
+        if floating and not is_finite(value):
+            raise UserError(
+                f"state dict: {key} holds NaN or infinity. Expected finite weights; take an earlier checkpoint of the "
+                "run, and train with a smaller --lr or --amp off"
+            )
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise UserError for the first floating-point tensor of a state dict that is not finite."""
+    for key, value in state.items():
+        if value.is_floating_point() and not is_finite(value):
+            raise UserError(f"state dict: {key} holds NaN or infinity. Expected finite weights; take other checkpoints")
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether all of a floating-point tensor are finite; in one pass, without a copy."""
+    if values.numel() == 0:
+        return True
+    if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        values = values.float()
+    low, high = torch.aminmax(values)
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def _dtype_name(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -84,25 +132,41 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
+    _check_size(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         checkpoint = _read_foreign(path, error)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # what a damaged or hostile file makes of its reader
         raise UserError(
-            f"{path}: damaged, or no checkpoint ({error}). Expected what torch.save writes; fetch it again"
+            f"{path}: damaged, or no checkpoint ({in_short(error)}). Expected what torch.save writes; fetch it again"
         ) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}. Expected a dict of tensors or a checkpoint dict")
     return checkpoint
 
 
+def _check_size(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; torch.save packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        size = path.stat().st_size
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # none, or damaged: torch says what it makes of it
+    if unpacked > size:
+        raise UserError(
+            f"{path}: unpacks to {unpacked / 1e6:,.0f} MB from {size / 1e6:,.0f} MB. Expected what torch.save writes, "
+            "which is not packed; save its state_dict() alone and use that file"
+        )
+
+
 def _read_foreign(path: Path, error: pickle.UnpicklingError) -> Any:
     """Read a file whose pickle names classes that are not loaded, if it holds a state dict at all."""
     try:
         checkpoint = read_inert(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError):
+    except Exception:  # it names whatever it likes, and fails in any way
         checkpoint = None
     if isinstance(checkpoint, dict) and any(isinstance(checkpoint.get(name), dict) for name in CONTAINERS):
         return checkpoint
@@ -119,10 +183,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         UserError: the file cannot be read, or is of another network; the message names it.
     """
     checkpoint = read_checkpoint(path)
-    try:
+    with about(path):
         load_state_dict(module, checkpoint)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _numpy_globals() -> list[Any]:

@@ -57,14 +57,18 @@ def images_per_s(records: Iterable[Mapping[str, Any]]) -> float | None:
     return sum(int(row["images"]) for row in timed) / seconds if seconds > 0 else None
 
 
-def evaluation_command(checkpoint: Path, groups: Iterable[Any], carried: Collection[str]) -> str:
+def evaluation_command(
+    checkpoint: Path, groups: Iterable[Any], carried: Collection[str], own: Collection[str] = ()
+) -> str:
     """Return the call that tests a checkpoint as its own run did.
 
     Args:
         groups: the option dataclasses of the run that eval.py has too; what is at its default is left out.
         carried: options that need not be typed, since the checkpoint brings them or only training has them.
+        own: code outside this project that its network is made of, which a checkpoint cannot ask for.
     """
     words = [*shlex.split(command("eval")), f"--resume={checkpoint}"]
+    words += ["--own_code", *own] if own else []
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)

@@ -15,6 +15,7 @@ from vgbench.runs.folder import to_test, to_train_on
 from vgbench.runs.networks import method_defaults, options_to_resume, options_to_test
 from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of, resolve
 from vgbench.runs.training import own_reranker
+from vgbench.stored import own_names
 from vgbench.training.start import start_options
 
 
@@ -30,7 +31,7 @@ def train_settings(given: Mapping[str, Any]) -> TrainSettings:
     given = _checked(TrainSettings, given)
     if given.get("resume") is not None:
         given["resume"] = to_train_on(Path(given["resume"]))
-    stored = options_to_resume(given.get("resume"))
+    stored = options_to_resume(given)
     known = stored | method_defaults(given) | start_options(given)
     settings = resolve(TrainSettings, given, known | own_reranker({**known, **given}))
     if stored and settings.training.dry_run:
@@ -45,7 +46,7 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
     if given.get("resume") is not None:
         given["resume"] = to_test(Path(given["resume"]))
         checkpoint = read_checkpoint(given["resume"])
-    settings = resolve(EvalSettings, given, options_to_test(checkpoint) | method_defaults(given))
+    settings = resolve(EvalSettings, given, options_to_test(checkpoint, given) | method_defaults(given))
     config = checkpoint.get("network_config")
     if isinstance(config, Mapping):
         check_same_network(given["resume"], config, given, "--resume")
@@ -53,14 +54,15 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
 
 
 def _checked(settings_type: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the options; raises UserError for names that are none."""
+    """Return a copy of the options, with the code of the user's own that they name; UserError for unknown names."""
     known = [name for group in groups_of(settings_type).values() for name in _names(group)]
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UserError(f"option {name}: not known.{hint} Expected a name that `vgbench train --help` lists")
-    return dict(given)
+    own = own_names(given)
+    return {**given, "own_code": tuple(sorted(own))} if own else dict(given)
 
 
 def _names(group: Any) -> list[str]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, network_from_options, rebuild_network
 from vgbench.models.options import check_same_network, stored_options
 from vgbench.models.releases import release_of
+from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
-from vgbench.runs.settings import EvalSettings, TrainSettings
+from vgbench.runs.settings import EvalSettings, TrainSettings, groups_of
+from vgbench.stored import options_of_file, own_names
 from vgbench.training import is_resumable
 from vgbench.training.checkpoint import TAKEN_OVER
 from vgbench.training.start import start_network
@@ -24,20 +26,29 @@ def method_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return {} if method is None else {"resize": release_of(method).size}
 
 
-def options_to_resume(resume: Path | None) -> dict[str, Any]:
-    """The interrupted run's options, so that `--resume` alone goes on with it; none for weights from elsewhere."""
+def options_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The interrupted run's options, so that `--resume` alone goes on with it; none for weights from elsewhere.
+
+    Args:
+        given: what the user set, by flat name.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or its options are not what a user could set.
+    """
+    resume = given.get("resume")
     if resume is None:
         return {}
     content = read_checkpoint(resume)
     if not is_resumable(content):
         return {}
-    return {name: value for name, value in content["options"].items() if name not in ("resume", "run_dir", "dry_run")}
+    return options_of_file(resume, content.get("options"), groups_of(TrainSettings).values(), given)
 
 
 def network_to_train(settings: TrainSettings) -> Network:
     """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
     if settings.training.start_from is not None:
-        return start_network(settings.run.resume or settings.training.start_from, settings.network)
+        path = settings.run.resume or settings.training.start_from
+        return start_network(path, settings.network, settings.run.own_code or ())
     if settings.run.resume is None:
         return network_from_options(settings.network, settings.data.resize)
     fresh = dataclasses.replace(settings.network, pretrain="none")
@@ -46,12 +57,22 @@ def network_to_train(settings: TrainSettings) -> Network:
     return network
 
 
-def options_to_test(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an evaluation takes over from a checkpoint of this project, {} of another."""
+def options_to_test(checkpoint: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an evaluation takes over from a checkpoint of this project, {} of another.
+
+    Args:
+        given: what the user set, by flat name; its `resume` is the checkpoint's path.
+
+    Raises:
+        UserError: it holds what no checkpoint of this project holds, or names code that the user did not type.
+    """
     config = checkpoint.get("network_config")
     if not isinstance(config, Mapping):
         return {}
-    stored = checkpoint.get("options", {})
+    path = given["resume"]
+    with about(path):
+        check_config(config, own_names(given))
+    stored = options_of_file(path, checkpoint.get("options", {}), groups_of(EvalSettings).values(), given)
     return {name: stored[name] for name in TAKEN_OVER if name in stored} | stored_options(config)
 
 
@@ -68,7 +89,8 @@ def network_to_test(
         return network_from_options(options, size)
     if isinstance(checkpoint.get("network_config"), Mapping):
         check_same_network(resume, checkpoint["network_config"], given or {}, "--resume")
-        return rebuild_network(checkpoint["network_config"], checkpoint)
+        with about(resume):
+            return rebuild_network(checkpoint["network_config"], checkpoint, settings.run.own_code or ())
     network = network_from_options(dataclasses.replace(options, pretrain="none"), size)
     try:
         load_state_dict(network, checkpoint)

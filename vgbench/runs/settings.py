@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from vgbench.data.augment import AugmentOptions
 from vgbench.data.options import DataOptions
 from vgbench.data.photos import PhotosOptions
+from vgbench.errors import UserError
 from vgbench.flags import build_options, plain
 from vgbench.models.options import NetworkOptions
 from vgbench.options import check_needs, option
@@ -36,6 +37,12 @@ class RunOptions:
         None, "a checkpoint: train.py goes on from it, eval.py tests it; its own options become the defaults"
     )
     seed: int = option(0, "the seed of every random choice")
+    own_code: tuple[str, ...] | None = option(
+        None,
+        "code of your own, package.module:Name, that the checkpoint of this call may use, beside what is named by "
+        "another option of the call",
+        metavar="NAME",
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,14 @@ def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Ma
     Raises:
         UserError: a value is out of its range, or does nothing beside the others.
     """
-    values = {**stored, **given}
-    groups = {name: build_options(group_type, values) for name, group_type in groups_of(settings_type).items()}
+    try:
+        groups = _built(settings_type, {**stored, **given})
+    except UserError as error:
+        _built(settings_type, given)  # what the user gave alone is to blame, if it is
+        raise UserError(f"{error} (with the options that the checkpoint brings)" if stored else str(error)) from error
     check_needs(groups.values(), given)
     return settings_type(**groups)
+
+
+def _built(settings_type: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: build_options(group_type, values) for name, group_type in groups_of(settings_type).items()}

@@ -112,7 +112,7 @@ def _summary(settings: TrainSettings, result: LoopResult, val: Any, test: Any, r
     groups = settings.data, settings.evaluation, settings.rerank, settings.runtime
     return training_summary(
         result, folder, val, test, read_history(folder / METRICS), peak_memory(runtime.device),
-        evaluation_command(result.best, groups, CARRIED),
+        evaluation_command(result.best, groups, CARRIED, settings.run.own_code or ()),
     )  # fmt: skip
 
 

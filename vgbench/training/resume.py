@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import math
+import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.models import load_state_dict
 from vgbench.models.weights import read_checkpoint
+from vgbench.stored import checked_value
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.optimisation.ema import Ema
@@ -49,16 +53,14 @@ class Resumed:
             UserError: it is of another run.
         """
         path, content = self.path, self.content
-        try:
+        with _fitting(path, "its optimiser", "the interrupted run's --optim and network"):
             load_optimizer(optimizer, content["optimizer_state_dict"])
-            progress = Progress(**content["progress"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: its optimiser does not fit this run ({error}). Expected the interrupted run's --optim and "
-                "network"
-            ) from error
-        stepper.load_state_dict(content["scaler"])
-        mode.load_state_dict(content["mode_state"])
+        with _fitting(path, "its progress", "what train.py writes"):
+            progress, recalls = _progress_of(content["progress"]), _recalls_of(content["recalls"])
+        with _fitting(path, "its scaler of gradients", "the interrupted run's --amp"):
+            stepper.load_state_dict(content["scaler"])
+        with _fitting(path, "what its way to train remembers", "the interrupted run's --train_mode and images"):
+            mode.load_state_dict(content["mode_state"])
         if progress.round > rounds_per_epoch:
             raise UserError(
                 f"{path}: stands after round {progress.round} of an epoch. Expected at most "
@@ -71,7 +73,7 @@ class Resumed:
             progress.best_r5 = progress.best_r1 = -1.0
             progress.best_epoch, progress.not_improved_num = -1, 0
         LOG.info("resumed %s at epoch %d, round %d", path, progress.epoch, progress.round)
-        return progress, content["recalls"]
+        return progress, recalls
 
 
 def read_resumed(path: Path, network: nn.Module, ema: Ema | None) -> Resumed | None:
@@ -82,18 +84,42 @@ def read_resumed(path: Path, network: nn.Module, ema: Ema | None) -> Resumed | N
     """
     content = read_checkpoint(path)
     stored = content.get("ema") if is_resumable(content) else None
-    try:
+    with _fitting(path, "its weights", "those of this very network"):
         load_state_dict(network, stored["trained"] if stored else content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    if ema and stored:
-        ema.load_state_dict(stored)
-    elif ema:
+        if ema and stored:
+            ema.load_state_dict(stored)
+    if ema and not stored:
         ema.restart()
     if is_resumable(content):
         return Resumed(path, content)
     LOG.info("%s holds weights only: a new run starts from them", path)
     return None
+
+
+@contextlib.contextmanager
+def _fitting(path: Path, what: str, expected: str) -> Iterator[None]:
+    """Tell in one line that a part of a checkpoint does not fit this run; what a file holds can fail in any way."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path}: {what} does not fit this run ({in_short(error)}). Expected {expected}") from error
+
+
+def _progress_of(stored: Mapping[str, Any]) -> Progress:
+    """Return a checkpoint's progress; raises UserError where a number is of another type or range."""
+    hints = typing.get_type_hints(Progress)
+    progress = Progress(**{name: checked_value(name, value, hints[name]) for name, value in stored.items()})
+    for name, value in vars(progress).items():
+        least = -math.inf if name == "epoch_loss" else -1 if name.startswith("best_") else 0
+        if not least <= value < math.inf:
+            raise UserError(f"progress: {name} {value} is out of range. Expected a checkpoint of train.py")
+    return progress
+
+
+def _recalls_of(stored: Mapping[int, float]) -> dict[int, float]:
+    return {checked_value("recalls", n, int): checked_value("recalls", r, float) for n, r in stored.items()}
 
 
 def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

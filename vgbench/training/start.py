@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vgbench.errors import UserError
+from vgbench.data import DataOptions
+from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
 from vgbench.models.options import NetworkOptions, check_same_network, stored_options
+from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
+from vgbench.stored import options_of_file, own_names
 
 # What a new run may change about a network that is made of parts: which of them it trains.
 FREEZING = ("freeze", "freeze_te", "unfreeze_blocks")
@@ -33,36 +36,41 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--start_from {path}: there is --resume too. Expected one of them; a run that is resumed knows its start"
         )
     content = read_checkpoint(path)
-    config = _config(path, content)
+    config = _config(path, content, own_names(given))
     free = FREEZING if _of_parts(config) else ()
     same = {name: value for name, value in given.items() if name not in free}
     check_same_network(path, config, same, "--start_from")
-    options = content.get("options", {})
-    size = {"resize": options["resize"]} if "resize" in options else {}
-    return stored_options(config) | size
+    options = options_of_file(path, content.get("options", {}), [DataOptions], given)
+    return stored_options(config) | {name: value for name, value in options.items() if name == "resize"}
 
 
-def start_network(path: Path, options: NetworkOptions) -> Network:
+def start_network(path: Path, options: NetworkOptions, own: Collection[str] = ()) -> Network:
     """Return the network of a checkpoint, with its weights, of which the options say what is trained.
+
+    Args:
+        own: code outside this project that the user typed in this call.
 
     Raises:
         UserError: it cannot be read or does not say which network it holds; there is no such part to train.
     """
     content = read_checkpoint(path)
-    config = _config(path, content)
+    config = _config(path, content, own)
     chosen = {name: getattr(options, name) for name in FREEZING if getattr(options, name) is not None}
-    return rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content)
+    with about(path):
+        return rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content, own)
 
 
 def _of_parts(config: Mapping[str, Any]) -> bool:
     return "method" not in config and "members" not in config
 
 
-def _config(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(path: Path, content: Mapping[str, Any], own: Collection[str]) -> Mapping[str, Any]:
     config = content.get("network_config")
     if not isinstance(config, Mapping):
         raise UserError(
             f"--start_from {path}: does not say which network it holds. Expected a checkpoint of this project; for "
             "weights of others use --resume, with --backbone and --aggregation"
         )
+    with about(f"--start_from {path}"):
+        check_config(config, own)
     return config

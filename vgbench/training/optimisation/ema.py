@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vgbench.models import Network
+from vgbench.models import Network, load_state_dict
+from vgbench.stored import checked_value
 
 
 class Ema:
@@ -57,9 +58,9 @@ class Ema:
         return {"averaged": self.network.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        self.network.load_state_dict(state["averaged"])
-        self.updates = int(state["updates"])
+        """Take back what `state_dict` returned; raises UserError if it is of another network."""
+        load_state_dict(self.network, state["averaged"])
+        self.updates = checked_value("updates", state["updates"], int)
 
 
 def _pairs(averaged: nn.Module, trained: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.weights import is_finite
 from vgbench.training.optimisation.options import OptimOptions
 from vgbench.training.options import TrainOptions
 
@@ -78,7 +79,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     """Take back an optimiser's state, but go on with this run's rates: they may have been changed on purpose.
 
     Raises:
-        ValueError, KeyError: it is the state of another optimiser.
+        ValueError, KeyError: it is the state of another optimiser, or holds what no optimiser can go on with.
     """
     own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     old = state["param_groups"]
@@ -87,6 +88,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     optimizer.load_state_dict(dict(state))
     for group, values in zip(optimizer.param_groups, own, strict=True):
         group.update(values)
+        for parameter in group["params"]:
+            _check_state(parameter, optimizer.state.get(parameter, {}))
+
+
+def _check_state(parameter: Tensor, state: Mapping[str, Any]) -> None:
+    """Raise ValueError if what an optimiser remembers of a parameter is not of its shape, or not finite."""
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            fits = value.dim() == 0 or value.shape == parameter.shape
+            if not fits or value.is_complex() or (value.is_floating_point() and not is_finite(value)):
+                raise ValueError(f"{name} is of another shape, or not finite")
+        elif value is not None and not isinstance(value, (int, float)):
+            raise ValueError(f"{name} is a {type(value).__name__}")
 
 
 def optimizer_line(optimizer: torch.optim.Optimizer, options: TrainOptions) -> str:
