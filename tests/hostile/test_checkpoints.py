@@ -266,7 +266,13 @@ def test_an_archive_that_unpacks_to_more_is_refused(plain: Path, tmp_path: Path,
 @pytest.fixture(scope="module")
 def small_run(pristine_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "run"
-    arguments = ["--backbone=efficientnet_lite0", "--cut=1", "--aggregation=gem", "--epochs_num=1", f"--run_dir={folder}"]
+    arguments = [
+        "--backbone=efficientnet_lite0",
+        "--cut=1",
+        "--aggregation=gem",
+        "--epochs_num=1",
+        f"--run_dir={folder}",
+    ]
     usual = [word for word in TRAINING if "clusters" not in word]
     assert run_door("train.py", *of(pristine_dataset), *usual, *arguments) == 0
     return folder

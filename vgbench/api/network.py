@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from vgbench.data import DataOptions
 from vgbench.data.listing import report_left_out, walk
 from vgbench.data.protocol import parse_name
 from vgbench.data.table import ImageTable, TableBuilder
-from vgbench.errors import UserError
+from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
 from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
 from vgbench.runs.folder import to_test
 from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
+from vgbench.stored import options_of_file
 
 _SIZE = (480, 640)
 
@@ -98,6 +100,7 @@ def load_network(
     num_workers: int = 0,
     device: str = "auto",
     amp: str = "auto",
+    own_code: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Return a network that describes images.
 
@@ -107,19 +110,21 @@ def load_network(
         size: height and width in pixels that images are resized to; None for what the network was trained with.
         batch_size: images in one batch.
         num_workers: processes that decode images; 0 decodes in this one.
+        own_code: code outside this project, package.module:Class, that the checkpoint may use; it is not trusted to say
+            so itself.
         device, amp: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16", "fp16" or "off".
 
     Raises:
         UserError: no such file or name, a checkpoint that does not say which network it holds, weights that cannot be
             downloaded, no such device.
     """
-    network, own_size = _network(source)
+    network, own_size = _network(source, own_code)
     runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp))
     runtime.prepare(network.eval())
     return LoadedNetwork(network, Inference(size or own_size, batch_size, num_workers, runtime))
 
 
-def _network(source: str | Path | Network) -> tuple[Network, tuple[int, int]]:
+def _network(source: str | Path | Network, own_code: Sequence[str]) -> tuple[Network, tuple[int, int]]:
     """Return the network and the image size that it was made for."""
     if isinstance(source, Network):
         return source, _SIZE
@@ -138,8 +143,9 @@ def _network(source: str | Path | Network) -> tuple[Network, tuple[int, int]]:
             f"{path}: does not say which network it holds. Expected a checkpoint of `vgbench train`; for weights of "
             "others: network = vgbench.models.build_network(...), then vgbench.models.load_weights(network, path)"
         )
-    height, width = content.get("options", {}).get("resize") or _SIZE
-    return rebuild_network(config, content), (int(height), int(width))
+    options = options_of_file(path, content.get("options", {}), [DataOptions], {})
+    with about(path):
+        return rebuild_network(config, content, own_code), options.get("resize", _SIZE)
 
 
 def _files(images: str | Path | Iterable[str | Path]) -> list[Path]:
