@@ -3,6 +3,9 @@
 python3 -m datasets_vg list
 python3 -m datasets_vg prepare synthetic_city
 python3 -m datasets_vg prepare synthetic_city --images 100000 --datasets_folder /data
+python3 -m datasets_vg prepare st_lucia
+python3 -m datasets_vg prepare pitts30k --raw ~/downloads/pittsburgh
+python3 -m datasets_vg prepare sf_xl --part val
 python3 -m datasets_vg prepare folder --raw ~/Pictures/my_town --name my_town
 python3 -m datasets_vg verify synthetic_city
 python3 -m datasets_vg stats synthetic_city
@@ -17,15 +20,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets_vg import catalog
 from datasets_vg.citymap import write_map
 from datasets_vg.describe import list_datasets, stats_table
-from datasets_vg.own import arguments as own
-from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES, CityOptions, prepare
-from datasets_vg.verify import verify
+from datasets_vg.own import arguments as own_pictures
+from datasets_vg.prepare import prepare
+from datasets_vg.prepare.base import Request
+from datasets_vg.prepare.writing import TRANSFERS
+from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES
+from datasets_vg.verify import Checks, verify
 from vgbench.cli.exits import ended
 from vgbench.data import DataOptions, dataset_root
 from vgbench.errors import UserError
+
+OWN_OPTIONS = ("seed", "images", "scale")
+"""Options of `prepare` that a single preparer has."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,15 +50,16 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
-    if options.name == own.NAME:
-        print(own.prepare_from(options, datasets_folder, getattr(options, "transfer", None) or "link"))
+    if options.name == own_pictures.NAME:
+        print(own_pictures.prepare_from(options, datasets_folder, options.transfer or "link"))
         return 0
-    own.refuse_own(options)
-    if options.name != "synthetic_city":
-        raise UserError(catalog.how_to_get(options.name, datasets_folder))
-    images = options.images if options.images is not None else round(DEFAULT_IMAGES * options.scale)
-    root = prepare(datasets_folder, CityOptions(options.seed, images), options.jobs)
-    print(root)
+    own_pictures.refuse_own(options)
+    own = {name: getattr(options, name) for name in OWN_OPTIONS if getattr(options, name) is not None}
+    request = Request(
+        options.name, datasets_folder, options.raw, tuple(options.part or ()), options.transfer or "link", options.jobs,
+        options.keep_downloads, own,
+    )  # fmt: skip
+    print(prepare(request))
     return 0
 
 
@@ -61,7 +70,9 @@ def _list(options: argparse.Namespace, datasets_folder: Path) -> int:
 
 
 def _verify(options: argparse.Namespace, datasets_folder: Path) -> int:
-    faults = verify(_root(options.dataset, datasets_folder), options.radius, options.jobs or 0)
+    faults = verify(
+        _root(options.dataset, datasets_folder), Checks(options.radius, options.jobs or 0, not options.names_only)
+    )
     return 1 if faults else 0
 
 
@@ -78,7 +89,8 @@ def _map(options: argparse.Namespace, datasets_folder: Path) -> int:
 
 def _root(dataset: str, datasets_folder: Path) -> Path:
     """Return the folder of a dataset given by name or by path."""
-    return Path(dataset) if "/" in dataset or Path(dataset, "images").is_dir() else datasets_folder / dataset
+    is_path = "/" in dataset and not (datasets_folder / dataset).is_dir()
+    return Path(dataset) if is_path or Path(dataset, "images").is_dir() else datasets_folder / dataset
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,22 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    made = commands.add_parser("prepare", parents=[common], help="make a dataset, or say where it comes from")
-    made.add_argument("name", help="synthetic_city, or a public set: see `list`")
-    made.add_argument("--raw", type=Path, metavar="FOLDER", help="make it from these files")
-    made.add_argument("--seed", type=_count(0), default=0, help="of the synthetic city (default: 0)")
-    size = made.add_mutually_exclusive_group()
-    size.add_argument(
-        "--images", type=_count(1), default=None, help=f"about how many images (default: {DEFAULT_IMAGES})"
-    )
-    size.add_argument(
-        "--scale", type=_positive, default=1.0, help="how many times the default number of images (default: 1)"
-    )
-    made.add_argument(
-        "--jobs", type=_count(1), default=None, help="processes (default: one a core); the bytes are the same"
-    )
-    own.add_arguments(made)
-    made.set_defaults(run=_prepare)
+    _add_prepare(commands, common)
 
     shown = commands.add_parser("list", parents=[common], help="all known datasets, and which of them are here")
     shown.set_defaults(run=_list)
@@ -122,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     checked = commands.add_parser("verify", parents=[common], help="read every name and image; exit status 1 on faults")
     checked.add_argument("--jobs", type=_count(1), default=None, help="processes that decode (default: this one)")
     checked.set_defaults(run=_verify)
+    checked.add_argument("--names_only", action="store_true", help="read the names and decode no image")
     described = commands.add_parser("stats", parents=[common], help="counts, area, positives: a markdown table")
     described.set_defaults(run=_stats)
     for command in (checked, described):
@@ -132,6 +130,36 @@ def _parser() -> argparse.ArgumentParser:
     for command in (checked, described, mapped):
         command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
     return parser
+
+
+def _add_prepare(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+    made = commands.add_parser(
+        "prepare", parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
+    )  # fmt: skip
+    made.add_argument("name", help="of the dataset: see `list`")
+    made.add_argument(
+        "--raw", type=Path, metavar="FOLDER",
+        help="make it from these files and fetch none: raw files or archives as published, or a tree that "
+        "VPR-datasets-downloader, datasets_vg or a course made",
+    )  # fmt: skip
+    made.add_argument("--part", nargs="+", metavar="PART", help="of a set that has parts; `list` names them")
+    kept = made.add_mutually_exclusive_group()
+    for name, told in zip(TRANSFERS, ("are linked to (default)", "are copied", "are moved"), strict=True):
+        kept.add_argument(f"--{name}", dest="transfer", action="store_const", const=name, help=f"raw images {told}")
+    made.add_argument("--keep_downloads", action="store_true", help="leave fetched archives in <name>.partial/raw")
+    made.add_argument(
+        "--jobs",
+        type=_count(1),
+        default=None,
+        help="processes or threads (default: one a core)",
+    )
+    city = made.add_argument_group("the synthetic city")
+    city.add_argument("--seed", type=_count(0), help="of everything in it (default: 0)")
+    size = city.add_mutually_exclusive_group()
+    size.add_argument("--images", type=_count(1), help=f"about how many images (default: {DEFAULT_IMAGES})")
+    size.add_argument("--scale", type=_positive, help="how many times the default number of images (default: 1)")
+    own_pictures.add_arguments(made)
+    made.set_defaults(run=_prepare)
 
 
 class _count:  # noqa: N801  (argparse shows the name)

@@ -7,7 +7,6 @@ errors, so that the message about a missing dataset (vgbench.data.layout) can na
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 from datasets_vg import papers
 from datasets_vg.sources import COUNTED, REPORTED, ROUNDED, STATED, Count, Drive, Entry, Http, Part, Rsync
@@ -54,6 +53,7 @@ PUBLIC = {
             "train/database": Count(10_000, REPORTED), "train/queries": Count(7_416, REPORTED), "val/database": Count(10_000), "val/queries": Count(7_608),
             **_test(10_000, 6_816),
         },
+        packed=("0??.tar", "queries_real.tar", "netvlad_v100_datasets.tar.gz"),
     ),
     "pitts250k": Entry(
         "Pittsburgh, Street View, 250k images", _ASK_PITTSBURGH, "pittsburgh", _STREET_VIEW, (papers.PITTSBURGH, papers.NETVLAD),
@@ -62,6 +62,7 @@ PUBLIC = {
             "train/database": Count(91_464, REPORTED), "train/queries": Count(7_824, REPORTED), "val/database": Count(78_648, REPORTED),
             "val/queries": Count(7_608, REPORTED), "test/database": Count(83_952, REPORTED), "test/queries": Count(8_280),
         },
+        packed=("0??.tar", "queries_real.tar", "netvlad_v100_datasets.tar.gz"),
     ),
     "msls": Entry(
         "30 cities, dash cameras, 1.6M images", "Mapillary, after sign-up: https://www.mapillary.com/dataset/places", "msls",
@@ -77,14 +78,15 @@ PUBLIC = {
         },
         "images/{train,val}/{database,queries}, images/val/queries_740 (the official validation queries), images/test = images/val",
         "two protocols go by the name MSLS val: all ~11k queries (queries) and the official 740 (--queries_folder=queries_740); never compare one with the other",
+        ("images_vol_?.zip", "metadata.zip", "patch_v1.1.zip", "MSLS_samples.zip"),
     ),
     "tokyo247": Entry(
         "Tokyo, Street View; queries by phone, day to night", _ASK_TOKYO, "tokyo247", _STREET_VIEW, (papers.TOKYO,),
         {
             "database": Part("76k images", wanted="03814 .. 03829 (folders of PNG, or their .tar), datasets/tokyo247.mat"),
-            "queries": Part("315 images", (Http(f"{_CIIRC}/Tokyo247/queries/247query_subset_v2.zip"),), wanted="247query_subset_v2 (folder or .zip)"),
+            "queries": Part("315 images", (Http(f"{_CIIRC}/Tokyo247/queries/247query_subset_v2.zip"),), wanted="247query_subset_v2 (folder or .zip)", completes=True),
         },
-        _test(75_984, 315), _TEST_ONLY,
+        _test(75_984, 315), _TEST_ONLY, packed=("038??.tar", "netvlad_v100_datasets.tar.gz"),
     ),
     "tokyo_xs": Entry(
         "Tokyo 24/7, a small database", _COURSE, "course", _STREET_VIEW, (papers.TOKYO,),
@@ -126,11 +128,11 @@ PUBLIC = {
     ),
     "eynsham": Entry(
         "Oxfordshire by car, two rounds", f"{_VANDAL}, by rsync; raw: https://zenodo.org/record/1243106/files/Eynsham.zip", "eynsham", _OWNER.format("see https://zenodo.org/record/1243106"), (papers.EYNSHAM, papers.DEEP_VG),
-        _formatted("eynsham", "24k / 24k grey images"), _test(23_935, 23_935, STATED), _TEST_ONLY,
+        _formatted("eynsham", "24k / 24k grey images"), _test(23_935, 23_935, STATED), _TEST_ONLY, packed=("Eynsham.zip",),
     ),
     "st_lucia": Entry(
         "a suburb of Brisbane by car", f"{_VANDAL}, by rsync; raw: https://wiki.qut.edu.au/display/cyphy/St+Lucia+Multiple+Times+of+Day", "st_lucia", _OWNER.format("QUT, see its page"), (papers.ST_LUCIA, papers.DEEP_VG),
-        _formatted("st_lucia", "1.5k / 1.5k images"), _test(1_549, 1_464), _TEST_ONLY,
+        _formatted("st_lucia", "1.5k / 1.5k images"), _test(1_549, 1_464), _TEST_ONLY, packed=("100909_0845*.zip", "210809_1210*.zip"),
     ),
     "svox": Entry(
         "Oxford, Street View against five weathers", "Google Drive, https://github.com/valeriopaolicelli/SVOX-Dataset", "svox",
@@ -147,10 +149,11 @@ PUBLIC = {
         "a railway in four seasons", f"{_VANDAL}, by rsync; raw: https://universityofadelaide.app.box.com/s/zkfk1akpbo5318fzqmtvlpp7030ex4up", "nordland", _OWNER.format("NRK (CC BY-SA, as reported)"), (papers.NORDLAND, papers.DEEP_VG),
         _formatted("nordland", "summer / winter, 28k images each"), _test(27_592, 27_592), f"{_TEST_ONLY}, a frame every 25/10.5 m",
         "25 m are +-10 frames (the protocol of Patch-NetVLAD and Deep VG); tables with 2,760 queries or +-1 frame are other protocols",
+        ("summer.tar.gz", "winter.tar.gz"),
     ),
     "amstertime": Entry(
         "Amsterdam, archive photographs against today's", "https://doi.org/10.4121/19580806 (4TU.ResearchData)", "amstertime", _OWNER.format("see its page"), (papers.AMSTERTIME,),
-        {"test": Part("", (Http(_4TU, "amstertime.zip"),), wanted="AmsterTime-v1.0/{new,old} (or its .zip)")}, _test(1_231, 1_231), f"{_TEST_ONLY}, pairs 1 km apart",
+        {"test": Part("", (Http(_4TU, "amstertime.zip"),), wanted="AmsterTime-v1.0/{new,old} (or its .zip)")}, _test(1_231, 1_231), f"{_TEST_ONLY}, pairs 1 km apart", packed=("AmsterTime-v1.0.zip",),
     ),
     "sped": Entry(
         "static cameras through the year", "https://github.com/MubarizZaffar/VPR-Bench (SPEDTEST)", "sped", _OWNER.format("see its page"), (papers.SPED,),
@@ -159,6 +162,7 @@ PUBLIC = {
     "baidu": Entry(
         "a shopping mall, indoors", f"{_VANDAL}, by rsync; raw: baidu_datasets.tar.gz of AnyLoc, or the authors' IDL_dataset_cvpr17_3852.zip", "baidu", _OWNER.format("the authors"), (papers.BAIDU, papers.DEEP_VG),
         _formatted("baidu", "689 / 2,292 images"), _test(689, 2_292), _TEST_ONLY, "papers use 10 m and not 25: --val_positive_dist_threshold=10",
+        ("baidu_datasets.tar.gz", "IDL_dataset_cvpr17_*.zip"),
     ),
     "gsv_cities": Entry(
         "23 cities, places for training, 530k images", "Kaggle, with a token: kaggle datasets download amaralibey/gsv-cities --unzip", "gsv_cities", _STREET_VIEW, (papers.GSV_CITIES,),
@@ -166,7 +170,7 @@ PUBLIC = {
             "full": Part("23 cities", gigabytes=23.4, wanted="Images/<City>/*.JPG and Dataframes/<City>.csv"),
             "light": Part("a light version, no token", (Http(f"{_OPENVPRLAB}/gsv-cities-light.zip"),), 1.2, default=False, wanted="Images/<City>/*.jpg and Dataframes/<City>.csv"),
         },
-        {"train": Count(530_000, ROUNDED)}, "Images/<City>/*.JPG and Dataframes/<City>.csv",
+        {"train": Count(530_000, ROUNDED)}, "Images/<City>/*.JPG and Dataframes/<City>.csv", packed=("gsv-cities.zip", "archive.zip"),
     ),
     "gsv_xs": Entry(
         "GSV-Cities, a small part of it", _COURSE, "course", _STREET_VIEW, (papers.GSV_CITIES,),
@@ -203,12 +207,3 @@ def closest(name: str) -> str | None:
         return plain[simple]
     near = difflib.get_close_matches(simple, plain, n=1, cutoff=0.7)
     return plain[near[0]] if near else None
-
-
-def how_to_get(name: str, datasets_folder: Path) -> str:
-    """Return the line that says where a public dataset comes from and where its images belong."""
-    entry = entry_of(name)
-    return (
-        f"{name}: its images come from {entry.source}. Expected them in {datasets_folder / name}/{entry.layout}, named "
-        "as docs/datasets.md says"
-    )

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_vg.splits import SplitFolders, find_splits
-from vgbench.data import read_folder
+from vgbench.data import ImageTable, read_folder
 from vgbench.errors import UserError
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 1000.0, 800.0, 30.0, 24.0
+PANELS = 4
+"""Cities in a row."""
 COLOURS = {"train": ("#9ecae1", "#08519c"), "val": ("#a1d99b", "#006d2c"), "test": ("#fdae6b", "#a63603")}
 """Database and queries of each split."""
 _CELL = 1.5
@@ -27,8 +29,12 @@ def write_map(root: Path, output: Path) -> Path:
     Raises:
         UserError: no dataset there, or the file cannot be written.
     """
-    layers = [layer for split in find_splits(root) for layer in _layers(split)]
-    text = svg(root.name, layers)
+    splits = find_splits(root)
+    cities = [(city, table) for split in splits if split.cities for city, table, _ in split.by_city()]
+    if cities:
+        text = city_panels(root.name, cities)
+    else:
+        text = svg(root.name, [layer for split in splits for layer in _layers(split)])
     try:
         output.write_text(text, "utf-8")
     except OSError as error:
@@ -44,7 +50,7 @@ def _layers(split: SplitFolders) -> list[tuple[str, str, float, Points]]:
     layers = []
     for folder in split.all:
         is_queries = folder in split.queries
-        label = split.name if folder == split.places else f"{split.name}/{folder.name}"
+        label = split.label(folder)
         layers.append((label, strong if is_queries else pale, 2.2 if is_queries else 3.6, read_folder(folder).utm))
     return layers
 
@@ -71,6 +77,32 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
         parts.append(f'<circle cx="{MARGIN}" cy="{y - 5:.1f}" r="6" fill="{colour}"/>')
         parts.append(f'<text x="{MARGIN + 14}" y="{y:.1f}">{escape(label)}: {len(utm)} images</text>')
     parts.append(_scale_bar(scale, height + LEGEND))
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def city_panels(title: str, cities: list[tuple[str, ImageTable]]) -> str:
+    """Return a drawing with a panel for each city, each at a scale of its own: cities of one set lie far apart."""
+    side = (WIDTH - MARGIN) / PANELS - MARGIN
+    row = side + 2 * LEGEND + MARGIN
+    total = MARGIN + row * -(-len(cities) // PANELS)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}"',
+        ' font-family="sans-serif" font-size="13">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
+    ]
+    for number, (city, table) in enumerate(cities):
+        x, y = MARGIN + (side + MARGIN) * (number % PANELS), MARGIN + row * (number // PANELS)
+        extent = max(float(np.ptp(table.utm, axis=0).max()), 1.0)
+        at = (table.utm - table.utm.min(0)) / extent * side
+        at[:, 1] = side - at[:, 1]
+        dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in _thin(at + np.array([x, y])))
+        parts += [
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="#ddd"/>',
+            f'<path d="{dots}" stroke="{COLOURS["train"][1]}" stroke-width="2" stroke-linecap="round" fill="none"/>',
+            f'<text x="{x:.1f}" y="{y + side + LEGEND:.1f}">{escape(city)}: {len(table)} images, '
+            f"{extent / 1000:.1f} km</text>",
+        ]
     return "\n".join([*parts, "</svg>\n"])
 
 

@@ -9,10 +9,12 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from datasets_vg.catalog import KNOWN
-from datasets_vg.splits import find_splits
+from datasets_vg.catalog import KNOWN, MADE
+from datasets_vg.sources import Entry
+from datasets_vg.splits import SplitFolders, find_splits
 from vgbench.data import ImageTable, neighbours_within, read_folder
 from vgbench.data.layout import SPLITS, split_folder
+from vgbench.data.places import DATAFRAMES
 from vgbench.errors import UserError
 
 _SIZE_SAMPLE = 200
@@ -20,14 +22,32 @@ _SIZE_SAMPLE = 200
 
 def list_datasets(datasets_folder: Path) -> str:
     """Return a markdown table of the known datasets and of those found in `datasets_folder`."""
-    known = {name: entry.about for name, entry in KNOWN.items()}
     found = sorted(p.name for p in datasets_folder.glob("*") if _here(p) and p.suffix != ".partial")
-    rows = [(name, _here(datasets_folder / name), about) for name, about in known.items()]
-    rows += [(name, _here(datasets_folder / name), "") for name in found if name not in known]
-    return str(tabulate(rows, headers=["dataset", f"in {datasets_folder}", "what it shows"], tablefmt="github"))
+    rows = [
+        (name, _here(datasets_folder / name), _source(name), " ".join(_parts(entry)), entry.about)
+        for name, entry in KNOWN.items()
+    ]
+    rows += [(name, _here(datasets_folder / name), "", "", "") for name in found if name not in KNOWN]
+    headers = ["dataset", f"in {datasets_folder}", "prepare", "parts (default first)", "what it shows"]
+    return str(tabulate(rows, headers=headers, tablefmt="github"))
+
+
+def _source(name: str) -> str:
+    """Say what `prepare` needs for a set."""
+    entry = KNOWN[name]
+    if name in MADE:
+        return "makes it"
+    return "fetches it" if entry.fetched else "needs --raw"
+
+
+def _parts(entry: Entry) -> list[str]:
+    names = sorted(entry.parts, key=lambda name: not entry.parts[name].default)
+    return [name if entry.parts[name].default else f"({name})" for name in names if len(names) > 1]
 
 
 def _here(root: Path) -> str:
+    if (root / DATAFRAMES).is_dir():
+        return "train"
     return " ".join(split for split in SPLITS if split_folder(root, split).is_dir())
 
 
@@ -36,16 +56,20 @@ def stats_table(root: Path, radius: float) -> str:
 
     Columns: images; rectangle round their positions in km2; image sizes (of a sample); years;
     for queries the database images within `radius` metres, as least / median / most, and queries with none.
+    A set of places (GSV-Cities, GSV-XS) has a row a city, with the number of places.
 
     Raises:
         UserError: no dataset there, or a folder in it cannot be read.
     """
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for split in find_splits(root):
+        if split.cities:
+            rows += _city_rows(split)
+            continue
         database = read_folder(split.database) if split.database else None
         for folder in split.all:
             table = database if database is not None and folder == split.database else read_folder(folder)
-            name = split.name if folder == split.places else f"{split.name}/{folder.name}"
+            name = split.label(folder)
             positives = _positives(table, database, radius) if folder in split.queries else ("", "")
             rows.append((name, len(table), _area(table), _sizes(table), _years(table), *positives))
     headers = [
@@ -56,8 +80,21 @@ def stats_table(root: Path, radius: float) -> str:
         "years",
         f"positives in {radius:g} m (least / median / most)",
         "without",
+        "places",
     ]
+    if not any(len(row) == len(headers) for row in rows):
+        headers.pop()
     return str(tabulate(rows, headers=headers, tablefmt="github"))
+
+
+def _city_rows(split: SplitFolders) -> list[tuple[object, ...]]:
+    cities = split.by_city()
+    rows: list[tuple[object, ...]] = [
+        (f"{split.name}/{city}", len(table), _area(table), _sizes(table), _years(table), "", "", places)
+        for city, table, places in cities
+    ]
+    images, places = sum(len(table) for _, table, _ in cities), sum(count for *_, count in cities)
+    return [*rows, (f"{split.name}, {len(cities)} cities", images, "", "", "", "", "", places)]
 
 
 def _positives(queries: ImageTable, database: ImageTable | None, radius: float) -> tuple[str, str]:

@@ -61,6 +61,7 @@ class Part:
         gigabytes: about how much is fetched; 0 where nobody says.
         default: whether it is made when no part is named.
         wanted: which raw files it is made of, for the message when they miss.
+        completes: it is fetched also where the other parts come from the user's raw files and it is not among them.
     """
 
     about: str
@@ -68,6 +69,7 @@ class Part:
     gigabytes: float = 0.0
     default: bool = True
     wanted: str = ""
+    completes: bool = False
 
 
 COUNTED, STATED = "counted from a published list", "stated by its authors"
@@ -123,6 +125,8 @@ class Entry:
         counts: published numbers of images by folder below images/, such as "test/database".
         layout: how its images are laid out below <datasets_folder>/<name>/.
         note: what else its users must know, such as a threshold of its own.
+        packed: names of archives that a user may have downloaded, with * and ?; those which are fetched go without
+            saying.
     """
 
     about: str
@@ -134,6 +138,13 @@ class Entry:
     counts: Mapping[str, Count] = field(default_factory=dict)
     layout: str = "images/{train,val,test}/{database,queries}"
     note: str = ""
+    packed: tuple[str, ...] = ()
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """The names, or patterns, of all archives that its raw files may come in."""
+        fetched = {a.name for part in self.parts.values() for a in part.archives if not isinstance(a, Rsync)}
+        return (*self.packed, *sorted(fetched))
 
     @property
     def fetched(self) -> bool:

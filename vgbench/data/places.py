@@ -46,9 +46,9 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
         UserError: a city that is not there, a broken data frame, an image that cannot be read.
     """
     if (root / DATAFRAMES).is_dir():
-        table, places = _read_gsv_cities(root, cities)
+        table, places = read_gsv_cities(root, cities)
     else:
-        folder = _place_style_folder(root)
+        folder = place_style_folder(root)
         if folder is None:
             if cities:
                 raise UserError(
@@ -56,7 +56,7 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
                     "see docs/datasets.md"
                 )
             return None
-        table, places = _read_gsv_xs(folder, cities)
+        table, places = read_gsv_xs(folder, cities)
     checked = check_images(table, data.on_bad_image, data.num_workers)
     if len(checked) != len(table):
         kept = set(checked.relative_paths())
@@ -65,7 +65,12 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
     return LabelledTable(checked, labels.astype(np.int64))
 
 
-def _read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+def read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+    """Return the images of GSV-Cities' data frames and the place of each, without looking at the files.
+
+    Raises:
+        UserError: a city that is not there, a broken data frame.
+    """
     files = _chosen({file.stem: file for file in sorted((root / DATAFRAMES).glob("*.csv"))}, cities, root / DATAFRAMES)
     builder, places = TableBuilder(), []
     for city, file in files.items():
@@ -104,7 +109,7 @@ def _extension(folder: Path) -> str:
     return next((entry.suffix for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_EXTENSIONS), ".JPG")
 
 
-def _place_style_folder(root: Path) -> Path | None:
+def place_style_folder(root: Path) -> Path | None:
     """Return the folder whose subfolders are cities of GSV-XS, if there is one."""
     for folder in (root / "images" / "train", root / "train", root):
         if not folder.is_dir():
@@ -119,7 +124,12 @@ def _has_images(folder: Path) -> bool:
     return any(entry.name.startswith("@") for entry in folder.iterdir())
 
 
-def _read_gsv_xs(folder: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+def read_gsv_xs(folder: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+    """Return the images of GSV-XS below `folder` and the place of each.
+
+    Raises:
+        UserError: a city that is not there, names without coordinates or places.
+    """
     table = read_folder(folder)
     city_of = [path.partition("/")[0] for path in table.relative_paths()]
     chosen = _chosen({city: folder / city for city in dict.fromkeys(city_of)}, cities, folder)

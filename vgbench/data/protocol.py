@@ -127,11 +127,13 @@ class Examined:
         table: the images whose names have coordinates, sorted by relative path, with the metres of the names.
         findings: what is wrong with their positions; names without coordinates are one of them.
         left_out: how many other files there are, by extension.
+        nameless: the relative paths of all images without coordinates in their names.
     """
 
     table: ImageTable
     findings: tuple[Finding, ...]
     left_out: Counter[str]
+    nameless: tuple[str, ...] = ()
 
 
 def examine_folder(folder: Path | str) -> Examined:
@@ -145,14 +147,12 @@ def examine_folder(folder: Path | str) -> Examined:
         raise UserError(f"{folder}: no such folder. {remedy(dataset_of(folder))}")
     builder, said, left_out = TableBuilder(), SaidPositions(), Counter[str]()
     bad: list[str] = []
-    bad_count = 0
     for relative in image_names(folder, left_out):
         path = os.fsdecode(relative)
         fields, _ = _fields(path)
         utm = _utm(fields)
         if utm is None:
-            bad_count += 1
-            bad += [path] if len(bad) < _NAMED else []
+            bad.append(path)
             continue
         heading, timestamp, note = _further(fields)
         builder.add(path, *utm, heading, timestamp, note)
@@ -160,10 +160,10 @@ def examine_folder(folder: Path | str) -> Examined:
     table = builder.build(folder, said.zone)
     findings = position_findings(table, said)
     if bad:
-        findings.insert(0, _nameless(folder, bad, bad_count))
+        findings.insert(0, _nameless(folder, bad))
     if index_of(folder).is_file():
         table = _sorted(table)
-    return Examined(table, tuple(findings), left_out)
+    return Examined(table, tuple(findings), left_out, tuple(bad))
 
 
 def read_folder(folder: Path | str) -> ImageTable:
@@ -254,10 +254,10 @@ def _further(fields: list[str]) -> tuple[float, str, str]:
     return math.nan if heading is None else heading, timestamp, _note(fields)
 
 
-def _nameless(folder: Path, bad: list[str], count: int) -> Finding:
-    others = f" and {count - len(bad)} more" if count > len(bad) else ""
-    text = f"{folder}: no UTM coordinates in the names of {', '.join(bad)}{others}. {_EXPECTED_NAME}"
-    return Finding(text, count, refused=True)
+def _nameless(folder: Path, bad: list[str]) -> Finding:
+    others = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    text = f"{folder}: no UTM coordinates in the names of {', '.join(bad[:_NAMED])}{others}. {_EXPECTED_NAME}"
+    return Finding(text, len(bad), refused=True)
 
 
 def _note(fields: list[str]) -> str:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench.data.layout import split_folder
 from vgbench.data.protocol import Split, read_folder
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
@@ -200,7 +201,7 @@ def pca_images(split: Split, options: CompressionOptions) -> ImageTable | None:
         return None
     if options.pca_dataset_folder is not None:
         return read_folder(split.root.parent / options.pca_dataset_folder)
-    folder = split.root / "images" / "train" / "database"
+    folder = split_folder(split.root, "train") / "database"
     if not folder.is_dir():
         raise UserError(
             f"--pca_dim {options.pca_dim}: {split.root.name} has no train database to fit a PCA to. Expected other "

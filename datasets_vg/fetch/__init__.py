@@ -1,0 +1,1 @@
+"""Getting archives here: from web servers, Google Drive and rsync servers, and out of their wrapping."""

@@ -1,0 +1,67 @@
+"""Pitts30k and Pitts250k (Torii et al., 2013; splits of Arandjelovic et al., 2016): 24 x 2 views of each panorama."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from datasets_vg.prepare.base import MissingRawError, Picture, Raw
+from datasets_vg.prepare.dbstruct import Listed, read_db_struct
+from datasets_vg.prepare.naming import Place, protocol_name
+from datasets_vg.prepare.run import FromRaw
+from vgbench.data.utm import from_latitude_longitude, to_latitude_longitude
+from vgbench.errors import UserError
+
+ZONE, LETTER, YAWS = 17, "T", 24
+_VIEW = re.compile(r"([^_]+)_(pitch(\d+)_yaw(\d+))\.jpg")
+
+
+def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
+    """Yield the images of a split: those that `<name>_<part>.mat` lists, at its positions."""
+    mat = raw.find(f"datasets/{name}_{part}.mat", f"{name}_{part}.mat")
+    if mat is None:
+        raise MissingRawError(f"{raw}: datasets/{name}_{part}.mat (of netvlad_v100_datasets.tar.gz) is not there")
+    database, queries = read_db_struct(mat)
+    tops = sorted({listed.partition("/")[0] for listed in database.names})
+    found = {top: raw.find(top, folder=True) for top in tops}
+    queries_real = raw.find("queries_real", "queries", folder=True)
+    missing = [top for top, folder in found.items() if folder is None]
+    missing += ["queries_real"] if queries_real is None else []
+    if missing:
+        raise MissingRawError(f"{raw}: {', '.join(missing)} (folders or .tar) not there")
+    above = {top: folder.parent for top, folder in found.items() if folder is not None}
+    yield from _pictures(database, above, f"images/{part}/database")
+    assert queries_real is not None
+    tops = sorted({listed.partition("/")[0] for listed in queries.names})
+    yield from _pictures(queries, dict.fromkeys(tops, queries_real), f"images/{part}/queries")
+
+
+def _pictures(listed: Listed, above: dict[str, Path], target: str) -> Iterator[Picture]:
+    for path, place in zip(listed.names, _places(listed), strict=True):
+        source = above[path.partition("/")[0]] / path
+        yield Picture(f"{target}/{view_name(source.name, place)}", str(source))
+
+
+def view_name(name: str, place: Place) -> str:
+    """Return the name of a view such as 000829_pitch1_yaw1.jpg: pitch and yaw, counted from 1, are its tile."""
+    match = _VIEW.fullmatch(name)
+    if match is None:
+        raise UserError(f"{name}: Expected the name of a view such as 000829_pitch1_yaw1.jpg")
+    pano_id, note, pitch, yaw = match.groups()
+    return protocol_name(place, pano_id, tile_num=(int(pitch) - 1) * YAWS + int(yaw) - 1, note=note)
+
+
+def _places(listed: Listed) -> Iterator[Place]:
+    latitudes, longitudes = to_latitude_longitude(listed.utm[:, 0], listed.utm[:, 1], ZONE, LETTER)
+    known: dict[tuple[float, float], Place] = {}  # the views of a panorama share one
+    for latitude, longitude in np.stack([latitudes, longitudes], axis=1).tolist():
+        if (latitude, longitude) not in known:
+            utm = from_latitude_longitude(latitude, longitude, ZONE)
+            known = {(latitude, longitude): Place(utm.east, utm.north, ZONE, LETTER, latitude, longitude)}
+        yield known[latitude, longitude]
+
+
+PREPARER = FromRaw(arrange)
