@@ -14,6 +14,7 @@ from vgbench.models.aggregation.build import build_aggregation
 from vgbench.models.arguments import call_checked, check_known, own_options
 from vgbench.models.backbones import BACKBONES
 from vgbench.models.backbones.non_local import NonLocalTrunk
+from vgbench.models.base import Aggregation, Backbone, as_backbone, declared
 from vgbench.models.network import Network
 
 # Published configurations state these of every network; they have an effect where there are clusters, or weights that
@@ -58,9 +59,7 @@ def build_network(
     for_aggregation = {name: given[name] for name in given if name in aggregation_names}
     check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
     blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
-    trunk: nn.Module = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone)
-    if not hasattr(trunk, "out_channels"):
-        raise UserError(f"backbone {backbone}: says no out_channels. Expected a module that declares what it gives")
+    trunk = as_backbone(backbone, call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone))
     if non_local:
         trunk = NonLocalTrunk(backbone, trunk, **blocks)
         blocks["non_local"] = True
@@ -70,7 +69,7 @@ def build_network(
         for_aggregation = {"in_h": height, "in_w": width, **for_aggregation}
     head = build_aggregation(
         aggregation,
-        int(trunk.out_channels),  # type: ignore[arg-type]
+        int(trunk.out_channels),
         l2=l2,
         fc_output_dim=fc_output_dim,
         **for_aggregation,
@@ -100,20 +99,18 @@ def _map_size(trunk: nn.Module, resize: Sequence[int]) -> tuple[int, int]:
 
 
 def _match(
-    backbone: str, trunk: nn.Module, aggregation: str, method: Any, names: list[str], options: dict[str, Any]
+    backbone: str, trunk: Backbone, aggregation: str, method: Any, names: list[str], options: dict[str, Any]
 ) -> None:
     """Check that the aggregation takes what the backbone gives, and set up what they have to agree on."""
-    takes = getattr(method, "takes", "map")
+    said = declared(method, Aggregation)
+    takes, needs = said["takes"], said["needs"]
     takes = (takes,) if isinstance(takes, str) else takes
-    needs = getattr(method, "needs", None)
-    kind = getattr(trunk, "kind", "map")
     if needs is not None and hasattr(trunk, needs):
         setattr(trunk, needs, True)
-        kind = getattr(trunk, "kind", "map")
     elif needs is not None:
         takes = (f"{needs} of a sequence",)
     # A backbone that has a choice gives what the aggregation likes best.
-    kinds = getattr(trunk, "kinds", (kind,))
+    kinds = trunk.kinds or (trunk.kind,)
     chosen = next((form for form in takes if form in kinds), None)
     if chosen is None:
         raise UserError(
@@ -122,6 +119,6 @@ def _match(
             "Expected two that fit together; see python3 train.py --help"
         )
     if len(kinds) > 1:
-        trunk.kind = chosen  # type: ignore[assignment]
+        trunk.kind = chosen
     if "tokens" in names and chosen == "tokens":
         options["tokens"] = True

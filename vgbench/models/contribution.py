@@ -71,7 +71,7 @@ def local_contributions(aggregation: nn.Module, features: Any, targets: Tensor) 
 
 def _features(network: Network, images: Tensor, runtime: Runtime) -> Any:
     """Return the local features of images, as ordinary tensors; None where there are none."""
-    kind = getattr(network.backbone, "kind", "map")
+    kind = network.backbone.kind
     if kind in ("map", "tokens"):
         found: Any = features_for_inference(network, runtime)(images)
     elif kind == "map+token":

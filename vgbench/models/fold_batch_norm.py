@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vgbench.models.base import Backbone
+from vgbench.models.composite import CompositeTrunk
 from vgbench.models.layers import SameConv2d, same_padding
 
 # What oneDNN computes on the output of a convolution while it is still in registers: name and parameters.
@@ -84,7 +86,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
-def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
+def fuse(backbone: Backbone, pointwise: bool) -> nn.Module:
     """Return an equal, faster form of a backbone in eval mode; the backbone itself is left as it is.
 
     Args:
@@ -93,13 +95,14 @@ def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
     A backbone whose forward pass depends on its data, so that it cannot be traced, comes back as a plain copy. A part
     that says `shared` is not copied: it is the backbone's own, put in eval mode.
     """
-    shared = {id(part): part for part in backbone.modules() if getattr(part, "shared", False)}
+    shared = {id(part): part for part in backbone.modules() if isinstance(part, Backbone) and part.shared}
     backbone = copy.deepcopy(backbone, dict(shared)).eval()
     if not shared:  # what is shared may be in training
         backbone.requires_grad_(False)
-    for member in getattr(backbone, "members", ()):  # a composite's
-        member.backbone = fuse(member.backbone, pointwise)
-    if getattr(backbone, "as_it_is", False):
+    if isinstance(backbone, CompositeTrunk):
+        for member in backbone.networks():
+            member.backbone = fuse(member.backbone, pointwise)  # type: ignore[assignment]
+    if backbone.as_it_is:
         return backbone
     try:
         graph = _Tracer().trace(backbone)

@@ -173,7 +173,7 @@ def attach(network: Network) -> GeoWarp:
     Raises:
         UserError: the backbone gives no map of local features.
     """
-    kind = getattr(getattr(network, "backbone", None), "kind", "map" if hasattr(network, "backbone") else "nothing")
+    kind = network.backbone.kind
     if kind != "map":
         raise UserError(
             f"geowarp: {network.name} has no map of local features (its backbone gives {kind}). Expected a "
@@ -182,12 +182,12 @@ def attach(network: Network) -> GeoWarp:
     found = geowarp_of(network)
     if found is None:
         found = GeoWarp()
-        network.add_module(NAME, found)
+        network.geowarp = found
         network.config[NAME] = True
     return found
 
 
 def geowarp_of(network: Any) -> GeoWarp | None:
     """Return a network's GeoWarp, None where it has none."""
-    found = getattr(network, NAME, None)
+    found = None if network is None else network.geowarp
     return found if isinstance(found, GeoWarp) else None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vgbench.models.base import Backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.network import Network
 from vgbench.runtime import Runtime, onednn_has_bf16
@@ -42,7 +43,7 @@ def _fast(
     # What looks at pairs of images has no part in descriptors, nor in maps.
     fused._modules = {name: module for name, module in network._modules.items() if name != "geowarp"}
     fused._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
-    fused.backbone = fuse(network.backbone, pointwise=on_cpu and _can_fuse(runtime))
+    fused.backbone = fuse(network.backbone, pointwise=on_cpu and _can_fuse(runtime))  # type: ignore[assignment]
     fused.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)
     runtime.prepare(fused.eval())
     if runtime.amp_dtype is not None and _half_safe(fused.backbone):
@@ -59,7 +60,7 @@ class _Chunked(nn.Module):
         self.compute = compute
         first = next(network.backbone.parameters(), None)
         self.dtype = torch.float32 if first is None else first.dtype
-        self.chunk = CPU_CHUNK if runtime.device.type == "cpu" else 0
+        self.chunk = CPU_CHUNK if runtime.device.type == "cpu" and not network.mixes_batch else 0
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class _Chunked(nn.Module):
 
 def _half_safe(backbone: nn.Module) -> bool:
     return all(
-        not getattr(module, "shared", False)
+        not (isinstance(module, Backbone) and module.shared)
         and (isinstance(module, HALF_SAFE) or not any(True for _ in module.parameters(recurse=False)))
         for module in backbone.modules()
     )

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from vgbench.models.base import as_aggregation, as_backbone
 
 
 class Network(nn.Module):
@@ -18,6 +17,8 @@ class Network(nn.Module):
     Attributes:
         backbone: normalised images to local features.
         aggregation: local features to descriptors.
+        geowarp: what compares pairs of images, where `models.geowarp.attach` has given it one.
+        mixes_batch: whether an image's descriptor depends on the other images of its batch.
         descriptors_dim: D.
         config: what `build_network(**config)` needs to build the same again.
     """
@@ -27,13 +28,15 @@ class Network(nn.Module):
 
     def __init__(self, backbone: nn.Module, aggregation: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.aggregation = aggregation
         self.config = dict(config)
-        self.descriptors_dim = int(aggregation.descriptors_dim)  # type: ignore[arg-type]
+        self.backbone = as_backbone(str(config.get("backbone", "of the network")), backbone)
+        self.aggregation = as_aggregation(str(config.get("aggregation", "of the network")), aggregation)
+        self.geowarp: nn.Module | None = None
+        self.mixes_batch = self.backbone.mixes_batch or self.aggregation.mixes_batch
+        self.descriptors_dim = int(self.aggregation.descriptors_dim)
         # Not persistent: published state dicts hold only the backbone's and the aggregation's keys.
-        for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-            values = torch.tensor(getattr(backbone, name, default), dtype=torch.float32)
+        for name, statistic in (("mean", self.backbone.mean), ("std", self.backbone.std)):
+            values = torch.tensor(statistic, dtype=torch.float32)
             self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
 
     @property

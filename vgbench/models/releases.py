@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation, Backbone
 from vgbench.models.build import build_network
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.network import Network
@@ -130,7 +131,7 @@ class HubRelease:
         return Network(trunk, WholeDescriptor(self.dim), {})
 
 
-class HubTrunk(nn.Module):
+class HubTrunk(Backbone):
     """Somebody else's whole network: images [B,3,H,W] to descriptors [B,D].
 
     Args:
@@ -169,7 +170,7 @@ def move_anyloc(model: Any, device: torch.device) -> None:
     model.vlad.c_centers = model.vlad.c_centers.to(device)
 
 
-class WholeDescriptor(nn.Module):
+class WholeDescriptor(Aggregation):
     """[B,D] to the same: the network before it has aggregated already."""
 
     takes = "vector"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError, about, in_short
+from vgbench.models.base import Backbone
 from vgbench.models.foreign import own_keys, read_inert
 
 CONTAINERS = ("model_state_dict", "state_dict")
@@ -200,7 +201,10 @@ def _numpy_globals() -> list[Any]:
 def _spare_keys(module: nn.Module) -> set[str]:
     """Return the keys that a file may lack; what is there already then stays."""
     named = {
-        f"{name}.{key}".lstrip(".") for name, part in module.named_modules() for key in getattr(part, "spare_keys", ())
+        f"{name}.{key}".lstrip(".")
+        for name, part in module.named_modules()
+        if isinstance(part, Backbone)
+        for key in part.spare_keys
     }
     # Files from before BatchNorm counted its batches have no counters.
     return named | {key for key in module.state_dict() if key.endswith("num_batches_tracked")}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 HEAD_DIM = 64
@@ -33,7 +34,7 @@ class QueryBlock(nn.Module):
         return features, self.norm_out(answers)
 
 
-class BoQ(nn.Module):
+class BoQ(Aggregation):
     """[B,C,H,W] to [B,proj_channels*row_dim], L2-normalised."""
 
     def __init__(

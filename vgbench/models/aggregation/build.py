@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.arguments import call_checked
+from vgbench.models.base import Aggregation, as_aggregation
 from vgbench.models.layers import L2Norm, full_precision
 
 L2_PLACES = ("before_pool", "after_pool", "none")
 
 
-class Head(nn.Sequential):
+class Head(Aggregation, nn.Sequential):
     """Layers in a row that together are an aggregation."""
 
     def __init__(self, *layers: nn.Module, descriptors_dim: int) -> None:
@@ -37,7 +38,7 @@ def build_aggregation(
     l2: str = "before_pool",
     fc_output_dim: int | None = None,
     **options: Any,
-) -> nn.Module:
+) -> Aggregation:
     """Return the aggregation `name` for local features of `in_channels` channels, with `.descriptors_dim`.
 
     Args:
@@ -54,9 +55,9 @@ def build_aggregation(
     channels = _channels(name, in_channels, options.pop("num_channels", None))
     if l2 not in L2_PLACES:
         raise UserError(f"--l2 {l2}: not known. Expected one of {', '.join(L2_PLACES)}")
-    pool: nn.Module = call_checked(f"aggregation {name}", cls, (channels,), options)
-    dim = int(pool.descriptors_dim)  # type: ignore[arg-type]
-    if getattr(cls, "places_l2", False):
+    pool = as_aggregation(name, call_checked(f"aggregation {name}", cls, (channels,), options))
+    dim = int(pool.descriptors_dim)
+    if pool.places_l2:
         channels_dim = 2 if options.get("tokens") else 1
         around = {"before_pool": (L2Norm(channels_dim), pool), "after_pool": (pool, L2Norm()), "none": (pool,)}[l2]
         pool = Head(*around, descriptors_dim=dim)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 
-class ConvAP(nn.Module):
+class ConvAP(Aggregation):
     """[B,C,H,W] to [B,out_channels*s1*s2], L2-normalised."""
 
     def __init__(self, in_channels: int, *, out_channels: int = 512, s1: int = 2, s2: int = 2) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vgbench.models.aggregation.gem import GeM
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 
-class CosPlace(nn.Module):
+class CosPlace(Aggregation):
     """[B,C,H,W] to [B,out_dim], L2-normalised."""
 
     def __init__(self, in_channels: int, *, out_dim: int = 512) -> None:

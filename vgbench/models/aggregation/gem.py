@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import full_precision
 
 
-class GeM(nn.Module):
+class GeM(Aggregation):
     """`mean(x^p)^(1/p)` over the positions of each channel; [B,C,H,W] (or tokens [B,N,C]) to [B,C] float32.
 
     p = 1 is the average, p -> infinity the maximum; it is learned, from 3. With a grid (the finest level of the spatial

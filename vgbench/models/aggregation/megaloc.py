@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vgbench.models.aggregation.salad import SALAD
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 
-class MegaLoc(nn.Module):
+class MegaLoc(Aggregation):
     """(map [B,C,H,W], token [B,C]) to [B,feat_dim], L2-normalised."""
 
     takes = "map+token"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 
@@ -27,7 +28,7 @@ class Mixer(nn.Module):
         return mixed
 
 
-class MixVPR(nn.Module):
+class MixVPR(Aggregation):
     """[B,C,in_h,in_w] to [B,out_channels*out_rows], L2-normalised. The map's size is part of the weights."""
 
     def __init__(

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import full_precision, l2_normalise
 
 # The second-best cluster of an average local feature gets this share of the best one's assignment at the start.
 INITIAL_RATIO = 0.01
 
 
-class NetVLAD(nn.Module):
+class NetVLAD(Aggregation):
     """[B,C,H,W] (or tokens [B,N,C]) to [B,K*C], cluster by cluster, L2-normalised; float32."""
 
     takes: str | tuple[str, ...] = ("map", "tokens")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import full_precision
 
 
-class SPoC(nn.Module):
+class SPoC(Aggregation):
     """The mean of each channel; [B,C,H,W] to [B,C] float32."""
 
     places_l2 = True
@@ -21,7 +22,7 @@ class SPoC(nn.Module):
             return features.float().mean(dim=(2, 3))
 
 
-class MAC(nn.Module):
+class MAC(Aggregation):
     """The largest response of each channel; [B,C,H,W] to [B,C] float32."""
 
     places_l2 = True

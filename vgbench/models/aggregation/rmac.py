@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import full_precision
 
 # Neighbouring regions of the coarsest scale overlap by about this share.
@@ -15,7 +16,7 @@ MOST_REGIONS = 7
 EPS = 1e-6
 
 
-class RMAC(nn.Module):
+class RMAC(Aggregation):
     """[B,C,H,W] to [B,C] float32: the whole map's maxima and those of its regions, each of unit length, summed."""
 
     places_l2 = True

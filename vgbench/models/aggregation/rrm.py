@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import l2_normalise
 
 
-class RRM(nn.Module):
+class RRM(Aggregation):
     """[B,C,H,W] to [B,C], L2-normalised."""
 
     def __init__(self, in_channels: int) -> None:

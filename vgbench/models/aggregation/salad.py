@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Aggregation
 from vgbench.models.layers import full_precision, l2_normalise
 
 SINKHORN_ITERATIONS = 3
 
 
-class SALAD(nn.Module):
+class SALAD(Aggregation):
     """(map [B,C,H,W], token [B,C]) to [B,token_dim + cluster_dim*num_clusters], L2-normalised."""
 
     takes = "map+token"

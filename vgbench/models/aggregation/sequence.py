@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from vgbench.models.base import Aggregation
 
 
-class ClassToken(nn.Module):
+class ClassToken(Aggregation):
     """The class token (Dosovitskiy et al., 2021), first of the tokens: [B,N,C] to [B,C]."""
 
     takes = "tokens"
@@ -19,7 +21,7 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-class SeqPool(nn.Module):
+class SeqPool(Aggregation):
     """The sequence as its backbone pools it, by learned attention (Hassani et al., 2021): [B,C] to the same."""
 
     takes = "vector"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain, published_weights
 from vgbench.models.backbones.stages import check_number
+from vgbench.models.base import Backbone
 
 WEIGHTS = "http://ix.cs.uoregon.edu/~alih/compact-transformers/checkpoints/finetuned/cct_14_7x2_384_imagenet.pth"
 IMAGE_SIZE, STRIDE = 384, 16
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
         return pooled
 
 
-class CCT384(nn.Module):
+class CCT384(Backbone):
     """Images [B,3,384,384] to tokens [B,576,384], or pooled to [B,384] once `pool_sequence` is set."""
 
     out_channels = DIM
@@ -132,7 +133,7 @@ class CCT384(nn.Module):
                 block.requires_grad_(True)
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> str:  # type: ignore[override]  # it follows from `pool_sequence`
         return "vector" if self.pool_sequence else "tokens"
 
     def forward(self, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain
 from vgbench.models.backbones.stages import check_number, frozen_stages
+from vgbench.models.base import Backbone
 from vgbench.models.layers import SameConv2d
 
 # (blocks, kernel, stride of the first, expansion, output channels), as in EfficientNet-B0.
@@ -64,7 +65,7 @@ class InvertedResidual(nn.Module):
         return features + x if self.shortcut else x
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Backbone):
     """The trunk: images [B,3,H,W], (pixel - 127) / 128, to [B,1280,H/32,W/32], or to a stage's map if it is cut there.
 
     The last map at stride 16, of the fifth of seven stages, has 112 channels in Lite0 and Lite1 and 120 in Lite2.

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Backbone
 
 
 class NonLocalBlock(nn.Module):
@@ -30,13 +31,13 @@ class NonLocalBlock(nn.Module):
         return y
 
 
-class NonLocalTrunk(nn.Module):
+class NonLocalTrunk(Backbone):
     """A backbone that gives a map, with non-local blocks after it; images [B,3,H,W] to its map's shape."""
 
     kind = "map"
 
     def __init__(
-        self, name: str, trunk: nn.Module, num_non_local: int = 1, channel_bottleneck: int | None = None
+        self, name: str, trunk: Backbone, num_non_local: int = 1, channel_bottleneck: int | None = None
     ) -> None:
         """Build it around `trunk`, whose `name` is for messages.
 
@@ -47,26 +48,24 @@ class NonLocalTrunk(nn.Module):
         Raises:
             UserError: the backbone gives no map, or a number is not positive.
         """
-        kinds = getattr(trunk, "kinds", (getattr(trunk, "kind", "map"),))
+        kinds = trunk.kinds or (trunk.kind,)
         if "map" not in kinds:
             raise UserError(
                 f"--non_local: its blocks take a map, but --backbone {name} gives {' or '.join(kinds)}. "
                 "Expected a convolutional backbone; leave --non_local out"
             )
-        channels = int(trunk.out_channels)  # type: ignore[arg-type]
+        channels = int(trunk.out_channels)
         bottleneck = max(channels // 2, 1) if channel_bottleneck is None else channel_bottleneck
         for option, number in (("--num_non_local", num_non_local), ("--channel_bottleneck", bottleneck)):
             if number < 1:
                 raise UserError(f"{option} {number}: not a number of them. Expected 1 or more")
         super().__init__()
         if len(kinds) > 1:
-            trunk.kind = "map"  # type: ignore[assignment]
+            trunk.kind = "map"
         self.trunk = trunk
         self.non_local = nn.Sequential(*[NonLocalBlock(channels, bottleneck) for _ in range(num_non_local)])
         self.out_channels = channels
-        for statistic in ("mean", "std"):
-            if hasattr(trunk, statistic):
-                setattr(self, statistic, getattr(trunk, statistic))
+        self.mean, self.std, self.multiple, self.mixes_batch = trunk.mean, trunk.std, trunk.multiple, trunk.mixes_batch
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.non_local(self.trunk(images))

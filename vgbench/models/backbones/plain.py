@@ -8,9 +8,10 @@ from torch import nn
 
 from vgbench.models.backbones.pretrained import torchvision_model
 from vgbench.models.backbones.stages import check_number
+from vgbench.models.base import Backbone
 
 
-class PlainTrunk(nn.Sequential):
+class PlainTrunk(Backbone, nn.Sequential):
     """The convolutions up to the last one, whose responses are signed: its ReLU goes with the pooling."""
 
     kind = "map"

@@ -8,13 +8,14 @@ from torch import nn
 
 from vgbench.models.backbones.pretrained import torchvision_model
 from vgbench.models.backbones.stages import check_number
+from vgbench.models.base import Backbone
 
 # torchvision's children in order: conv1, bn1, relu, maxpool, layer1 (conv2_x) ... layer4 (conv5_x), avgpool, fc.
 STEM = 4
 FROZEN_STAGES = 2  # conv2_x and conv3_x, which come before stride 16
 
 
-class ResNetTrunk(nn.Sequential):
+class ResNetTrunk(Backbone, nn.Sequential):
     """A ResNet without its later stages; input [B,3,H,W], output [B,out_channels,H/16,W/16] (conv4) or /32 (conv5)."""
 
     kind = "map"

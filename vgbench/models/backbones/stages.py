@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
+from vgbench.models.base import Backbone
 
 
-class StageTrunk(nn.Module):
+class StageTrunk(Backbone):
     """Stages in a row: images [B,3,H,W] to a map [B,C,h,w]. The stem belongs to the first stage."""
 
     kind = "map"

@@ -13,6 +13,7 @@ from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain, fetch
 from vgbench.models.backbones.stages import check_multiple, check_number
 from vgbench.models.backbones.tokens import TokenTrunk
+from vgbench.models.base import Backbone
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Facts:
     std: tuple[float, ...]
 
 
-class TimmMap(nn.Module):
+class TimmMap(Backbone):
     """A network whose features are a map: [B,3,H,W] to [B,C,h,w]."""
 
     kind = "map"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from vgbench.models.base import Backbone
 
 # In which form an aggregation can have the sequence of a transformer with a class token.
 KINDS = ("map+token", "map", "tokens")
 
 
-class TokenTrunk(nn.Module):
+class TokenTrunk(Backbone):
     """A transformer that gives its patches as a map [B,C,h,w], with the class token [B,C], or all as tokens [B,1+hw,C].
 
     Which of them is `kind`: `build_network` sets it to what the aggregation takes. The class token is the first of the

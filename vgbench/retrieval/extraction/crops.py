@@ -181,7 +181,7 @@ def views_of(options: ViewOptions, network: Network, size: Size) -> tuple[Views,
     Raises:
         UserError: an unknown test method, or images that are smaller than the windows of random_crop.
     """
-    multiple = int(getattr(network.backbone, "multiple", 1))
+    multiple = network.backbone.multiple
     windows = _CROP_SIZE if options.multi_scale == "random_crop" else None
     if windows and (size[0] < windows[0] or size[1] < windows[1]):
         raise UserError(

@@ -37,7 +37,7 @@ class DenseReranker(Reranker):
         """Raise UserError where there is no network, or it gives no map."""
         if network is None:
             raise UserError("--rerank dense: there is no network. Expected the one that made the descriptors")
-        kind = getattr(network.backbone, "kind", "map")
+        kind = network.backbone.kind
         if kind != "map":
             raise UserError(
                 f"--rerank dense: this backbone gives {kind}. Expected a feature map, as convolutional networks give; "

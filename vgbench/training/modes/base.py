@@ -26,6 +26,8 @@ class Batch(Protocol):
         ...
 
 
+STRIDE = 32  # pixels from cell to cell of a convolutional network's last map
+
 BatchT = TypeVar("BatchT", bound=Batch)
 BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
 
@@ -87,5 +89,6 @@ class TrainingMode(Protocol[BatchT]):
 
 
 def image_multiple(network: Network) -> int:
-    """Return the pixels that sides of resized training images are a multiple of: the patch, or a stride of 32."""
-    return int(getattr(getattr(network, "backbone", None), "multiple", 32))
+    """Return the pixels that sides of resized training images are a multiple of: the backbone's, or a stride of 32."""
+    multiple = network.backbone.multiple
+    return multiple if multiple > 1 else STRIDE

@@ -1,0 +1,98 @@
+"""What a backbone and an aggregation say of themselves; everything else reads these attributes and nothing besides."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from vgbench.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """Normalised images, float [B,3,H,W], to local features.
+
+    Attributes:
+        out_channels: C, channels of the features.
+        kind: their form: "map" [B,C,h,w], "tokens" [B,N,C], "map+token", a pair of [B,C,h,w] and [B,C], or "vector"
+            [B,C].
+        kinds: the forms that it can give, where it has a choice: `build_network` sets `kind` to the first of those that
+            the aggregation takes. Empty: `kind` alone.
+        mean, std: of its pixels in 0..1, a channel each; ImageNet's if not said.
+        multiple: the sides of its images are multiples of so many pixels.
+        mixes_batch: whether an image's features depend on the other images of its batch. They are then described in
+            batches of one fixed size, whatever `--infer_batch_size` says.
+        as_it_is: whether it is never rewritten into a faster form for inference.
+        shared: whether it is not copied either, because a copy would not work; it is then in eval mode afterwards.
+        spare_keys: keys of its state dict that a file of weights may lack.
+    """
+
+    out_channels: int
+    kind: str = "map"
+    kinds: tuple[str, ...] = ()
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    multiple: int = 1
+    mixes_batch: bool = False
+    as_it_is: bool = False
+    shared: bool = False
+    spare_keys: tuple[str, ...] = ()
+
+
+class Aggregation(nn.Module):
+    """Local features to descriptors, float32 [B,D].
+
+    Attributes:
+        descriptors_dim: D.
+        takes: the forms of features that it takes, best first: one, or a tuple of them (see `Backbone.kind`).
+        needs: an attribute of the backbone without which it cannot work; it is set to True.
+        places_l2: whether `--l2` says where the L2 normalisation around it sits.
+        mixes_batch: as of `Backbone`.
+    """
+
+    descriptors_dim: int
+    takes: str | tuple[str, ...] = "map"
+    needs: str | None = None
+    places_l2: bool = False
+    mixes_batch: bool = False
+
+
+def as_backbone(name: str, module: nn.Module) -> Backbone:
+    """Return a module as a backbone: one without the base is given the attributes that it does not declare, once.
+
+    Args:
+        name: what it is called, for messages.
+
+    Raises:
+        UserError: it is no module, or does not say its `out_channels`.
+    """
+    return cast(Backbone, _adapted(f"backbone {name}", module, Backbone, "out_channels"))
+
+
+def as_aggregation(name: str, module: nn.Module) -> Aggregation:
+    """Return a module as an aggregation, as `as_backbone` does; raises UserError without its `descriptors_dim`."""
+    return cast(Aggregation, _adapted(f"aggregation {name}", module, Aggregation, "descriptors_dim"))
+
+
+def declared(thing: Any, base: type[nn.Module]) -> dict[str, Any]:
+    """Return what a module, a class or a function says of a base's attributes, and the base's defaults for the rest."""
+    names = [name for name in base.__annotations__ if hasattr(base, name)]
+    return {name: getattr(thing, name, getattr(base, name)) for name in names}
+
+
+def _adapted(what: str, module: nn.Module, base: type[nn.Module], required: str) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{what}: is a {type(module).__name__}. Expected a torch.nn.Module")
+    if not hasattr(module, required):
+        raise UserError(
+            f"{what}: says no {required}. Expected a module that declares what it gives; see "
+            f"vgbench.models.base.{base.__name__}"
+        )
+    if not isinstance(module, base):
+        for name, value in declared(module, base).items():
+            if not hasattr(module, name):
+                setattr(module, name, value)
+    return module
