@@ -215,17 +215,17 @@ def _alive(group):
 
 
 def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatch):
-    monkeypatch.setattr("vgbench.benchmark.campaign._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("vgbench.benchmark.executor.GRACE_SECONDS", 0.5)
     started = []
 
-    def interrupted(self, process, log):
-        started.append(process)
+    def interrupted(self, progress, executor):
+        started.extend(one.process for one in executor._running)
         deadline = time.monotonic() + 60
         while not (bench.folder / "a" / "train" / "waiting").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Campaign, "_wait", interrupted)
+    monkeypatch.setattr(Campaign, "_show", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.run([{"name": "a", "train": {"dataset_name": "slow"}}])
     assert started[0].poll() is not None

@@ -1,41 +1,39 @@
-"""Carries out a matrix: runs what has no result yet, goes on past failures, and keeps the table up to date.
-
-Everything is under one folder: `<run>/<job>.yaml` the options given to the script, `<run>/<job>.log` what it printed,
-`<run>/<job>.state.json` what became of it, `<run>/<job>/` its run folder, and `table.md`.
-"""
+"""Carries out a matrix: runs what has no result yet, goes on past failures, and keeps the tables up to date."""
 
 from __future__ import annotations
 
 import fcntl
-import json
+import fnmatch
 import os
-import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import vgbench
+from vgbench.benchmark.executor import Call, Executor, LocalExecutor, ranks_of
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
-from vgbench.errors import UserError
-from vgbench.files import write_text
+from vgbench.benchmark.store import Facts, Store
+from vgbench.benchmark.tables import TableOptions, write_tables
+from vgbench.errors import UserError, did_you_mean
 from vgbench.report.labels import main_threshold
-from vgbench.report.markdown import results_table
-from vgbench.stored import own_names
-from vgbench.training.checkpoint import BEST
+from vgbench.training.checkpoint import BEST, LAST
 
 Check = Callable[[str, Path], None]
 PROGRAM = (sys.executable, "-m", "vgbench")
 _POLL_SECONDS = 0.2
-_TAIL_BYTES = 8192
-_GRACE_SECONDS = 5
+
+
+@dataclass
+class _Progress:
+    """Where a campaign is: jobs still to be done, those that run (and since when), and why some have no result."""
+
+    waiting: list[Job]
+    started: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,13 @@ class Campaign:
         program: the command whose parts run: its words, and then "train", "eval" or "combine".
         check: called with (script, config file) for every job before the first starts; raises UserError.
         say: prints one line of progress.
+        jobs: how many run at a time.
+        gpus: names of this machine's GPUs; with several jobs at a time each takes its own.
+        only: names of runs, with * and ?; of the others only those that these take a network from.
+        force: run the chosen ones again, also where they have a result.
+        tables: what the tables show.
+        facts: as of `Store`.
+        elsewhere: as of `Store`.
     """
 
     matrix: Matrix
@@ -55,166 +60,200 @@ class Campaign:
     program: Sequence[str] = PROGRAM
     check: Check | None = None
     say: Callable[[str], None] = print
+    jobs: int = 1
+    gpus: Sequence[str] = ()
+    only: str | None = None
+    force: bool = False
+    tables: TableOptions = field(default_factory=TableOptions)
+    facts: Facts | None = None
+    elsewhere: tuple[Path, ...] = ()
 
     def run(self) -> tuple[str, dict[str, str]]:
-        """Run what is not finished; return the table and run -> reason of what failed.
+        """Run what is not finished; return the markdown table and run -> reason of what failed.
 
         Raises:
             UserError: another process runs the same matrix, or an option is refused by `check`.
         """
+        wanted = self._wanted()
         with _only_one(self.folder) as lock:
             for job in self.matrix.jobs:
-                self._write_config(job)
-            failures: dict[str, str] = {}
-            for number, job in enumerate(self.matrix.jobs, start=1):
-                self._step(f"[{number}/{len(self.matrix.jobs)}] {job.run}: {job.name}", job, failures, lock)
-                self._write_table(failures)
-            return self._write_table(failures), failures
+                config = self.store.write_config(job)
+                if self.check is not None:
+                    self.check(job.script, config)
+            if self.force:
+                for job in self._chosen():
+                    self._set_aside(job, always=True)
+            progress = _Progress(list(wanted))
+            executor = LocalExecutor(self.jobs, self.gpus, [lock])
+            try:
+                self._carry_out(progress, executor)
+            except BaseException:
+                executor.stop()
+                raise
+            return self.write_tables(progress.failures), progress.failures
 
-    def _step(self, label: str, job: Job, failures: dict[str, str], lock: int) -> None:
-        stored = self._outcome(job)
-        if stored is not None:
+    @property
+    def store(self) -> Store:
+        """What is on disk."""
+        return Store(self.matrix, self.folder, self.facts, self.elsewhere)
+
+    def write_tables(self, failures: Mapping[str, str] | None = None) -> str:
+        """Write the table in all its forms; return it as markdown."""
+        return write_tables(self.folder, self.store, self.tables, self._failed() if failures is None else failures)
+
+    def statuses(self) -> list[tuple[Job, str]]:
+        """Return every job with "done", "failed: <reason>", "waits for <job>" or "to do"."""
+        store, found = self.store, []
+        for job in self.matrix.jobs:
+            missing = [maker.folder for maker in store.makers(job) if store.outcome(maker) is None]
+            failure = store.failure(job)
+            if store.outcome(job) is not None:
+                status = "done"
+            elif failure:
+                status = f"failed: {failure}"
+            else:
+                status = f"waits for {missing[0]}" if missing else "to do"
+            found.append((job, status))
+        return found
+
+    def _failed(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for job, status in self.statuses():
+            if status.startswith("failed: "):
+                found.setdefault(job.run, f"{job.name}: {status.removeprefix('failed: ')}")
+        return found
+
+    def _chosen(self) -> list[Job]:
+        """The jobs that `only` names; all without."""
+        if self.only is None:
+            return list(self.matrix.jobs)
+        chosen = [job for job in self.matrix.jobs if self._is_chosen(job)]
+        if not chosen:
+            rows = self.matrix.rows
+            raise UserError(
+                f"--only {self.only}: no run has such a name.{did_you_mean(self.only, rows)} "
+                f"Expected one of {', '.join(rows)}, * and ? stand for anything"
+            )
+        return chosen
+
+    def _is_chosen(self, job: Job) -> bool:
+        return any(fnmatch.fnmatchcase(name, str(self.only)) for name in (job.run, job.row))
+
+    def _wanted(self) -> list[Job]:
+        """The chosen jobs and those that they need, in order."""
+        needed = {job.folder for job in self._chosen()}
+        for job in reversed(self.matrix.jobs):
+            if job.folder in needed:
+                needed |= set(job.makers)
+        return [job for job in self.matrix.jobs if job.folder in needed]
+
+    def _carry_out(self, progress: _Progress, executor: Executor) -> None:
+        while progress.waiting or progress.started:
+            began = self._begin(progress, executor)
+            for call, reason in executor.ended():
+                self._finish(call, reason, progress)
+            if progress.started and not began:
+                self._show(progress, executor)
+                time.sleep(_POLL_SECONDS)
+
+    def _begin(self, progress: _Progress, executor: Executor) -> bool:
+        """Begin what can begin, and settle what needs no run; returns whether anything changed."""
+        store, changed = self.store, False
+        for job in list(progress.waiting):
+            if any(maker in progress.started for maker in job.makers) or self._waits(job, progress):
+                continue
+            call = self._call(job)
+            settled = self._settled(job, progress)
+            if not settled and not executor.has_room(call):
+                break
+            progress.waiting.remove(job)
+            changed = True
+            if settled:
+                self.write_tables(progress.failures)
+                continue
+            self._set_aside(job)
+            self.say(f"{self._label(job)}: started, see {store.path(job, '.log')}")
+            store.write_state(job, "started")
+            store.run_dir(job).parent.mkdir(parents=True, exist_ok=True)
+            if job.script in COMBINED:
+                store.run_dir(job).mkdir(exist_ok=True)
+            executor.start(self._call(job))
+            progress.started[job.folder] = time.monotonic()
+        return changed
+
+    def _waits(self, job: Job, progress: _Progress) -> bool:
+        return any(one.folder in job.makers for one in progress.waiting)
+
+    def _settled(self, job: Job, progress: _Progress) -> bool:
+        """Say what needs no run: what is done, here or elsewhere, and what cannot be."""
+        store, label = self.store, self._label(job)
+        if (stored := store.outcome(job)) is not None:
             self.say(f"{label}: already done{_recall_text(stored)}")
-            return
-        missing = [maker for maker in self._makers(job) if self._outcome(maker) is None]
+            return True
+        missing = [maker for maker in store.makers(job) if store.outcome(maker) is None]
         if missing:
-            failures.setdefault(job.run, f"{job.name}: left out, {missing[0].folder} failed")
+            progress.failures.setdefault(job.run, f"{job.name}: left out, {missing[0].folder} failed")
             self.say(f"{label}: left out, {missing[0].folder} failed")
-            return
-        self._set_aside(job)
-        self.say(f"{label}: started, see {self._path(job, '.log')}")
-        began = time.monotonic()
-        self._write_state(job, "started")
-        reason = self._call(job, lock)
-        outcome = self._product(job)
+            return True
+        if (taken := store.take_over(job)) is not None:
+            self.say(f"{label}: taken over from {taken}{_recall_text(store.outcome(job) or {})}")
+            return True
+        return False
+
+    def _finish(self, call: Call, reason: str, progress: _Progress) -> None:
+        job, store = call.job, self.store
+        took = _duration(time.monotonic() - progress.started.pop(job.folder))
+        outcome = store.product(job)
         if not reason and outcome is None:
             reason = f"{job.script} ended well but left no results that can be read"
-        took = _duration(time.monotonic() - began)
         if reason or outcome is None:
-            failures.setdefault(job.run, f"{job.name}: {reason}")
-            self._write_state(job, "failed", reason)
-            self.say(f"{label}: FAILED after {took}: {reason}")
-            return
-        self._write_state(job, "finished")
-        self.say(f"{label}: done in {took}{_recall_text(outcome)}")
+            progress.failures.setdefault(job.run, f"{job.name}: {reason}")
+            store.write_state(job, "failed", reason)
+            self.say(f"{self._label(job)}: FAILED after {took}: {reason}")
+        else:
+            store.write_state(job, "finished")
+            self.say(f"{self._label(job)}: done in {took}{_recall_text(outcome)}")
+        self.write_tables(progress.failures)
 
-    def _call(self, job: Job, lock: int) -> str:
-        """Run one script; return why it failed, '' if it did not."""
-        log = self._path(job, ".log")
-        with log.open("ab") as output:
-            start = output.tell()
-            # The script holds the lock too: if only this process is killed, a second benchmark waits for the script.
-            process = subprocess.Popen(
-                self._command(job), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock],
-                env=_environment(),
-            )  # fmt: skip
-            try:
-                self._wait(process, log)
-            except BaseException:
-                _stop(process)
-                raise
-        if process.returncode == 0:
-            return ""
-        if process.returncode < 0:
-            name = signal.Signals(-process.returncode).name
-            return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        # A script's own message may stand behind a progress bar that was cut short.
-        said = re.sub(r"^(.*[^A-Za-z\s])?error: ", "", _last_line(log, start))
-        return said or f"exit status {process.returncode}, nothing printed"
+    def _label(self, job: Job) -> str:
+        return f"[{self.matrix.jobs.index(job) + 1}/{len(self.matrix.jobs)}] {job.run}: {job.name}"
 
-    def _wait(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Wait for a script's end; on a terminal, show the last line that it printed meanwhile."""
+    def _set_aside(self, job: Job, *, always: bool = False) -> None:
+        aside = self.store.set_aside(job, always=always)
+        if aside is not None:
+            why = "run again" if always else "the options changed"
+            self.say(f"  {why}: what was there is kept as {aside}")
+
+    def _show(self, progress: _Progress, executor: Executor) -> None:
+        """On a terminal, show the last line that the jobs have printed."""
         if not sys.stdout.isatty():
-            process.wait()
             return
-        while process.poll() is None:
-            print(f"\r\x1b[K  {_last_line(log, 0)[:100]}", end="", flush=True)
-            time.sleep(_POLL_SECONDS)
+        lines = [executor.last_line(self._call(job)) for job in self.matrix.jobs if job.folder in progress.started]
+        width = max(20, 100 // len(lines))
+        shown = " | ".join(line[:width] for line in lines)
+        print(f"\r\x1b[K  {shown}", end="", flush=True)
+        time.sleep(_POLL_SECONDS)
         print("\r\x1b[K", end="", flush=True)
 
+    def _call(self, job: Job) -> Call:
+        words = ranks_of(self._command(job), job.gpus)
+        return Call(job, words, self.store.path(job, ".log"), _environment())
+
     def _command(self, job: Job) -> list[str]:
-        run_dir = self._run_dir(job)
-        makers = [str(self._run_dir(maker) / BEST) for maker in self._makers(job)]
+        store = self.store
+        run_dir = store.folder / job.folder
+        makers = [str(store.run_dir(maker) / BEST) for maker in store.makers(job)]
         if job.script in COMBINED:
-            run_dir.mkdir(exist_ok=True)
             command = [*self.program, "combine", job.script, *flags(job.options)]
-            return [*command, *self._own_code(), "--checkpoints", *makers, "--output", str(run_dir / BEST)]
-        command = [*self.program, job.script, "--config", str(self._path(job, ".yaml"))]
-        command += ["--run_dir", str(run_dir)]
+            return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
+        command = [*self.program, job.script, "--config", str(store.path(job, ".yaml")), "--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
         elif makers:
             command += ["--resume", *makers]
-        elif job.script == "train" and (run_dir / "last_model.pth").is_file():
-            command += ["--resume", str(run_dir / "last_model.pth")]
-        return command + self._own_code()
-
-    def _own_code(self) -> list[str]:
-        """Tell each job of the code that the matrix names: the checkpoints of one job name it to the next."""
-        named = {name for job in self.matrix.jobs for name in own_names(job.options)}
-        return ["--own_code", *sorted(named)] if named else []
-
-    def _makers(self, job: Job) -> list[Job]:
-        by_folder = {one.folder: one for one in self.matrix.jobs}
-        return [by_folder[folder] for folder in job.makers]
-
-    def _run_dir(self, job: Job) -> Path:
-        return self.folder / job.folder
-
-    def _path(self, job: Job, suffix: str) -> Path:
-        return self.folder / job.run / (job.name + suffix)
-
-    def _write_config(self, job: Job) -> None:
-        path = self._path(job, ".yaml")
-        write_text(path, yaml.safe_dump(job.options, sort_keys=False))
-        if self.check is not None:
-            self.check(job.script, path)
-
-    def _write_state(self, job: Job, status: str, reason: str = "") -> None:
-        state = {"digest": job.digest, "status": status, "reason": reason}
-        write_text(self._path(job, ".state.json"), json.dumps(state, indent=2) + "\n")
-
-    def _outcome(self, job: Job) -> dict[str, Any] | None:
-        """Return what a job that is finished with just these options left, else None."""
-        state = _read_json(self._path(job, ".state.json"))
-        if not isinstance(state, dict) or state.get("digest") != job.digest or state.get("status") == "failed":
-            return None
-        # A benchmark that was killed may have missed the end of a script: the product, written last, tells.
-        return self._product(job)
-
-    def _product(self, job: Job) -> dict[str, Any] | None:
-        """Return the results that a job wrote, {} for a combined network, None where they are missing."""
-        if job.script in COMBINED:
-            return {} if (self._run_dir(job) / BEST).is_file() else None
-        results = _read_json(self._run_dir(job) / "results.json")
-        return results if _is_results(results) else None
-
-    def _set_aside(self, job: Job) -> None:
-        """Move away what a job of other options left, so that nothing of it is taken for this job's."""
-        state = _read_json(self._path(job, ".state.json"))
-        old = state.get("digest", "unknown") if isinstance(state, dict) else "unknown"
-        run_dir = self._run_dir(job)
-        if old == job.digest or not run_dir.exists():
-            return
-        aside = next(
-            path
-            for number in range(1, 10_000)
-            if not (path := run_dir.with_name(f"{job.name}.{old}" + (f"-{number}" if number > 1 else ""))).exists()
-        )
-        run_dir.rename(aside)
-        self.say(f"  the options changed: what was there is kept as {aside}")
-
-    def _write_table(self, failures: Mapping[str, str]) -> str:
-        results = []
-        for job in self.matrix.jobs:
-            stored = self._outcome(job)
-            if stored:
-                results.append({**stored, "name": job.run})
-        table = results_table(
-            results, published=self.matrix.published, failures=failures, order=self.matrix.runs if results else ()
-        )
-        write_text(self.folder / "table.md", table)
-        return table
+        elif job.script == "train" and (run_dir / LAST).is_file():
+            command += ["--resume", str(run_dir / LAST)]
+        return command
 
 
 def _environment() -> dict[str, str]:
@@ -250,50 +289,11 @@ def _only_one(folder: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a script, with time to finish the checkpoint that it may be writing."""
-    try:
-        # Ctrl-C on a terminal has reached the script already; a second one would cut its clean end short.
-        process.wait(_GRACE_SECONDS)
-        return
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _is_results(content: Any) -> bool:
-    try:
-        return bool(content["dataset"]) and bool(content["recalls"][main_threshold(content)])
-    except (KeyError, TypeError, StopIteration, ValueError, AttributeError):
-        return False
-
-
 def _recall_text(results: dict[str, Any]) -> str:
     if not results:
         return ""
     recalls = results["recalls"][main_threshold(results)]
     return f", {results['dataset']} " + " ".join(f"R@{value} {recalls[value]:.1f}" for value in list(recalls)[:2])
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _last_line(log: Path, start: int) -> str:
-    """Return the last line with text that was printed after byte `start`; a progress bar's redraws are lines."""
-    with log.open("rb") as file:
-        end = file.seek(0, 2)
-        file.seek(max(start, end - _TAIL_BYTES))
-        text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
 
 
 def _duration(seconds: float) -> str:

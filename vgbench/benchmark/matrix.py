@@ -34,7 +34,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Job:
         makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one to test or whiten, several to combine.
         after: the digests of these jobs, "" without any.
         row: the row of the table that the job's results go into; runs of several seeds share one.
+        gpus: how many it runs on, one rank each.
     """
 
     run: str
@@ -85,6 +86,7 @@ class Job:
     makers: tuple[str, ...] = ()
     after: str = ""
     row: str = ""
+    gpus: int = 1
 
     @property
     def folder(self) -> str:
@@ -96,9 +98,17 @@ class Job:
         """What the job computes, in 16 hex digits: another digest means that a stored result is of other options."""
         state: list[Any] = [self.script, self.options, self.after]
         if self.checkpoint is not None:
-            found = self.checkpoint.stat() if self.checkpoint.is_file() else None
-            state += [str(self.checkpoint), found and [found.st_size, found.st_mtime_ns]]
+            state += self.checkpoint_facts()
+        if self.gpus > 1:
+            state.append(self.gpus)
         return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def checkpoint_facts(self) -> list[Any]:
+        """Return what tells one file of weights from another: its path, size and time."""
+        if self.checkpoint is None:
+            return []
+        found = self.checkpoint.stat() if self.checkpoint.is_file() else None
+        return [str(self.checkpoint), found and [found.st_size, found.st_mtime_ns]]
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ class _Reader:
     networks: dict[str, _Source]
 
     def jobs(self, where: str, run: Any) -> list[Job]:
-        _check_keys(where, run, {"name", "eval", "row", "seed", *_SOURCES}, needed="name")
+        _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", *_SOURCES}, needed="name")
         name, row = str(run["name"]), str(run.get("row", run["name"]))
         if not _NAME.fullmatch(name):
             raise UserError(
@@ -192,6 +202,9 @@ class _Reader:
             )
         where = f"{where} ({name})"
         evals = self._evals(where, run.get("eval"))
+        gpus = run.get("gpus", 1)
+        if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 1:
+            raise UserError(f"{where}: gpus: expected a whole number of at least 1, found {gpus!r}")
         source = self.networks[name] = self._source(where, name, row, run)
         jobs = [source.maker] if source.maker is not None and source.maker.run == name else []
         if not jobs and not evals:
@@ -199,10 +212,14 @@ class _Reader:
                 f"{where}: neither `train:` nor `eval:`, so there is nothing to do. Expected either or both"
             )
         taken = _taken([source.maker])
-        return jobs + [
+        jobs += [
             Job(name, "eval", f"eval-{number}", self.evaluation | options, source.checkpoint, *taken, row)
             for number, options in enumerate(evals, start=1)
         ]
+        jobs = [job if job.script in COMBINED else replace(job, gpus=gpus) for job in jobs]
+        if source.maker is not None and source.maker.run == name:
+            self.networks[name] = _Source(jobs[0])
+        return jobs
 
     def _evals(self, where: str, content: Any) -> list[Options]:
         if content is None:

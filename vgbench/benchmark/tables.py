@@ -1,0 +1,57 @@
+"""The table of a matrix, in all its forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from vgbench.benchmark.store import Store
+from vgbench.files import write_text
+from vgbench.report.markdown import markdown_text
+from vgbench.report.tables import build_table
+from vgbench.report.tables.page import html_table
+from vgbench.report.tables.text import csv_text, latex_text
+
+_STYLE = (
+    "body{font:16px/1.4 system-ui,sans-serif;margin:2rem;overflow-x:auto}table{border-collapse:collapse}"
+    "th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}th[scope=row]{text-align:left}"
+    "small{color:#555}"
+)
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What the tables show.
+
+    Attributes:
+        values: the N of the R@N.
+        costs: names out of `report.tables.build.COSTS`.
+        baseline: the run that the others are compared with.
+    """
+
+    values: tuple[int, ...] = (1, 5)
+    costs: tuple[str, ...] = ("dim",)
+    baseline: str | None = None
+
+
+def write_tables(folder: Path, store: Store, options: TableOptions, failures: Mapping[str, str]) -> str:
+    """Write table.md, table.tex, table.csv and table.html into a matrix's folder; return the markdown."""
+    found = [store.row(job, ranks=options.baseline is not None) for job in store.matrix.jobs]
+    results = [one for one in found if one is not None]
+    table = build_table(
+        results, values=options.values, published=store.matrix.published, failures=failures,
+        order=store.matrix.rows if results else (), costs=options.costs, baseline=options.baseline,
+    )  # fmt: skip
+    text = markdown_text(table)
+    name = store.matrix.name
+    write_text(folder / "table.md", text)
+    write_text(folder / "table.tex", latex_text(table, name))
+    write_text(folder / "table.csv", csv_text(table))
+    write_text(
+        folder / "table.html",
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(name)}</title><style>{_STYLE}</style><h1>{escape(name)}</h1>{html_table(table)}</html>\n",
+    )
+    return text
