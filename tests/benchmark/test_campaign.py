@@ -263,3 +263,103 @@ def test_a_place_that_cannot_be_written_is_one_line(bench, tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (36_125, "10:02:05")])
 def test_duration(seconds, text):
     assert _duration(seconds) == text
+
+
+GRID = {"grid": {"over": {"train.lr": [40.0, 60.0], "train.margin": [1, 2]}, "seeds": [0, 1, 2], "eval": [{}]}}
+
+
+def test_seeds_share_a_row(bench):
+    table, failures, calls = bench.run(GRID)
+    assert failures == {} and len(calls) == 24
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == ["40 1", "40 2", "60 1", "60 2"]
+    assert "Mean and standard deviation over 6 seeds" in table or "± 0.0" in table
+    for name in ("table.tex", "table.csv", "table.html"):
+        assert "60 2" in (bench.folder / name).read_text()
+
+
+def test_several_jobs_give_the_table_of_one_after_the_other(bench, tmp_path):
+    one = bench.run(GRID)
+    bench.folder = tmp_path / "logs" / "again"
+    table, failures, calls = bench.run(GRID, jobs=3)
+    assert (table, failures) == one[:2] and sorted(map(str, calls)) == sorted(
+        str(call).replace("/logs/m/", "/logs/again/") for call in one[2]
+    )
+
+
+def test_what_takes_a_network_waits_for_it(bench):
+    both = {"name": "both", "ensemble": {"runs": ["gem", "netvlad"]}, "eval": [{}]}
+    _, failures, calls = bench.run([*TWO, both], jobs=4)
+    names = [call[0] for call in calls]
+    assert failures == {} and names.index("ensemble") > max(names.index("train"), 1) and names[-1] == "eval"
+
+
+def test_only_some_runs_and_what_they_need(bench):
+    again = {"name": "down", "of": "gem", "eval": [{}]}
+    _, _, calls = bench.run([*TWO, again], only="do*")
+    assert [call[:2] for call in calls] == [["train", "gem"], ["eval", "down"]]
+    with pytest.raises(UserError, match="Did you mean down"):
+        bench.run([*TWO, again], only="dwon")
+
+
+def test_force_runs_again_and_keeps_the_old(bench):
+    bench.run(TWO)
+    _, _, calls = bench.run(TWO, only="netvlad", force=True)
+    assert [call[:3] for call in calls] == [["train", "netvlad", "train"]] and calls[0][3] is None
+    assert len(list((bench.folder / "netvlad").glob("train.*/results.json"))) == 1
+
+
+def test_what_another_matrix_has_done_is_taken_over(bench, tmp_path):
+    bench.run(TWO)
+    first, bench.folder = bench.folder, tmp_path / "logs" / "second"
+    other = [{**TWO[0], "name": "the same"}, {"name": "new", "train": {"lr": 1.0}}]
+    table, failures, calls = bench.run(other, elsewhere=(first,))
+    assert [call[1] for call in calls] == ["new"] and failures == {} and "| the same" in table
+    assert any("taken over from" in line for line in bench.said)
+    # Half a result is none.
+    (first / "gem" / "train" / "results.json").write_text("{")
+    bench.folder = tmp_path / "logs" / "third"
+    assert [call[:2] for call in bench.run(other[:1], elsewhere=(first,))[2]] == [["train", "the same"]]
+
+
+def test_other_data_is_another_result(bench):
+    bench.run(TWO[1:], facts=lambda job: {"data": 1})
+    assert bench.run(TWO[1:], facts=lambda job: {"data": 1})[2] == []
+    assert len(bench.run(TWO[1:], facts=lambda job: {"data": 2})[2]) == 1
+
+
+def test_what_became_of_each_job(bench):
+    runs = [TWO[0], {"name": "bad", "train": {"dataset_name": "missing"}, "eval": [{}]}]
+    assert [status for _, status in bench.campaign(runs).statuses()] == [
+        "to do", "waits for gem/train", "to do", "waits for bad/train",
+    ]  # fmt: skip
+    bench.run(runs)
+    found = {job.folder: status for job, status in bench.campaign(runs).statuses()}
+    assert found["gem/eval-1"] == "done" and found["bad/train"] == "failed: datasets/missing: no such folder"
+    table = bench.campaign(runs).write_tables()
+    assert "- bad: `train: datasets/missing: no such folder`" in table
+
+
+@pytest.mark.slow
+def test_killed_twice_nothing_is_done_twice(bench, tmp_path):
+    """24 runs, killed -9 twice with all that they started: the same table as undisturbed, and none done twice."""
+    script = Path(bench.program[-1])
+    script.write_text(script.read_text().replace('(run_dir / "last', 'time.sleep(0.2)\n(run_dir / "last'))
+    code = (
+        "import sys; from pathlib import Path; from vgbench.benchmark.campaign import Campaign; "
+        "from vgbench.benchmark.matrix import read_matrix; "
+        "file, folder = map(Path, sys.argv[1:3]); Campaign(read_matrix(file), folder, sys.argv[3:], jobs=2).run()"
+    )
+    bench.campaign(GRID)
+    words = [sys.executable, "-c", code, str(bench.file), str(bench.folder), *bench.program]
+    for finished in (5, 14):
+        process = subprocess.Popen(words, cwd=REPOSITORY, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while len(list(bench.folder.glob("*/*/results.json"))) < finished and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = {path.parent: path.stat().st_mtime_ns for path in bench.folder.glob("*/*/results.json")}
+    table, failures, _ = bench.run(GRID, jobs=2)
+    assert failures == {} and all(path.joinpath("results.json").stat().st_mtime_ns == at for path, at in done.items())
+    bench.folder = tmp_path / "logs" / "undisturbed"
+    assert bench.run(GRID)[0] == table

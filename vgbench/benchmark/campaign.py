@@ -45,6 +45,7 @@ class Campaign:
         folder: where everything is written.
         program: the command whose parts run: its words, and then "train", "eval" or "combine".
         check: called with (script, config file) for every job before the first starts; raises UserError.
+        check_data: the same, once the options of all are known to be right: whether their data is there.
         say: prints one line of progress.
         jobs: how many run at a time.
         gpus: names of this machine's GPUs; with several jobs at a time each takes its own.
@@ -59,6 +60,7 @@ class Campaign:
     folder: Path
     program: Sequence[str] = PROGRAM
     check: Check | None = None
+    check_data: Check | None = None
     say: Callable[[str], None] = print
     jobs: int = 1
     gpus: Sequence[str] = ()
@@ -77,9 +79,11 @@ class Campaign:
         wanted = self._wanted()
         with _only_one(self.folder) as lock:
             for job in self.matrix.jobs:
-                config = self.store.write_config(job)
-                if self.check is not None:
-                    self.check(job.script, config)
+                self.store.write_config(job)
+            for check in filter(None, (self.check, self.check_data)):
+                for job in self.matrix.jobs:
+                    with self._named(job):
+                        check(job.script, self.store.path(job, ".yaml"))
             if self.force:
                 for job in self._chosen():
                     self._set_aside(job, always=True)
@@ -91,6 +95,14 @@ class Campaign:
                 executor.stop()
                 raise
             return self.write_tables(progress.failures), progress.failures
+
+    @contextmanager
+    def _named(self, job: Job) -> Iterator[None]:
+        """Let what is wrong with a job name the matrix and the run."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.matrix.path}: {job.run}: {job.name}: {error}") from error
 
     @property
     def store(self) -> Store:

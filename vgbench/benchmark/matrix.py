@@ -118,12 +118,19 @@ class Matrix:
     Attributes:
         name: the file's name without extension.
         jobs: in the order in which they run; what makes a network comes before what takes it.
-        published: rows for `markdown.results_table`.
+        published: other people's rows for `report.tables.build_table`.
+        path: of the file.
     """
 
     name: str
     jobs: tuple[Job, ...]
     published: list[dict[str, Any]] = field(default_factory=list)
+    path: Path = Path("matrix.yaml")
+
+    def dry(self) -> Matrix:
+        """Return the trainings alone, each cut to one step."""
+        jobs = [replace(job, options={**job.options, "dry_run": True}) for job in self.jobs if job.script == "train"]
+        return replace(self, jobs=tuple(jobs))
 
     @property
     def runs(self) -> list[str]:
@@ -154,7 +161,7 @@ def read_matrix(path: Path) -> Matrix:
         raise UserError(f"{where}: runs: expected a list of at least one `- name: ...`")
     jobs = [job for number, run in enumerate(runs, start=1) for job in reader.jobs(f"{where}: run {number}", run)]
     _check_distinct(where, [str(run["name"]) for run in runs])
-    return Matrix(path.stem, tuple(jobs), _published(where, content.get("published")))
+    return Matrix(path.stem, tuple(jobs), _published(where, content.get("published")), path)
 
 
 def _read(path: Path) -> Any:
