@@ -20,6 +20,7 @@ from vgbench.benchmark.store import Facts, Store
 from vgbench.benchmark.tables import TableOptions, write_tables
 from vgbench.errors import UserError, did_you_mean
 from vgbench.report.labels import main_threshold
+from vgbench.stored import own_names
 from vgbench.training.checkpoint import BEST, LAST
 
 Check = Callable[[str, Path], None]
@@ -257,7 +258,7 @@ class Campaign:
         makers = [str(store.run_dir(maker) / BEST) for maker in store.makers(job)]
         if job.script in COMBINED:
             command = [*self.program, "combine", job.script, *flags(job.options)]
-            return [*command, "--checkpoints", *makers, "--output", str(run_dir / BEST)]
+            return [*command, *self._own_code(), "--checkpoints", *makers, "--output", str(run_dir / BEST)]
         command = [*self.program, job.script, "--config", str(store.path(job, ".yaml")), "--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
@@ -265,7 +266,12 @@ class Campaign:
             command += ["--resume", *makers]
         elif job.script == "train" and (run_dir / LAST).is_file():
             command += ["--resume", str(run_dir / LAST)]
-        return command
+        return command + self._own_code()
+
+    def _own_code(self) -> list[str]:
+        """Tell each job of the code that the matrix names: the checkpoints of one job name it to the next."""
+        named = {name for job in self.matrix.jobs for name in own_names(job.options)}
+        return ["--own_code", *sorted(named)] if named else []
 
 
 def _environment() -> dict[str, str]:
