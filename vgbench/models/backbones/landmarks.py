@@ -29,10 +29,22 @@ def landmarks_model(architecture: str, pretrain: str) -> nn.Module:
     """Return a torchvision classifier with the weights of `pretrain`, "places" or "gldv2".
 
     Raises:
-        UserError: there are none for this architecture, or their file is not in torch's folder of checkpoints.
+        UserError: as `landmarks_weights`.
     """
     from torchvision.models import get_model  # takes seconds
 
+    path = landmarks_weights(architecture, pretrain)
+    model: nn.Module = get_model(architecture, weights=None, num_classes=CLASSES[pretrain])
+    load_weights(model, path)
+    return model
+
+
+def landmarks_weights(architecture: str, pretrain: str) -> Path:
+    """Return the file of the weights of `pretrain`, "places" or "gldv2".
+
+    Raises:
+        UserError: there are none for this architecture, or their file is not in torch's folder of checkpoints.
+    """
     name = f"{architecture}_{pretrain}"
     if name not in FILES:
         having = ", ".join(known.rsplit("_", 1)[0] for known in FILES if known.endswith(pretrain))
@@ -43,6 +55,4 @@ def landmarks_model(architecture: str, pretrain: str) -> nn.Module:
             f"--pretrain {pretrain}: the weights of {architecture} cannot be fetched by program. Expected {path}; "
             f"download it from {_DRIVE.format(FILES[name])} and put it there"
         )
-    model: nn.Module = get_model(architecture, weights=None, num_classes=CLASSES[pretrain])
-    load_weights(model, path)
-    return model
+    return path

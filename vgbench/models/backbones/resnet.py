@@ -6,11 +6,11 @@ from functools import partial
 
 from torch import nn
 
-from vgbench.models.backbones.pretrained import torchvision_model
+from vgbench.models.backbones.resnet_classifier import resnet
 from vgbench.models.backbones.stages import check_number
 from vgbench.models.base import Backbone
 
-# torchvision's children in order: conv1, bn1, relu, maxpool, layer1 (conv2_x) ... layer4 (conv5_x), avgpool, fc.
+# The classifier's children in order: conv1, bn1, relu, maxpool, layer1 (conv2_x) ... layer4 (conv5_x), avgpool, fc.
 STEM = 4
 FROZEN_STAGES = 2  # conv2_x and conv3_x, which come before stride 16
 
@@ -27,7 +27,7 @@ class ResNetTrunk(Backbone, nn.Sequential):
         everything before conv4_x; 0: train everything). Raises UserError if there are not so many.
         """
         check_number("--freeze", freeze, 0, last_stage - 1, f"{architecture}conv{last_stage}", "stage")
-        stages = list(torchvision_model(architecture, pretrain).children())[: last_stage + 3]
+        stages = list(resnet(architecture, pretrain).children())[: last_stage + 3]
         super().__init__(*stages)
         last_block = list(stages[-1].children())[-1]
         self.out_channels: int = [m for m in last_block.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
