@@ -177,7 +177,9 @@ def test_whole_files_check_as_whole(tmp_path: Path, write_image: Callable[..., P
 
 
 def test_real_photographs_match_the_plain_way(real_photographs: Path) -> None:
-    for path in sorted((real_photographs / "gardens_point/images/test/database").iterdir())[:5]:
+    paths = sorted((real_photographs / "gardens_point/images/test/database").iterdir())[:5]
+    assert len(paths) == 5
+    for path in paths:
         assert torch.equal(decode_image(path, None), plain(path))
         expected = bilinear(np.array(Image.open(path)), 240, 320)
         assert np.abs(decode_image(path, (240, 320)).permute(1, 2, 0).numpy() - expected).max() < 1.01

@@ -51,7 +51,9 @@ def test_every_query_can_be_localised_and_no_split_sees_another(city):
 
 
 def test_names_carry_position_heading_and_time(city):
-    for file in list((city / "images" / "test").rglob("*.jpg"))[:20]:
+    files = list((city / "images" / "test").rglob("*.jpg"))[:20]
+    assert len(files) == 20
+    for file in files:
         fields = file.name.split("@")
         east, north, zone, letter, lat, lon = fields[1:7]
         expected = from_latitude_longitude(float(lat), float(lon))

@@ -173,7 +173,10 @@ def test_options_of_the_command_line() -> None:
             "--aggregation seqpool: takes pool_sequence of a sequence, but --backbone resnet18",
         ),
         ({"aggregation": "salad"}, "--aggregation salad: takes map+token, but --backbone resnet18conv4 gives map"),
-        ({"backbone": "cct384", "aggregation": "cls"}, "--aggregation cls: takes class_token of a sequence"),
+        (
+            {"aggregation": "cls"},
+            "--aggregation cls: takes class_token of a sequence, but --backbone resnet18conv4 gives",
+        ),
         ({"backbone": "cct384", "aggregation": "gem", "trunc_te": 15}, "--trunc_te 15: cct384 has no such layer"),
         ({"aggregation": "boq", "proj_channels": 100}, "proj_channels 100: attention heads are 64 wide"),
         ({"pretrain": "gldv3"}, "--pretrain gldv3: no such weights for resnet18"),

@@ -64,4 +64,5 @@ def test_network(name: str) -> None:
 def test_every_file_is_covered() -> None:
     methods = {_read(name)["config"]["aggregation"] for name in _files("aggregation_*.pt")}
     trunks = {_read(name)["config"]["backbone"] for name in _files("network_*.pt")}
+    assert len(methods) == 14 and len(trunks) >= 5
     assert methods <= set(AGGREGATIONS) and trunks <= set(BACKBONES)

@@ -39,7 +39,9 @@ def test_points_land_where_the_axes_say():
 def test_everything_stays_inside(points):
     points.sort()
     svg = draw([Series("a", [x for x, _ in points], [y for _, y in points])])
-    for circle in svg.iter("circle"):
+    circles = list(svg.iter("circle"))
+    assert len(circles) == len(points)
+    for circle in circles:
         assert 0 <= float(circle.get("cx")) <= WIDTH and 0 <= float(circle.get("cy")) <= HEIGHT
 
 

@@ -19,8 +19,10 @@ class Backbone(nn.Module):
         out_channels: C, channels of the features.
         kind: their form: "map" [B,C,h,w], "tokens" [B,N,C], "map+token", a pair of [B,C,h,w] and [B,C], or "vector"
             [B,C].
-        kinds: the forms that it can give, where it has a choice: `build_network` sets `kind` to the first of those that
-            the aggregation takes. Empty: `kind` alone.
+        kinds: the forms that it can give, where it has a choice, the one that it prefers first: `build_network` sets
+            `kind` to the first of them that the aggregation takes. Empty: `kind` alone.
+        l2_over: what an L2 normalisation before its tokens are pooled goes over: the "channels" of each token, or the
+            "positions" of each channel (as in the Deep VG Benchmark).
         mean, std: of its pixels in 0..1, a channel each; ImageNet's if not said.
         multiple: the sides of its images are multiples of so many pixels.
         mixes_batch: whether an image's features depend on the other images of its batch. They are then described in
@@ -33,6 +35,7 @@ class Backbone(nn.Module):
     out_channels: int
     kind: str = "map"
     kinds: tuple[str, ...] = ()
+    l2_over: str = "channels"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     multiple: int = 1
@@ -47,7 +50,7 @@ class Aggregation(nn.Module):
 
     Attributes:
         descriptors_dim: D.
-        takes: the forms of features that it takes, best first: one, or a tuple of them (see `Backbone.kind`).
+        takes: the forms of features that it takes: one, or a tuple of them (see `Backbone.kind`).
         needs: an attribute of the backbone without which it cannot work; it is set to True.
         places_l2: whether `--l2` says where the L2 normalisation around it sits.
         mixes_batch: as of `Backbone`.

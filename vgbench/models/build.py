@@ -18,8 +18,8 @@ from vgbench.models.base import Aggregation, Backbone, as_backbone, declared
 from vgbench.models.network import Network
 
 # Published configurations state these of every network; they have an effect where there are clusters, or weights that
-# depend on the size of the map.
-COMMON_OPTIONS = ("netvlad_clusters", "resize")
+# depend on the size of the map, or tokens that are normalised before they are pooled.
+COMMON_OPTIONS = ("netvlad_clusters", "resize", "l2_over")
 
 
 def build_network(
@@ -46,7 +46,9 @@ def build_network(
         num_non_local: how many of them (None: 1).
         channel_bottleneck: the channels inside of them (None: half the map's).
         options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
-            images in pixels, sets the map size of an aggregation whose weights depend on it.
+            images in pixels, sets the map size of an aggregation whose weights depend on it; `l2_over` is what a
+            normalisation before a pooling of tokens goes over, "channels" or "positions" (not given: as the backbone
+            says).
 
     Raises:
         UserError: an unknown name or option, parts that do not fit together, or weights that cannot be had.
@@ -67,15 +69,19 @@ def build_network(
     if given.get("resize") is not None and {"in_h", "in_w"} <= set(aggregation_names):
         height, width = _map_size(trunk, given["resize"])
         for_aggregation = {"in_h": height, "in_w": width, **for_aggregation}
+    over = str(given.get("l2_over") or trunk.l2_over)
     head = build_aggregation(
         aggregation,
         int(trunk.out_channels),
         l2=l2,
         fc_output_dim=fc_output_dim,
+        l2_over=over,
         **for_aggregation,
     )
     config: dict[str, Any] = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
     config |= {"fc_output_dim": fc_output_dim, **blocks, **for_backbone, **for_aggregation}
+    if over != "channels" and for_aggregation.get("tokens"):
+        config["l2_over"] = over
     return Network(trunk, head, config)
 
 
@@ -109,9 +115,9 @@ def _match(
         setattr(trunk, needs, True)
     elif needs is not None:
         takes = (f"{needs} of a sequence",)
-    # A backbone that has a choice gives what the aggregation likes best.
+    # A backbone that has a choice gives the first of its forms that the aggregation takes.
     kinds = trunk.kinds or (trunk.kind,)
-    chosen = next((form for form in takes if form in kinds), None)
+    chosen = next((form for form in kinds if form in takes), None)
     if chosen is None:
         raise UserError(
             f"--aggregation {aggregation}: takes {' or '.join(takes)}, but --backbone {backbone} gives "

@@ -105,7 +105,7 @@ def _closed_form(aggregation: nn.Module, features: Tensor, targets: Tensor) -> T
     for step in steps[: cores[0]]:
         if not isinstance(step, L2Norm):
             return None
-        x = l2_normalise(x)
+        x = l2_normalise(x, {1: 2, 2: 1}[step.dim] if tokens else 1)  # of [B,N,C], as dimensions of x
     scores = _of_core(core, x, targets)
     return scores if tokens else scores.view(len(scores), *features.shape[2:])
 

@@ -51,7 +51,9 @@ def _rebuilt(config: Mapping[str, Any], own: Collection[str]) -> Network:
     elif "method" in config:
         network = load_release(config["method"], trained=False)
     else:
-        network = build_network(**{**_without(config, "geowarp"), "pretrain": "none"})
+        # Checkpoints from before there was a choice normalised every token.
+        options = {"l2_over": "channels", **_without(config, "geowarp"), "pretrain": "none"}
+        network = build_network(**options)
     network.config = _without(config, "geowarp")
     if config.get("geowarp"):
         attach(network)

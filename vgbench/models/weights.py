@@ -58,6 +58,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     own = module.state_dict()
     tensors = own_keys(extract_state_dict(state_dict), own)
     tensors = {key: value for key, value in tensors.items() if key in own or not key.startswith(SURPLUS)}
+    tensors = {key: _of_kernel(value, own.get(key)) for key, value in tensors.items()}
     spare = _spare_keys(module)
     missing = [key for key in own if key not in tensors and key not in spare]
     unknown = [key for key in tensors if key not in own]
@@ -208,6 +209,13 @@ def _spare_keys(module: nn.Module) -> set[str]:
     }
     # Files from before BatchNorm counted its batches have no counters.
     return named | {key for key in module.state_dict() if key.endswith("num_batches_tracked")}
+
+
+def _of_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
+    """Give a 1x1 kernel over tokens [K,C,1] the shape of one over maps [K,C,1,1], or the other way, where wanted."""
+    if wanted is None or value.dim() < 3 or wanted.dim() < 3 or value.shape[:2] != wanted.shape[:2]:
+        return value
+    return value.reshape(wanted.shape) if value.numel() == wanted.numel() == value[..., 0].numel() else value
 
 
 def _plain_key(key: str) -> str:

@@ -44,15 +44,23 @@ def test_gradients_are_those_of_float64(kernel, stride, bias, kernels, monkeypat
 
 @pytest.mark.parametrize("runtime", [Runtime(), Runtime(amp_dtype=torch.bfloat16, compile=True)])
 def test_other_runtimes_are_left_alone(runtime, monkeypatch):
-    monkeypatch.setattr(depthwise, "_conv2d", lambda *a, **k: pytest.fail("taken"))
+    taken = []
+    route = depthwise._conv2d
+    monkeypatch.setattr(depthwise, "_conv2d", lambda *a, **k: taken.append(1) or route(*a, **k))
+    gradients(5, 2, False, BF16)
+    assert taken  # here it would be noticed
+    taken.clear()
     gradients(5, 2, False, runtime)
+    assert not taken
 
 
 def test_other_convolutions_and_inference_are_left_alone(monkeypatch):
-    monkeypatch.setattr(depthwise, "_gradient", lambda *a, **k: pytest.fail("taken"))
+    taken = []
+    monkeypatch.setattr(depthwise, "_gradient", lambda *a, **k: taken.append(1))
     gradients(3, 1, False, BF16)
     x, w = torch.randn(1, 8, 9, 9, requires_grad=True), torch.randn(8, 2, 5, 5, requires_grad=True)
     with BF16.autocast(), fast_depthwise_gradients(BF16):
         F.conv2d(x, w, padding=2, groups=4).sum().backward()
         with torch.no_grad():
             assert F.conv2d(x, w, padding="same", groups=4).shape == x.shape
+    assert not taken

@@ -13,6 +13,8 @@ from vgbench.models.base import Aggregation, as_aggregation
 from vgbench.models.layers import L2Norm, full_precision
 
 L2_PLACES = ("before_pool", "after_pool", "none")
+# What the L2 normalisation before a pooling of tokens [B,N,C] goes over: the dimension of each.
+L2_OVER = {"positions": 1, "channels": 2}
 
 
 class Head(Aggregation, nn.Sequential):
@@ -37,6 +39,7 @@ def build_aggregation(
     *,
     l2: str = "before_pool",
     fc_output_dim: int | None = None,
+    l2_over: str = "channels",
     **options: Any,
 ) -> Aggregation:
     """Return the aggregation `name` for local features of `in_channels` channels, with `.descriptors_dim`.
@@ -46,6 +49,8 @@ def build_aggregation(
         in_channels: channels of the local features; aggregations that call it `num_channels` take that option instead.
         l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
         fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
+        l2_over: what a normalisation before pooling tokens goes over: "channels" (each token becomes of unit length, as
+            each position of a map does) or "positions" (each channel, as in the Deep VG Benchmark).
         options: the aggregation's own, as its class declares them.
 
     Raises:
@@ -58,8 +63,8 @@ def build_aggregation(
     pool = as_aggregation(name, call_checked(f"aggregation {name}", cls, (channels,), options))
     dim = int(pool.descriptors_dim)
     if pool.places_l2:
-        channels_dim = 2 if options.get("tokens") else 1
-        around = {"before_pool": (L2Norm(channels_dim), pool), "after_pool": (pool, L2Norm()), "none": (pool,)}[l2]
+        dim_before = L2_OVER[l2_over] if options.get("tokens") else 1
+        around = {"before_pool": (L2Norm(dim_before), pool), "after_pool": (pool, L2Norm()), "none": (pool,)}[l2]
         pool = Head(*around, descriptors_dim=dim)
     if fc_output_dim is not None:
         if fc_output_dim < 1:

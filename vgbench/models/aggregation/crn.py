@@ -25,6 +25,10 @@ class ContextMask(nn.Module):
         for conv in (self.filter_3_3, self.filter_5_5, self.filter_7_7, self.acc_w):
             nn.init.xavier_normal_(conv.weight)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        # The responses are added up, and what adds them is not trained, as in the Deep VG Benchmark: with drawn weights
+        # the sum may be negative everywhere, and the ReLU after it shuts the whole network off.
+        nn.init.ones_(self.acc_w.weight)
+        self.acc_w.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
         coarse = F.avg_pool2d(features, kernel_size=3, stride=2, ceil_mode=True)

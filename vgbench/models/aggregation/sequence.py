@@ -8,7 +8,7 @@ from vgbench.models.base import Aggregation
 
 
 class ClassToken(Aggregation):
-    """The class token (Dosovitskiy et al., 2021), first of the tokens: [B,N,C] to [B,C]."""
+    """The first token, which is the class token where there is one (Dosovitskiy et al., 2021): [B,N,C] to [B,C]."""
 
     takes = "tokens"
     needs = "class_token"

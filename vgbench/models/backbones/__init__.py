@@ -4,8 +4,9 @@ A backbone is an `nn.Module` with `out_channels: int`, `kind: str` (`"map"`: [B,
 `"map+token"`: a pair of [B,C,H,W] and [B,C]; `"vector"`: [B,C]) and, if it was not trained with ImageNet's usual ones,
 `mean` and `std` of its input channels. It takes normalised images, float [B,3,H,W]. A sequence whose first token is a
 class token says `class_token = True`; one that can pool itself has `pool_sequence = False`, and its kind is "vector"
-once that is set. One that can give its features in several forms names them in `kinds`; `build_network` then sets its
-`kind` to the first form among those that the aggregation `takes`.
+once that is set. One that can give its features in several forms names them in `kinds`, the one that it prefers first;
+`build_network` then sets its `kind` to the first form that the aggregation `takes`. `l2_over = "positions"` says that a
+normalisation before its tokens are pooled goes over the positions of a channel, not over the channels of a token.
 """
 
 from functools import partial
@@ -83,7 +84,7 @@ BACKBONES = Backbones(
         "regnet_y_16gf": "vgbench.models.backbones.regnet:regnet_y_16gf",
         "regnet_y_32gf": "vgbench.models.backbones.regnet:regnet_y_32gf",
         "vit_b_16": "vgbench.models.backbones.vit:ViT",
-        "vit": "vgbench.models.backbones.vit:ViT",  # as the Deep VG benchmark calls it
+        "vit": "vgbench.models.backbones.vit:DeepVGViT",  # as the Deep VG benchmark calls it
         "maxvit_t": "vgbench.models.backbones.maxvit:MaxViT",
         "dinov2_vits14": "vgbench.models.backbones.dinov2:dinov2_vits14",
         "dinov2_vits14_reg": "vgbench.models.backbones.dinov2:dinov2_vits14_reg",

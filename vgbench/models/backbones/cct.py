@@ -105,6 +105,8 @@ class CCT384(Backbone):
 
     out_channels = DIM
     pool_sequence = False
+    class_token = False  # it has none: for `cls`, the Deep VG Benchmark takes the first patch's token
+    l2_over = "positions"  # as in the Deep VG Benchmark, which normalises tokens along the same dimension as maps
 
     def __init__(self, pretrain: str, *, trunc_te: int | None = None, freeze_te: int | None = None) -> None:
         """Build it.

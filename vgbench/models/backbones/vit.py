@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from vgbench.models.backbones.tokens import TokenTrunk, resized_positions
 
 NAME = "vit_b_16"
 PATCH, LAYERS = 16, 12
+LARGE_SIDE = 384  # of the images of the larger of the two networks that the Deep VG Benchmark knows
 
 
 class ViT(TokenTrunk):
@@ -55,3 +58,41 @@ class ViT(TokenTrunk):
         token = (self.class_embedding + of_class).expand(len(images), -1, -1)
         tokens: Tensor = self.norm(self.layers(torch.cat([token.to(patches.dtype), patches], dim=1)))
         return self.hand_on(tokens, height, width)
+
+
+class DeepVGViT(ViT):
+    """ViT-B/16 as the Deep VG Benchmark builds it: `gem` and `netvlad` get the patches' tokens, `cls` the class token.
+
+    Its published networks add 1e-12 to the variance of a LayerNorm, and learn positions of their own for 384x384.
+    """
+
+    kinds = ("tokens", "map+token", "map")
+    class_token = False
+    l2_over = "positions"
+
+    def __init__(
+        self,
+        pretrain: str,
+        *,
+        trunc_te: int | None = None,
+        freeze_te: int | None = None,
+        resize: Sequence[int] | None = None,
+    ) -> None:
+        """`resize`: height and width of the images in pixels; 384x384 has 24x24 positions to learn, any other 14x14.
+
+        The other options and what is raised are those of `ViT`.
+        """
+        super().__init__(pretrain, trunc_te=trunc_te, freeze_te=freeze_te)
+        for layer in self.modules():
+            if isinstance(layer, nn.LayerNorm):
+                layer.eps = 1e-12
+        if resize is not None and tuple(resize) == (LARGE_SIDE, LARGE_SIDE):
+            learned, side = self.pos_embedding, LARGE_SIDE // PATCH
+            patches = resized_positions(learned[:, 1:], side, side, antialias=True)
+            larger = torch.cat([learned[:, :1], patches], dim=1).detach()
+            self.pos_embedding = nn.Parameter(larger, requires_grad=learned.requires_grad)
+
+    def hand_on(self, tokens: Tensor, height: int, width: int) -> Tensor | tuple[Tensor, Tensor]:
+        """Leave the class token out of the sequence unless the aggregation is after it."""
+        handed = super().hand_on(tokens, height, width)
+        return handed[:, 1:] if isinstance(handed, Tensor) and handed.dim() == 3 and not self.class_token else handed

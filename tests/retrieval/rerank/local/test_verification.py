@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vgbench.models import build_network
 from vgbench.retrieval import Predictions, write_descriptors
 from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.dense import DenseReranker
+from vgbench.retrieval.rerank.local import verification
 from vgbench.retrieval.rerank.local.extraction import with_long_side
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.matches import LocalMatches
@@ -178,19 +179,33 @@ def test_each_of_several_features_takes_its_logarithm_off_the_cost(drawn: Any) -
             assert len(matches.of(query, 0)) == max(found) > 30
 
 
-def test_a_budget_is_of_a_query_and_not_of_each_of_its_features(drawn: Any) -> None:
+def test_a_budget_is_of_a_query_and_not_of_each_of_its_features(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     context, before = drawn(local_features=("orb", "sift"))
     first, second = plans_of(context.options, context.runtime)
 
-    def slow(*given: Any) -> Any:
-        time.sleep(0.25)
-        return first.matcher(*given)
+    now, asked = [0.0], {"first": 0, "second": 0}
+    monkeypatch.setattr(verification, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
 
-    plans = (
-        dataclasses.replace(first, matcher=slow),
-        dataclasses.replace(second, matcher=lambda *_: pytest.fail("asked after the query's time was spent")),
-    )
-    verify("local", plans, before, context, weight=0.5, budget_ms=200)
+    def taking(name: str, seconds: float, matcher: Any) -> Any:
+        def match(query: Any, candidates: Any, pool: Any) -> Any:
+            asked[name] += len(candidates)
+            now[0] += seconds
+            return matcher(query, candidates, pool)
+
+        return match
+
+    def asked_with(seconds: float) -> dict[str, int]:
+        asked.update(first=0, second=0)
+        plans = (
+            dataclasses.replace(first, matcher=taking("first", seconds, first.matcher)),
+            dataclasses.replace(second, matcher=taking("second", 0.0, second.matcher)),
+        )
+        verify("local", plans, before, context, weight=0.5, budget_ms=200)
+        return dict(asked)
+
+    together = torch.get_num_threads()  # so many candidates are matched before the clock is looked at
+    assert asked_with(0.25) == {"first": QUERIES * together, "second": 0}
+    assert asked_with(0.0) == {"first": QUERIES * PLACES, "second": QUERIES * PLACES}
 
 
 def test_a_network_that_matched_everything_has_nothing_to_refine() -> None:
