@@ -1,0 +1,68 @@
+"""No test can pass without having checked anything: each asserts, expects an exception, or calls a helper that does."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from locations import REPOSITORY
+
+NESTED = (ast.FunctionDef, ast.Lambda, ast.ClassDef)
+
+
+def of_itself(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs whenever `node` does: a function inside of it may never be called."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, NESTED):
+            yield from of_itself(child)
+
+
+def called(node: ast.AST) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def checks(function: ast.FunctionDef, helpers: set[str]) -> bool:
+    return any(
+        isinstance(node, ast.Assert) or called(node).startswith("assert_") or called(node) in {"raises", *helpers}
+        for node in of_itself(function)
+    )
+
+
+def without_a_check(sources: list[str]) -> list[str]:
+    """Return the names of the tests that check nothing."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    functions: dict[str, list[ast.FunctionDef]] = {}
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef):
+            functions.setdefault(node.name, []).append(node)
+    helpers: set[str] = set()
+    while True:  # helpers call helpers
+        more = {name for name, same in functions.items() if all(checks(one, helpers) for one in same)} - helpers
+        if not more:
+            break
+        helpers |= more
+    return sorted(
+        name
+        for name, same in functions.items()
+        if name.startswith("test_") and not all(checks(f, helpers) for f in same)
+    )
+
+
+def test_every_test_checks_something() -> None:
+    sources = [path.read_text() for path in sorted((REPOSITORY / "tests").rglob("*.py"))]
+    assert len(sources) > 100
+    assert without_a_check(sources) == []
+
+
+def test_what_is_never_called_is_no_check() -> None:
+    source = (
+        "def test_a():\n    run(lambda: fail())\n\ndef test_b():\n    def inner():\n        assert 0\n    run(inner)\n"
+    )
+    assert without_a_check([source, "def helper():\n    assert 1\n\ndef test_c():\n    helper()\n"]) == [
+        "test_a",
+        "test_b",
+    ]
