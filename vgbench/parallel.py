@@ -180,7 +180,7 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 def all_reduce(tensor: Tensor) -> Tensor:
-    """Add a tensor over all ranks; gradients are added likewise."""
+    """Return the sum of a tensor [...] over all ranks; gradients are added likewise."""
     if not _together():
         return tensor
     return cast(Tensor, _AllReduce.apply(tensor))

@@ -28,7 +28,7 @@ class Neighbours:
         return len(self.indptr) - 1
 
     def of(self, query: int) -> NDArray[np.int64]:
-        """Return the database rows of one query, ascending (a view)."""
+        """Return the database rows of one query, int64 [n], ascending (a view)."""
         query = range(len(self))[query]
         return self.indices[self.indptr[query] : self.indptr[query + 1]]
 
@@ -38,12 +38,12 @@ class Neighbours:
         return np.diff(self.indptr)
 
     def without(self) -> NDArray[np.int64]:
-        """Return the queries that have no database row, int64, ascending."""
+        """Return the queries that have no database row, int64 [n], ascending."""
         return np.flatnonzero(self.counts == 0)
 
     @classmethod
     def from_csr(cls, indptr: NDArray[np.int64], indices: NDArray[np.int64]) -> Neighbours:
-        """Check, sort within queries and wrap two CSR arrays; raises ValueError where they do not fit."""
+        """Check, sort within queries and wrap two CSR arrays, int64 [Q+1] and [M]; ValueError where they do not fit."""
         indptr, indices = np.asarray(indptr, np.int64), np.asarray(indices, np.int64)
         if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices):
             raise ValueError("indptr must start at 0 and end at len(indices)")
@@ -55,7 +55,7 @@ class Neighbours:
 
     @classmethod
     def brute(cls, queries_utm: NDArray[np.float64], database_utm: NDArray[np.float64], radius_m: float) -> Neighbours:
-        """Compare every pair, O(Q N) memory: for small sets and as the reference of `neighbours_within`."""
+        """Compare every pair of positions [Q,2] and [N,2], O(Q N) memory: the reference of `neighbours_within`."""
         _check(queries_utm, database_utm, radius_m)
         near = ((queries_utm[:, None] - database_utm[None]) ** 2).sum(-1) <= radius_m**2
         indptr = np.concatenate([[0], np.cumsum(near.sum(1))]).astype(np.int64)

@@ -100,7 +100,7 @@ def in_own_zones(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray[np.
 def to_latitude_longitude(
     east: ArrayLike, north: ArrayLike, zone: int, letter: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return latitude and longitude in degrees (float64) of UTM positions in metres, scalars or arrays alike."""
+    """Return latitude and longitude in degrees, float64 [N] each, of UTM metres [N]; scalars go as well."""
     inverse = _projection(zone, letter.upper() < "N")
     longitude, latitude = inverse(np.asarray(east, np.float64), np.asarray(north, np.float64), inverse=True)
     return np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)

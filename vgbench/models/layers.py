@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def full_precision(tensor: Tensor) -> Iterator[None]:
-    """Switch autocast off on `tensor`'s device: sums and norms over many terms need float32."""
+    """Switch autocast off on the device of a tensor [...]: sums and norms over many terms need float32."""
     with torch.autocast(tensor.device.type, enabled=False):
         yield
 
 
 def l2_normalise(x: Tensor, dim: int = 1) -> Tensor:
-    """Scale `x` to unit Euclidean length along `dim`; float32 out, whatever comes in."""
+    """Scale `x` [...] to unit Euclidean length along `dim`; float32 of the same shape, whatever comes in."""
     return F.normalize(x.float(), p=2.0, dim=dim)
 
 

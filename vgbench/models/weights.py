@@ -109,7 +109,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all of a floating-point tensor are finite; in one pass, without a copy."""
+    """Whether all values of a floating-point tensor [...] are finite; in one pass, without a copy."""
     if values.numel() == 0:
         return True
     if values.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):

@@ -66,7 +66,7 @@ def choose_queries(outcome: Outcome, limit: int) -> NDArray[np.int64]:
 
 
 def spread(count: int, limit: int) -> NDArray[np.int64]:
-    """Choose `limit` of the rows 0..count-1 evenly, int64; all where there are fewer."""
+    """Choose `limit` of the rows 0..count-1 evenly, int64 [limit]; all where there are fewer."""
     return np.linspace(0, max(count - 1, 0), min(count, limit)).round().astype(np.int64)
 
 
@@ -77,7 +77,7 @@ def gallery(
     rows: NDArray[np.int64],
     evidence: Evidence | None = None,
 ) -> str:
-    """Return the cards of the queries in `rows` (int64) as HTML, thumbnails embedded.
+    """Return the cards of the queries in `rows` (int64 [n]) as HTML, thumbnails embedded.
 
     Args:
         outcome: what became of the queries; None where their coordinates are not known.

@@ -83,7 +83,7 @@ def write_report(
 def gallery_rows(
     split: Split, predictions: Predictions, neighbours: Neighbours | None, max_queries: int
 ) -> NDArray[np.int64]:
-    """Return the rows of the queries that the gallery shows, in its order, int64."""
+    """Return the rows of the queries that the gallery shows, in its order, int64 [n]."""
     if neighbours is None:
         return spread(len(predictions), max_queries)
     return choose_queries(outcome_of(split, predictions, neighbours), max_queries)

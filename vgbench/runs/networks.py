@@ -83,6 +83,9 @@ def network_to_test(
 
     Args:
         given: what the user set, where nothing has compared it with the checkpoint yet.
+
+    Raises:
+        UserError: the checkpoint is of another network, or weights cannot be had.
     """
     options, size = settings.network, settings.data.resize
     if resume is None:

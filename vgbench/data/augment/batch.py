@@ -141,7 +141,7 @@ class BatchAugment:
         return torch.where(flip[:, None, None, None], images.flip(-1), images)
 
     def augment_places(self, images: Tensor, places: Tensor, generator: Generator) -> Tensor:
-        """Mirror places, then vary each image and resize the batch; arguments as `flip_places`."""
+        """Mirror places, then vary each image and resize the batch, uint8 [B,3,H,W]; arguments as `flip_places`."""
         return self(self.flip_places(images, places, generator), generator)
 
     def augment_triplets(self, batch: TripletBatch, generator: Generator) -> TripletBatch:

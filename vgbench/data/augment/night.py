@@ -119,7 +119,7 @@ def _night(images: Tensor, parameters: NightParameters) -> Tensor:
 
 
 def display(light: Tensor, gamma: Tensor) -> Tensor:
-    """Return the values in 0..1 that show linear light, bent by a power of `gamma`."""
+    """Return the pixels in 0..1 [B,3,H,W] that show linear light [B,3,H,W], bent by powers `gamma` [B,1,1,1]."""
     return light.clamp(0, 1).pow_(gamma / DISPLAY_GAMMA)
 
 

@@ -51,7 +51,7 @@ class MixVPR(Aggregation):
         self.descriptors_dim = out_channels * out_rows
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raise UserError if the map is not in_h x in_w."""
+        """Return descriptors [B,D] of a map [B,C,h,w]; raises UserError if it is not in_h x in_w."""
         if tuple(features.shape[2:]) != self.map_size:
             height, width = features.shape[2:]
             raise UserError(

@@ -139,7 +139,7 @@ class CCT384(Backbone):
         return "vector" if self.pool_sequence else "tokens"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raise UserError if the images are of another size, since the positions are learned."""
+        """Return tokens [B,N,C] of images [B,3,H,W]; UserError for another size: positions are learned."""
         if tuple(images.shape[2:]) != (IMAGE_SIZE, IMAGE_SIZE):
             raise UserError(
                 f"--backbone cct384: the images are {images.shape[2]}x{images.shape[3]}. "

@@ -190,7 +190,10 @@ class DINOv2(TokenTrunk):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Raise UserError for images of another size; their positions are interpolated from those of 518x518."""
+        """Return a map [B,C,h,w], and the class token [B,C] where it is asked for, of images [B,3,H,W].
+
+        Positions are interpolated from those of 518x518; raises UserError if 14 does not divide a side.
+        """
         check_multiple(self.name, images.shape[2], images.shape[3], PATCH, "its patches are 14x14")
         height, width = images.shape[2] // PATCH, images.shape[3] // PATCH
         patches = self.patch_embed(images).flatten(2).transpose(1, 2) + self._positions(height, width)

@@ -57,6 +57,6 @@ class MaxViT(StageTrunk):
                 self.set_submodule(name, PartitionAttention(layer))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raise UserError for images of another size."""
+        """Return a map [B,C,h,w] of images [B,3,H,W]; raises UserError for images of another size."""
         check_multiple(NAME, images.shape[2], images.shape[3], self.step, "its maps are cut into 7x7 windows")
         return super().forward(images)

@@ -40,7 +40,7 @@ class TimmMap(Backbone):
         self.channels_last = channels_last
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raise UserError if the network does not take images of this size."""
+        """Return local features of images [B,3,H,W]; raises UserError if the network does not take their size."""
         features = _features(self.facts, self.model, images)
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
@@ -55,7 +55,7 @@ class TimmPatches(TimmMap):
         self.prefix = prefix
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raise UserError if the network does not take images of this size."""
+        """Return local features of images [B,3,H,W]; raises UserError if the network does not take their size."""
         height, width = _grid(self.facts, images, self.stride)
         patches = _features(self.facts, self.model, images)[:, self.prefix :]
         return patches.transpose(1, 2).reshape(len(images), -1, height, width)
@@ -75,7 +75,7 @@ class TimmTokens(TokenTrunk):
         self.stride = self.multiple = stride
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Raise UserError if the network does not take images of this size."""
+        """Return local features of images [B,3,H,W]; raises UserError if the network does not take their size."""
         height, width = _grid(self.facts, images, self.stride)
         return self.hand_on(_features(self.facts, self.model, images), height, width)
 
@@ -144,7 +144,11 @@ def freeze_until(model: nn.Module, stage: str | None) -> None:
 
 
 def train_last_blocks(name: str, model: nn.Module, count: int) -> None:
-    """Train the last `count` layers of a transformer with the norm after them, and nothing else."""
+    """Train the last `count` layers of a transformer with the norm after them, and nothing else.
+
+    Raises:
+        UserError: the network is no transformer with layers in a row.
+    """
     blocks = getattr(model, "blocks", None)
     if not isinstance(blocks, (nn.Sequential, nn.ModuleList)) or not hasattr(model, "num_prefix_tokens"):
         raise UserError(

@@ -49,7 +49,11 @@ class ViT(TokenTrunk):
             self.layers[freeze_te + 1 :].requires_grad_(True)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Raise UserError for images of another size; their positions are interpolated from those of 224x224."""
+        """Return tokens [B,N,C] of images [B,3,H,W], whose positions are interpolated from those of 224x224.
+
+        Raises:
+            UserError: 16 does not divide a side.
+        """
         check_multiple(NAME, images.shape[2], images.shape[3], PATCH, "its patches are 16x16")
         height, width = images.shape[2] // PATCH, images.shape[3] // PATCH
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)

@@ -248,6 +248,9 @@ def extraction_fingerprint(
 
     Args:
         weights: `weights_hash` of the network, where the caller has it already.
+
+    Raises:
+        UserError: an unknown data type of descriptors.
     """
     if form.dtype not in DTYPES:
         raise UserError(f"--descriptors_dtype {form.dtype}: not known. Expected one of {', '.join(DTYPES)}")

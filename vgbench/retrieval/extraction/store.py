@@ -129,7 +129,7 @@ class Descriptors:
         return torch.from_numpy(np.asarray(mapped[rows]))
 
     def sample(self, count: int) -> Tensor:
-        """Return `count` rows spread evenly over the file (all of them where there are fewer), float32 on the CPU."""
+        """Return float32 [count,D] on the CPU: rows spread evenly over the file, all of them where there are fewer."""
         count = min(count, len(self))
         return self.rows(np.arange(count, dtype=np.int64) * len(self) // max(count, 1)).float()
 

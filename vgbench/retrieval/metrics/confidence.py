@@ -100,7 +100,7 @@ def cross_validated(features: NDArray[np.float64], right: NDArray[np.bool_]) -> 
 
 
 def calibration(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Compare probabilities with what came true, in ten bins of equal width, as results.json holds it.
+    """Compare probabilities [Q] with what came true [Q], in ten bins of equal width, as results.json holds it.
 
     Returns:
         `expected_calibration_error` (percent: the mean over queries of how far a bin's mean confidence is from its

@@ -67,7 +67,7 @@ def recalls(
 def recall_table(
     indices: NDArray[np.int64], neighbours: Mapping[float, NeighbourRows], values: Sequence[int]
 ) -> dict[float, dict[int, float]]:
-    """Compute recalls at several thresholds: threshold in metres -> N -> percent."""
+    """Return recalls of predictions int64 [Q,K] at several thresholds: threshold in metres -> N -> percent."""
     return {
         threshold: dict(zip(map(int, values), recalls(indices, found, values).tolist(), strict=True))
         for threshold, found in neighbours.items()

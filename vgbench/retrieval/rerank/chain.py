@@ -138,7 +138,11 @@ def _step(
 
 
 def make_reranker(name: str) -> Reranker:
-    """Return what a name stands for, ready to be called; a plain function scores (query, candidates)."""
+    """Return what a name stands for, ready to be called; a plain function scores (query, candidates).
+
+    Raises:
+        UserError: the name is not known, or stands for neither a class nor a function.
+    """
     target = RERANKERS.resolve(name)
     if inspect.isclass(target):
         try:

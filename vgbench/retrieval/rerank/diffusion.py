@@ -61,7 +61,7 @@ class _Graph:
         self._norms = np.full(len(database), np.nan)
 
     def norms(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return squared norms, float64 like `rows`, of rows that are read once."""
+        """Return squared norms, float64 [n], of rows int64 [n] that are read once."""
         missing = np.unique(rows[np.isnan(self._norms[rows])])
         self._norms[missing] = squared_norms(self._database, missing)
         return np.asarray(self._norms[rows])
@@ -91,8 +91,8 @@ def cosine(distances: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArra
     """Return 1 - d^2 / (|a|^2 + |b|^2), not below zero: the cosine of vectors of equal length.
 
     Args:
-        distances: Euclidean.
-        norms: the sums of both squared norms.
+        distances: Euclidean, float32 [Q,K].
+        norms: the sums of both squared norms, float64 [Q,K].
     """
     return np.maximum(1 - distances.astype(np.float64) ** 2 / np.maximum(norms, 1e-30), 0)
 
@@ -108,7 +108,11 @@ def squared_norms(descriptors: Descriptors, rows: NDArray[np.int64]) -> NDArray[
 
 
 def solved(weights: csr_matrix, source: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """Solve (I - alpha D^-1/2 W D^-1/2) f = y by conjugate gradients; nodes without neighbours keep y."""
+    """Solve (I - alpha D^-1/2 W D^-1/2) f = y, float64 [N], by conjugate gradients; nodes without neighbours keep y.
+
+    Raises:
+        UserError: no solution within ITERATIONS steps.
+    """
     degrees = np.asarray(weights.sum(axis=1)).reshape(-1)
     scale = diags(np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1e-30)), 0.0))
     system = identity(len(source), format="csr") - alpha * (scale @ weights @ scale)

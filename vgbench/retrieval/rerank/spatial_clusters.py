@@ -16,7 +16,7 @@ MIN_SAMPLES = 3  # candidates, itself among them, that make one a core of dbscan
 
 
 def neighbourhoods(squared: NDArray[np.float64], radius: float) -> Clusters:
-    """Count each candidate's neighbours within the radius, itself included.
+    """Count each candidate's neighbours within the radius, itself included; squared distances [Q,K,K] in m^2.
 
     Labels: the candidate with most neighbours (the first of equals) takes all of its own that are free, and so on.
     """
@@ -36,7 +36,7 @@ def neighbourhoods(squared: NDArray[np.float64], radius: float) -> Clusters:
 
 
 def dbscan(squared: NDArray[np.float64], radius: float) -> Clusters:
-    """DBSCAN (Ester et al., 1996) with MIN_SAMPLES; noise is a cluster of its own."""
+    """DBSCAN (Ester et al., 1996) on squared distances [Q,K,K]; MIN_SAMPLES; noise is a cluster of its own."""
     near = squared <= radius**2
     core = near.sum(2) >= MIN_SAMPLES
     count = core.shape[1]
@@ -57,7 +57,7 @@ def dbscan(squared: NDArray[np.float64], radius: float) -> Clusters:
 
 
 def agglomerative(squared: NDArray[np.float64], radius: float) -> Clusters:
-    """Merge the two nearest clusters while all members of both lie within the radius of each other.
+    """Merge the two nearest clusters while all members lie within the radius; squared distances [Q,K,K] in m^2.
 
     Complete linkage (Sørensen, 1948).
     """

@@ -102,7 +102,7 @@ def score_error(dim: int, norms: Tensor, radius: float) -> Tensor:
 
 
 def plain_score_error(dim: int, norms: Tensor, radius: float, unit: float) -> Tensor:
-    """Bound the same of a score that was summed up in any order, with a unit roundoff."""
+    """Bound the same [Q] of a score that was summed up in any order, with a unit roundoff."""
     return _error(dim, norms, radius, unit)
 
 

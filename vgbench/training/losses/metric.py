@@ -101,7 +101,11 @@ def miner_beside(loss: str, miner: str | None) -> str:
 def build_metric_miner(
     name: str, arguments: Sequence[str], distance: str | None
 ) -> Callable[[Tensor, Tensor], Any] | None:
-    """Return a miner on (embeddings [B,D], labels [B]), None for "none"; arguments as `build_metric_loss`."""
+    """Return a miner on (embeddings [B,D], labels [B]), None for "none"; arguments as `build_metric_loss`.
+
+    Raises:
+        UserError: an unknown name, or arguments that the miner does not take.
+    """
     if name == "none":
         if arguments or distance:
             raise UserError("--miner none: takes no --miner_args and no --miner_distance. Leave them out")

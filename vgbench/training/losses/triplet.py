@@ -11,7 +11,7 @@ EPS = 1e-6
 
 
 def pairwise_distance(one: Tensor, other: Tensor) -> Tensor:
-    """Return the Euclidean distance along the last axis, with a finite gradient at zero."""
+    """Return the Euclidean distances [...] of [...,D] and [...,D], with a finite gradient at zero."""
     distance: Tensor = torch.linalg.vector_norm(one - other + EPS, dim=-1)
     return distance
 

@@ -139,6 +139,6 @@ class Miner(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned; raises UserError where it is of other data."""
         if state:
             raise UserError(f"checkpoint: state of another miner ({', '.join(state)}). Expected the same --mining")

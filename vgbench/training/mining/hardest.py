@@ -71,6 +71,9 @@ def rank(
         negatives: int64 [T,C] candidate database rows, -1 = none; repeats are harmless.
         count: K.
         block_bytes: bound on the memory of one block of scores.
+
+    Raises:
+        RuntimeError: fewer rows were described than were asked for.
     """
     device, total = queries.device, queries.shape[0]
     near = _Pairs(positives[0], np.searchsorted(rows, positives[1]), device)

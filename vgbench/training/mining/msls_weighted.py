@@ -28,7 +28,11 @@ class MslsWeightedMiner(PartialMiner):
 
 
 def query_weights(task: Task) -> NDArray[np.float64]:
-    """Return the probability of each eligible query, float64 [E], from notes such as `night_sideways`."""
+    """Return the probability of each eligible query, float64 [E], from notes such as `night_sideways`.
+
+    Raises:
+        UserError: no note says day or night and a direction.
+    """
     codes = task.queries.note_codes[task.eligible]
     notes = [note.lower().split("_") for note in task.queries.note_vocabulary]
     total = task.eligible.size

@@ -62,7 +62,7 @@ class TrainingMode(Protocol[BatchT]):
         ...
 
     def loss(self, forward: Forward, batch: BatchT, generator: torch.Generator) -> Tensor:
-        """Return the loss of a batch that is on the device: a float32 scalar.
+        """Return the loss of a batch that is on the device: a float32 scalar [].
 
         Where several ranks share a step, it is this rank's part of the loss: the parts add up to that of the whole step
         (see `vgbench.parallel.all_gather` for losses that need all descriptors).

@@ -99,7 +99,7 @@ class ClassesMode:
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
-        """Return the classifiers' cross-entropy, a weighted sum where a group has lateral and frontal classes."""
+        """Return the classifiers' cross-entropy [], a weighted sum where a group has lateral and frontal classes."""
         descriptors = forward(self.augment.augment_places(batch.images, batch.labels, generator))
         # Every rank has the loss of all images, and takes its part of it.
         descriptors, labels = parallel.all_gather(descriptors), parallel.all_gather(batch.labels)

@@ -109,7 +109,7 @@ class DomainMode(Generic[BatchT]):
         return _DomainRound(inner, loader, start, 1 / (max(len(inner), 1) * self.rounds_per_epoch * epochs))
 
     def loss(self, forward: Forward, batch: DomainBatch[BatchT], generator: torch.Generator) -> Tensor:
-        """Return the inner loss plus the domain classifier's, on all descriptors that the inner loss asked for."""
+        """Return the inner loss plus the domain classifier's [], on all descriptors [B,D] that it asked for."""
         seen: list[Tensor] = []
         sizes: list[tuple[int, int]] = []
 

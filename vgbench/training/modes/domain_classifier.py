@@ -54,7 +54,7 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(values: Tensor, factor: float) -> Tensor:
-    """Return the values as they are; what comes back through them as a gradient is multiplied by -factor."""
+    """Return the values [...] as they are; what comes back through them as a gradient is multiplied by -factor."""
     reversed_: Tensor = _Reversal.apply(values, factor)
     return reversed_
 

@@ -116,7 +116,7 @@ class GeowarpMode(TripletMode):
         return self._batches(self._mined, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
-        """Return the weighted sum of the losses, each a mean over the step's pairs (this rank's part of it)."""
+        """Return the weighted sum [] of the losses, each a mean over the step's pairs (this rank's part of it)."""
         options, pairs = self.geowarp, torch.stack([batch.query, batch.positive], 1)
         views, right = self._views(batch, pairs, generator)
         firsts, seconds = [views[:, 0]], [views[:, 1]]

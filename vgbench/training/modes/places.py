@@ -118,7 +118,7 @@ class PlacesMode:
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
-        """Return the metric loss of a batch on what the miner chose of it."""
+        """Return the metric loss [] of a batch on what the miner chose of it."""
         images = self.augment.augment_places(batch.images, batch.labels, generator)
         descriptors = forward(images)
         if self._hardest is None:  # the round's first batch

@@ -95,7 +95,7 @@ class TripletMode:
         return self._batches(mined.triplets, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
-        """Return the loss of a batch, a scalar: the sum over queries and negatives divided by their number."""
+        """Return the loss [] of a batch: the sum over queries and negatives divided by their number."""
         batch = self.augment.augment_triplets(batch, generator)
         descriptors = forward(batch.images)
         total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])

@@ -111,7 +111,7 @@ def optimizer_line(optimizer: torch.optim.Optimizer, options: TrainOptions) -> s
 
 
 def with_gradient(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Return the parameters of an optimiser that have a gradient."""
+    """Return the parameters [...] of an optimiser that have a gradient."""
     return [
         parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
     ]

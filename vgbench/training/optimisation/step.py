@@ -37,7 +37,7 @@ class Stepper:
     def backward(
         self, mode: TrainingMode[BatchT], batch: BatchT, generator: torch.Generator, share: float = 1.0
     ) -> Tensor:
-        """Add the gradients of `share` times a batch's loss; returns the loss of all ranks' batches, on the device."""
+        """Add the gradients of `share` times a batch's loss; returns that [] of all ranks' batches, on the device."""
         loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
         self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
         return parallel.all_reduce(loss.detach())

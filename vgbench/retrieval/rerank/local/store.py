@@ -50,7 +50,7 @@ class FeatureStore:
             self._open(path)
 
     def missing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the distinct rows that are not here yet, ascending."""
+        """Return the distinct ones of `rows` [n] that are not here yet, int64 [m], ascending."""
         return np.array([row for row in np.unique(rows).tolist() if row not in self._where], np.int64)
 
     def append(self, rows: Sequence[int], features: Sequence[LocalFeatures]) -> None:
