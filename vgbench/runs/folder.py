@@ -9,7 +9,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ import yaml
 from vgbench import parallel
 from vgbench.errors import UserError
 from vgbench.files import write_text
+from vgbench.invocation import command
+from vgbench.locks import alone_or_refused
+from vgbench.runs import restart
 from vgbench.runs.settings import RunOptions
 from vgbench.training.checkpoint import BEST, LAST
 
@@ -35,37 +38,52 @@ _VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "DATASETS_FOLDER", "TOR
 
 
 @contextlib.contextmanager
-def open_run_folder(options: RunOptions, default: Path | None = None) -> Iterator[Path]:
-    """Make the run's folder and log into it (info.log, debug.log) until the body ends.
+def open_run_folder(options: RunOptions, default: Path | None = None, unless: Sequence[str] = ()) -> Iterator[Path]:
+    """Make the run's folder, hold it and log into it (info.log, debug.log) until the body ends.
 
     Args:
         default: the folder where --run_dir names none; a new one below logs/ if not given.
+        unless: files of an earlier run over which this one must not write; those of `default` it goes on from.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the folder cannot be made, another run works in it, or it holds an earlier run.
     """
     folder = options.run_dir or default
     if folder is None:
-        folder = parallel.broadcast(_fresh_folder(Path("logs") / options.save_dir))
+        folder = parallel.on_main(lambda: _fresh_folder(Path("logs") / options.save_dir))
     if not parallel.is_main():
         yield folder
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if parallel.launched():
-            _restart_file().parent.mkdir(exist_ok=True)
-            write_text(_restart_file(), str(folder.resolve()))
-        handlers = [_log_file(folder / "info.log", logging.INFO, _INFO)]
-        handlers.append(_log_file(folder / "debug.log", logging.DEBUG, _DEBUG))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with --run_dir") from error
-    with _logging_to(handlers):
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            busy = f"{folder}: another run works in this folder. Expected a folder of its own; wait, or give --run_dir"
+            stack.enter_context(alone_or_refused(folder / ".lock", busy))
+            if default is None or folder.resolve() != default.resolve():
+                _check_unused(folder, unless)
+            if parallel.launched():
+                restart.remember(folder)
+            handlers = [_log_file(folder / "info.log", logging.INFO, _INFO)]
+            handlers.append(_log_file(folder / "debug.log", logging.DEBUG, _DEBUG))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with --run_dir") from error
+        stack.enter_context(_logging_to(handlers))
         _describe_start()
         try:
             yield folder
         except BaseException:
             LOG.debug("stopped", exc_info=True)
             raise
+        restart.forget()
+
+
+def _check_unused(folder: Path, files: Sequence[str]) -> None:
+    found = [name for name in files if (folder / name).is_file()]
+    if found:
+        raise UserError(
+            f"{folder}: holds {found[0]} of an earlier run, which would be lost. Expected an empty folder; give "
+            f"another --run_dir, or go on with that run: {command('train')} --resume={shlex.quote(str(folder))}"
+        )
 
 
 def checkpoint_of(resume: Path, *names: str) -> Path:
@@ -99,13 +117,10 @@ def descriptors_folder(resume: Path | None, folder: Path) -> Path:
 
 def after_restart(given: dict[str, Any]) -> dict[str, Any]:
     """Where torchrun started this program again, go on from the checkpoint that it had written, whatever was given."""
-    file = _restart_file()
-    if not (parallel.launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and file.is_file()):
+    folder = restart.remembered()
+    if folder is None or not (folder / LAST).is_file():
         return given
-    checkpoint = Path(file.read_text()) / LAST
-    if not checkpoint.is_file():
-        return given
-    return {name: value for name, value in given.items() if name != "start_from"} | {"resume": checkpoint}
+    return {name: value for name, value in given.items() if name != "start_from"} | {"resume": folder / LAST}
 
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
@@ -163,16 +178,20 @@ def _version(package: str) -> str:
         return ""
 
 
-def _restart_file() -> Path:
-    """Remembers the run folder from one start by torchrun to the next: its job's id, or else its process's."""
-    job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return Path("logs") / f".torchrun-{job if job != 'none' else os.getppid()}"
-
-
 def _fresh_folder(parent: Path) -> Path:
-    """Name a folder by the second; two runs started in the same second get different names."""
+    """Make a folder named by the second; runs started in the same second get different ones.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder, count = parent / stamp, 1
-    while folder.exists():
-        folder, count = parent / f"{stamp}-{count}", count + 1
-    return folder
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for count in range(10_000):
+            folder = parent / (f"{stamp}-{count}" if count else stamp)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()  # asking first and making then, two runs would share it
+                return folder
+    except OSError as error:
+        raise UserError(f"{parent}: cannot be written ({error.strerror}); choose another with --run_dir") from error
+    raise UserError(f"{parent}: has 10000 runs of this second. Expected a free name; give --run_dir")

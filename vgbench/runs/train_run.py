@@ -28,7 +28,7 @@ from vgbench.runs.testing import test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import LoopResult
-from vgbench.training.checkpoint import LAST, METRICS
+from vgbench.training.checkpoint import BEST, LAST, METRICS
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.table import build_mode
@@ -62,7 +62,8 @@ def train(settings: TrainSettings) -> TrainResult:
     recipe = recipe_of(settings, network, runtime)
     mode = with_domain(build_mode(recipe), settings.domain, recipe)
     runtime.prepare(network)
-    with open_run_folder(settings.run, folder_to_continue(settings.run.resume)) as folder:
+    continued = folder_to_continue(settings.run.resume)
+    with open_run_folder(settings.run, continued, unless=(LAST, BEST)) as folder:
         try:
             return _train_and_test(settings, network, mode, val, test, runtime, folder)
         except KeyboardInterrupt as stop:

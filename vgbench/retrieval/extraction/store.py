@@ -23,11 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, two runs must not describe the same images at the same time
-    fcntl = None  # type: ignore[assignment]
+from vgbench.locks import alone
 
 LOG = logging.getLogger(__name__)
 
@@ -329,23 +325,16 @@ def writing_alone(path: Path) -> Iterator[None]:
         UserError: the folder cannot be written.
     """
     lock = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot be written ({error.strerror}). Expected a folder for descriptors; take away what "
-            "stands there, or copy the checkpoint elsewhere"
-        ) from error
-    with file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                LOG.info("%s: another run is writing it; waiting for that", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(lock, f"{path}: another run is writing it; waiting for that"))
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: cannot be written ({error.strerror}). Expected a folder for descriptors; take away "
+                "what stands there, or copy the checkpoint elsewhere"
+            ) from error
         yield
-        lock.unlink(missing_ok=True)
 
 
 def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> h5py.File:

@@ -1,0 +1,158 @@
+"""Two jobs, one place: folders of their own, one at a time in a folder, and no job goes on with another's run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doors import TRAINING, complaint, of
+
+from vgbench.errors import UserError
+from vgbench.retrieval.extraction.store import writing_alone
+from vgbench.runs import folder as run_folder
+from vgbench.runs import restart
+from vgbench.runs.folder import after_restart, open_run_folder
+from vgbench.runs.settings import RunOptions
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, rounds = 4, 40
+    monkeypatch.setattr(run_folder, "datetime", _Stopped)
+    barrier = threading.Barrier(runs)
+
+    def one(parent: Path) -> Path:
+        barrier.wait()
+        return run_folder._fresh_folder(parent)
+
+    with ThreadPoolExecutor(runs) as pool:
+        for number in range(rounds):
+            made = list(pool.map(one, [tmp_path / str(number)] * runs))
+            assert len(set(made)) == runs
+            assert all(path.is_dir() for path in made)
+
+
+class _Stopped:
+    """A clock that stands still."""
+
+    class datetime:  # noqa: N801
+        @staticmethod
+        def now() -> Any:
+            return _Stopped
+
+    @staticmethod
+    def strftime(layout: str) -> str:
+        return "2026-01-01_00-00-00"
+
+
+def test_a_folder_in_use_is_locked(tmp_path: Path) -> None:
+    options = RunOptions(run_dir=tmp_path / "run")
+    with open_run_folder(options):
+        with pytest.raises(UserError, match="another run works in this folder"), open_run_folder(options):
+            pass
+        assert (tmp_path / "run" / "info.log").is_file()
+    with open_run_folder(options):
+        pass
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_finished_run_is_not_overwritten(door: Any, trained: Path, pristine_dataset: Path) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    line = complaint(door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={trained}"))
+    assert "of an earlier run" in line and f"--resume={trained}" in line
+    assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from vgbench.retrieval.extraction.store import writing_alone
+with writing_alone(Path(sys.argv[1])):
+    Path(sys.argv[1] + ".partial").write_bytes(b"half")
+    print("holding", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signal", ["kill", "terminate"])
+def test_who_waits_for_descriptors_goes_on_when_the_other_is_killed(
+    signal: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "database.h5"
+    here = Path(__file__).resolve().parents[2]
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True, cwd=here)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "holding\n"
+        threading.Timer(1.0, getattr(other, signal)).start()
+        started = time.monotonic()
+        with caplog.at_level(logging.INFO, logger="vgbench"), writing_alone(path):
+            assert other.wait(10) != 0
+            assert time.monotonic() - started > 0.5
+    finally:
+        other.kill()
+        other.wait()
+    assert "another run is writing it; waiting for that" in caplog.text
+    assert not path.with_name("database.h5.lock").exists()
+
+
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As one of two ranks that torchrun started, of a job with an id, for the first time."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "TORCHELASTIC_RUN_ID": "job/7",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def checkpointed(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "last_model.pth").touch()
+    return folder
+
+
+def test_a_restarted_job_goes_on_with_its_own_run(launched: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert after_restart({"lr": 1}) == {"lr": 1}
+    restart.remember(checkpointed(tmp_path / "mine"))
+    launched.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert after_restart({"lr": 1}) == {"lr": 1, "resume": tmp_path / "mine" / "last_model.pth"}
+
+
+def test_a_second_job_of_one_id_does_not_go_on_with_the_first(launched: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    restart.remember(checkpointed(tmp_path / "others"))  # and was killed
+    assert after_restart({}) == {}
+    launched.setenv("TORCHELASTIC_RESTART_COUNT", "1")  # before it had a folder of its own
+    assert after_restart({}) == {}
+
+
+def test_nor_does_one_that_runs_beside_it(launched: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    restart.remember(checkpointed(tmp_path / "others"))
+    assert "resume" in after_restart({})
+    launched.setattr(os, "getppid", lambda: 1)
+    assert after_restart({}) == {}
+
+
+def test_a_damaged_note_is_passed_over(launched: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    for text in ("", "[]", "{}", '{"folder": 3, "job": {}}', "logs/default/old"):
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        (tmp_path / "logs" / ".torchrun-job_7").write_text(text)
+        assert after_restart({}) == {}
+
+
+def test_nothing_is_left_of_a_job_that_ended_well(launched: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with open_run_folder(RunOptions(run_dir=tmp_path / "run")):
+        assert list((tmp_path / "logs").iterdir())
+    assert not list((tmp_path / "logs").iterdir())

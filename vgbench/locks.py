@@ -1,0 +1,68 @@
+"""Locks between processes: the system lets go of them when their holder ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from vgbench.errors import UserError
+
+LOG = logging.getLogger(__name__)
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@contextlib.contextmanager
+def alone(path: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock file `path` for the body, after whoever holds it now.
+
+    Args:
+        waiting: said once where another process holds it.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    with _held(path, waiting):
+        yield
+
+
+@contextlib.contextmanager
+def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path` for the body; UserError(busy) where another process holds it, else as `alone`."""
+    try:
+        lock = _held(path, None)
+        lock.__enter__()
+    except filelock.Timeout as error:
+        raise UserError(busy) from error
+    with contextlib.ExitStack() as stack:
+        stack.push(lock)
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, waiting: str | None) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            if waiting is None:
+                raise
+            LOG.info("%s", waiting)
+            lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        if isinstance(error, filelock.Timeout) or error.errno not in _NO_LOCKS:
+            raise
+        LOG.warning("%s: this file system has no locks; do not let two runs work here at once", path.parent)
+    try:
+        yield
+    finally:
+        # Whoever waits for a file that is gone makes another, so that none is left behind.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        lock.release()
