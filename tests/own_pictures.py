@@ -36,6 +36,7 @@ def exif(
     turn: int = 1,
 ) -> Image.Exif:
     made = Image.Exif()
+    made[0x010F] = "camera"  # without any tag of the picture itself Pillow writes none to PNG
     if turn != 1:
         made[0x0112] = turn
     if where is not None:

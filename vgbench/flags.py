@@ -77,5 +77,6 @@ def _coerced(value: Any, hint: Any) -> Any:
     if value is None:
         return None
     if count is not None:
+        value = (value,) if isinstance(value, str) else value  # as an earlier version stored it, or Python's user wrote
         return tuple(item(part) for part in value)
     return item(value)

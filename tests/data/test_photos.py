@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vgbench.data import DataOptions, read_folder
-from vgbench.data.photos import PhotosOptions, read_photos_split
+from vgbench.data.photos import PhotosOptions, read_photos_splits
 from vgbench.data.utm import from_latitude_longitude, latitude_longitude, zones
 from vgbench.errors import UserError
 
@@ -64,7 +64,8 @@ def test_any_folder_of_pictures_is_read(tmp_path: Path) -> None:
     for name, size in (("a.JPG", (40, 30)), ("deep/er/b.png", (7, 900)), ("c.jpeg", (301, 200))):
         save(photos / name, size)
     (photos / "notes.txt").write_text("no picture")
-    split = read_photos_split(DataOptions(queries_folder=str(photos), num_workers=0), tmp_path / "set")
+    options = DataOptions(queries_folder=(str(photos),), num_workers=0)
+    [split] = read_photos_splits(options, tmp_path / "set", PhotosOptions(no_labels=True), "test")
     assert sorted(split.queries.relative_paths()) == ["a.JPG", "c.jpeg", "deep/er/b.png"]
     assert np.isnan(split.queries.utm).all() and len(split.database) == 1
 
@@ -74,8 +75,8 @@ def test_bad_folders_and_pictures_are_one_line(tmp_path: Path) -> None:
     save(root / "images/test/database" / protocol_name(1, 2))
 
     def read(folder: str, on_bad_image: str = "error") -> int:
-        options = DataOptions(queries_folder=str(tmp_path / folder), num_workers=0, on_bad_image=on_bad_image)
-        return len(read_photos_split(options, root).queries)
+        options = DataOptions(queries_folder=(str(tmp_path / folder),), num_workers=0, on_bad_image=on_bad_image)
+        return len(read_photos_splits(options, root, PhotosOptions(no_labels=True), "test")[0].queries)
 
     with pytest.raises(UserError, match=r"--queries_folder .*absent: no such folder"):
         read("absent")

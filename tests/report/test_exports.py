@@ -11,9 +11,10 @@ from tiny_city import write_dataset
 
 from vgbench.data import read_split
 from vgbench.errors import UserError
-from vgbench.report.exports import write_pairs, write_positions
+from vgbench.report.exports import write_pairs
 from vgbench.report.options import ReportOptions
 from vgbench.report.outputs import check_report
+from vgbench.report.positions import Placed, write_positions
 from vgbench.retrieval.metrics.findings import Findings
 from vgbench.retrieval.metrics.pose import predicted_poses
 from vgbench.retrieval.options import EvalOptions
@@ -74,8 +75,9 @@ def test_the_table_of_positions(split, predictions, tmp_path):
     poses = predicted_poses(predictions, split.database.utm, EvalOptions())
     confidence = np.linspace(0, 1, len(split.queries))
     confidence[0] = math.nan
-    write_positions(tmp_path / "p.csv", split, predictions, Findings(poses, confidence, {}))
-    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    placed = Placed(split, predictions, Findings(poses, confidence, {}))
+    table = write_positions(tmp_path, placed)[0]
+    rows = list(csv.DictReader(table.open()))
     assert [row["file"] for row in rows] == list(split.queries.relative_paths())
     for number, row in enumerate(rows):
         best = predictions.indices[number, 0]

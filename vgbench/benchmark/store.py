@@ -104,18 +104,21 @@ class Store:
         results = read_json(self.run_dir(job) / "results.json")
         return results if _is_results(results) else None
 
-    def row(self, job: Job, *, ranks: bool = False) -> dict[str, Any] | None:
-        """Return a finished job's results as a table takes them; None where there are none.
+    def rows(self, job: Job, *, ranks: bool = False) -> list[dict[str, Any]]:
+        """Return a finished job's results as a table takes them, one for each set of queries; [] without any.
 
         Args:
             ranks: with the rank of each query's first positive, for comparisons.
         """
         stored = self.outcome(job)
         if not stored:
-            return None
-        found = {**stored, "name": job.row or job.run}
-        if ranks and (known := read_ranks(self.run_dir(job) / "predictions.h5")) is not None:
-            found[RANKS] = known
+            return []
+        sets = stored.get("query_sets")
+        found = [{**one, "name": job.row or job.run} for one in sets or [stored]]
+        for one in found if ranks else ():
+            folder = self.run_dir(job) / (one["queries_folder"] if sets else "")
+            if (known := read_ranks(folder / "predictions.h5")) is not None:
+                one[RANKS] = known
         return found
 
     def take_over(self, job: Job) -> Path | None:

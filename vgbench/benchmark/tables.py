@@ -38,8 +38,7 @@ class TableOptions:
 
 def write_tables(folder: Path, store: Store, options: TableOptions, failures: Mapping[str, str]) -> str:
     """Write table.md, table.tex, table.csv and table.html into a matrix's folder; return the markdown."""
-    found = [store.row(job, ranks=options.baseline is not None) for job in store.matrix.jobs]
-    results = [one for one in found if one is not None]
+    results = [one for job in store.matrix.jobs for one in store.rows(job, ranks=options.baseline is not None)]
     table = build_table(
         results, values=options.values, published=store.matrix.published, failures=failures,
         order=store.matrix.rows if results else (), costs=options.costs, baseline=options.baseline,

@@ -19,7 +19,11 @@ class DataOptions:
     train_dataset_name: str | None = option(
         None, "train on this dataset instead (gsv_cities, say); val and test stay those of dataset_name", metavar="NAME"
     )
-    queries_folder: str = option("queries", "folder of the test queries, e.g. queries_v1, queries_night")
+    queries_folder: tuple[str, ...] = option(
+        ("queries",),
+        "folder of the test queries, e.g. queries_v1, queries_night; several for one table of all (eval.py), the "
+        "database described once",
+    )
     resize: tuple[int, int] = option((480, 640), "height and width that images are resized to, pixels")
     num_workers: int = option(8, "processes that decode images, at most the machine's cores; 0: none but the main one")
     val_positive_dist_threshold: float = option(25, "a prediction within this distance of the query is right, metres")

@@ -8,6 +8,7 @@ from pathlib import Path
 from vgbench.data.layout import split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split, read_folder
+from vgbench.data.table import ImageTable
 from vgbench.data.unlabelled import read_unlabelled
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
@@ -23,6 +24,12 @@ class PhotosOptions:
         "--queries_folder is any folder of photographs without coordinates (of any size, in any layout): "
         "place them in the dataset's test database and write predictions.csv; there are no recalls",
     )
+    database_folder: Path | None = option(
+        None,
+        "with --no_labels: find the photographs among those of this folder, in any layout and without coordinates, "
+        "instead of in a dataset; predictions are file names",
+        needs="no_labels",
+    )
     confidence_queries: int = option(
         500,
         "with --no_labels: how many of the dataset's own test queries the confidence is learned from at most, where "
@@ -35,17 +42,26 @@ class PhotosOptions:
             raise UserError(f"--confidence_queries {self.confidence_queries}: expected 0 or more queries")
 
 
-def read_photos_split(options: DataOptions, root: Path) -> Split:
-    """Return the test database of the dataset at `root` and, as queries, the photographs in `--queries_folder`.
+def read_photos_splits(options: DataOptions, root: Path, photos: PhotosOptions, split: str) -> list[Split]:
+    """Return a database with the photographs of each `--queries_folder` as queries, whose UTM is NaN.
 
-    The queries' UTM is NaN. The folder is a path of its own, not one within the dataset.
+    The database is that of a split of the dataset at `root`, or all photographs in `--database_folder`. The folders are
+    paths of their own, not within the dataset.
 
     Raises:
         UserError: no such dataset or folder, an empty one, or unreadable images and `--on_bad_image error`.
     """
-    folder = Path(options.queries_folder).expanduser().resolve()
-    queries = read_unlabelled(
-        folder, "--queries_folder", on_bad_image=options.on_bad_image, num_workers=options.num_workers
+    if photos.database_folder is not None:
+        database = _read_plain(photos.database_folder, "--database_folder", options)
+        root = database.root
+    else:
+        named = read_folder(split_folder(root, split) / "database")
+        database = check_images(named, options.on_bad_image, options.num_workers)
+    folders = [Path(name) for name in options.queries_folder]
+    return [Split(split, root, database, _read_plain(folder, "--queries_folder", options)) for folder in folders]
+
+
+def _read_plain(folder: Path, option: str, options: DataOptions) -> ImageTable:
+    return read_unlabelled(
+        folder.expanduser().resolve(), option, on_bad_image=options.on_bad_image, num_workers=options.num_workers
     )
-    database = read_folder(split_folder(root, "test") / "database")
-    return Split("test", root, check_images(database, options.on_bad_image, options.num_workers), queries)

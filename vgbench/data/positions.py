@@ -336,3 +336,18 @@ def _count(rows: NDArray[np.bool_]) -> str:
 
 def _name(table: ImageTable, rows: NDArray[np.bool_]) -> str:
     return table.relative_path(int(np.argmax(rows)))
+
+
+def in_same_frame(degrees: NDArray[np.float64], zone: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Project positions into the frame of a table: float64 [M,2], latitude and longitude -> metres; NaN if unknown.
+
+    Args:
+        zone: int8 [N], of the table; where it names several, none of the positions is known.
+    """
+    utm = np.full(degrees.shape, np.nan)
+    known = np.unique(zone)
+    rows = np.flatnonzero(np.isfinite(degrees).all(1) & (np.abs(degrees[:, 0]) <= NORTHERNMOST))
+    if len(known) == 1 and known[0] != 0 and len(rows):
+        latitude, longitude = degrees[rows].T
+        utm[rows] = project(latitude, longitude, abs(int(known[0])), south=bool(known[0] < 0))
+    return utm

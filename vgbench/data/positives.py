@@ -32,6 +32,12 @@ class Neighbours:
         query = range(len(self))[query]
         return self.indices[self.indptr[query] : self.indptr[query + 1]]
 
+    def select(self, queries: NDArray[np.int64]) -> Neighbours:
+        """Return those of some queries, int64 [M], in that order."""
+        rows = [self.of(int(query)) for query in queries]
+        indptr = np.concatenate([[0], np.cumsum([len(one) for one in rows], dtype=np.int64)]).astype(np.int64)
+        return Neighbours(indptr, np.concatenate(rows) if rows else np.empty(0, np.int64))
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """How many database rows each query has, int64 [Q]."""

@@ -6,12 +6,14 @@ import logging
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from vgbench.data.ground_truth import BY_DISTANCE, GroundTruth
 from vgbench.data.layout import dataset_of, instead, remedy, split_folder
 from vgbench.data.listing import IMAGE_EXTENSIONS, INDEX_SUFFIX, image_names, index_of, report_left_out
 from vgbench.data.positions import Finding, SaidPositions, in_one_frame, is_plain_decimal, is_zone, position_findings
@@ -51,12 +53,21 @@ class ImageName:
 
 @dataclass(frozen=True)
 class Split:
-    """The database and the queries of one split ("train", "val", "test") of the dataset at `root`."""
+    """The database and the queries of one split ("train", "val", "test") of the dataset at `root`.
+
+    `truth` says which database images are right for which query.
+    """
 
     name: str
     root: Path
     database: ImageTable
     queries: ImageTable
+    truth: GroundTruth = BY_DISTANCE
+
+    @property
+    def located(self) -> bool:
+        """Whether all images have coordinates."""
+        return bool(np.isfinite(self.database.utm).all() and np.isfinite(self.queries.utm).all())
 
 
 def parse_name(name: str) -> ImageName:
@@ -203,17 +214,46 @@ def read_split(root: Path | str, split: str, queries_folder: str = "queries") ->
         UserError: the dataset, the split or one of its folders is missing or empty, names lack coordinates, or the
             positions of database and queries cannot be brought into one frame.
     """
-    root = Path(root)
+    return read_splits(root, split, (queries_folder,))[0]
+
+
+def read_splits(
+    root: Path | str, split: str, queries_folders: Sequence[str], truth: GroundTruth | None = None
+) -> list[Split]:
+    """Read the database of one split once, and several folders of queries, as one `Split` each in one frame of metres.
+
+    Where `truth` asks for no positions, names need none, and the metres are NaN.
+
+    Raises:
+        UserError: as `read_split`.
+    """
+    root, truth = Path(root), truth or BY_DISTANCE
     folder = split_folder(root, split)
     if not root.is_dir():
         raise UserError(f"{root}: no such dataset. {remedy(root)}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such split.{instead(folder, '')} {remedy(root)}")
-    queries = folder / queries_folder
-    if not queries.is_dir():
-        raise UserError(f"{queries}: no such folder of queries.{instead(queries, 'queries')} {remedy(root)}")
-    database, asked = _in_one_frame([_read_checked(folder / "database"), _read_checked(queries)])
-    return Split(split, root, database, asked)
+    for queries in (folder / name for name in queries_folders):
+        if not queries.is_dir():
+            raise UserError(f"{queries}: no such folder of queries.{instead(queries, 'queries')} {remedy(root)}")
+    folders = [folder / name for name in ("database", *queries_folders)]
+    if truth.located:
+        database, *asked = _in_one_frame([_read_checked(one) for one in folders])
+    else:
+        database, *asked = [_read_names(one) for one in folders]
+    return [Split(split, root, database, queries, truth) for queries in asked]
+
+
+def _read_names(folder: Path) -> ImageTable:
+    """Read the images of a folder whose names need no coordinates."""
+    builder, left_out = TableBuilder(), Counter[str]()
+    for relative in image_names(folder, left_out):
+        builder.add(os.fsdecode(relative), math.nan, math.nan)
+    if not len(builder):
+        raise UserError(f"{folder}: no images ({', '.join(IMAGE_EXTENSIONS)}). {remedy(dataset_of(folder))}")
+    report_left_out(folder, left_out)
+    table = builder.build(folder)
+    return _sorted(table) if index_of(folder).is_file() else table
 
 
 def _in_one_frame(tables: list[ImageTable]) -> list[ImageTable]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from vgbench.data.ground_truth import GroundTruth
 from vgbench.data.options import DataOptions
-from vgbench.data.protocol import Split, read_split
+from vgbench.data.protocol import Split, read_splits
+from vgbench.data.table import ImageTable
 from vgbench.data.verify import check_images
 
 
@@ -22,16 +25,37 @@ def read_checked_split(
     Raises:
         UserError: the split is missing or empty, names lack coordinates, images cannot be read.
     """
-    split = read_split(root, name, queries_folder)
+    return read_checked_splits(options, root, name, (queries_folder,), few=few)[0]
+
+
+def read_checked_splits(
+    options: DataOptions,
+    root: Path,
+    name: str,
+    queries_folders: Sequence[str],
+    truth: GroundTruth | None = None,
+    *,
+    few: bool = False,
+) -> list[Split]:
+    """Read one database with several folders of queries, a split each, and check that they can be decoded.
+
+    Raises:
+        UserError: as `read_checked_split`.
+    """
+    splits = read_splits(root, name, queries_folders, truth)
     if few:
         train = name == "train"
-        split = few_images(
-            split, options.train_positives_dist_threshold if train else options.val_positive_dist_threshold
-        )
-    database, queries = (
-        check_images(table, options.on_bad_image, options.num_workers) for table in (split.database, split.queries)
-    )
-    return dataclasses.replace(split, database=database, queries=queries)
+        near = options.train_positives_dist_threshold if train else options.val_positive_dist_threshold
+        splits = [few_images(split, near) for split in splits]
+    checked: dict[int, ImageTable] = {}
+    for split in splits:
+        for table in (split.database, split.queries):
+            if id(table) not in checked:
+                checked[id(table)] = check_images(table, options.on_bad_image, options.num_workers)
+    return [
+        dataclasses.replace(split, database=checked[id(split.database)], queries=checked[id(split.queries)])
+        for split in splits
+    ]
 
 
 QUERIES = 8

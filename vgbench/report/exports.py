@@ -1,29 +1,21 @@
-"""Predictions for other programs: pairs of images, and a table of where photographs were taken."""
+"""Predictions for other programs: pairs of images."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import write_text
 
 if TYPE_CHECKING:
     from vgbench.data import Split
-    from vgbench.retrieval.metrics.findings import Findings
     from vgbench.retrieval.predictions import Predictions
 
 LOG = logging.getLogger(__name__)
-
-MATCHES = 5  # best matches of a photograph in predictions.csv
 
 
 def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str, count: int | None = None) -> int:
@@ -69,40 +61,3 @@ def check_names(path: Path, split: Split, layout: str) -> None:
                 f"--pairs_out {path}: {f'{table.root.name}/{odd}'!r} has a {separator!r} in it, which parts names in "
                 f"{layout} files. Expected names without; rename the file, or use the other --pairs_format"
             )
-
-
-def write_positions(path: Path, split: Split, predictions: Predictions, findings: Findings) -> None:
-    """Write predictions.csv: where each query was taken, how sure that is, and its best matches.
-
-    Columns: `file`; `latitude`, `longitude` (degrees), `utm_east`, `utm_north` (metres) and `utm_zone` of the best
-    match; the same, `weighted_`, of what the candidates agree on (`pose.predicted_poses`); `confidence`, 0 to 1; and
-    `match_1`, `distance_1`, ... What is not known is empty.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    count = min(MATCHES, predictions.indices.shape[1])
-    zone = zones(split.database, predictions.indices[:, 0])
-    poses = findings.poses
-    degrees, weighted = (latitude_longitude(utm, zone) for utm in (poses.best, poses.weighted))
-    position = ["latitude", "longitude", "utm_east", "utm_north"]
-    header = ["file", *position, "utm_zone", *(f"weighted_{name}" for name in position), "confidence"]
-    header += [f"{what}_{rank}" for rank in range(1, count + 1) for what in ("match", "distance")]
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(header)
-    for row, name in enumerate(split.queries.relative_paths()):
-        cells = [name, *_position(degrees[row], poses.best[row]), str(zone[row])]
-        cells += [*_position(weighted[row], poses.weighted[row]), _number(findings.confidence[row], 4)]
-        for index, distance in zip(predictions.indices[row, :count], predictions.distances[row, :count], strict=True):
-            cells += [split.database.relative_path(int(index)), f"{distance:.6g}"]
-        table.writerow(cells)
-    write_text(path, buffer.getvalue())
-
-
-def _position(degrees: NDArray[np.float64], utm: NDArray[np.float64]) -> list[str]:
-    return [*(_number(value, 7) for value in degrees), *(_number(value, 2) for value in utm)]
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from vgbench.report.labels import Results
+from vgbench.report.labels import Results, dataset_label, within
 from vgbench.report.tables.build import build_table
 from vgbench.report.tables.table import Cell, Row, Table
 from vgbench.report.tables.text import notes_of
@@ -64,11 +64,25 @@ def recall_table(results: Results) -> str:
     """Return a markdown table of one run's recalls (percent): a row a threshold in metres, a column a N."""
     values = list(dict.fromkeys(value for recalls in results["recalls"].values() for value in recalls))
     rows = [
-        [f"{float(threshold):g} m", *(f"{recalls[value]:.1f}" if value in recalls else "" for value in values)]
+        [within(results, threshold), *(f"{recalls[value]:.1f}" if value in recalls else "" for value in values)]
         for threshold, recalls in results["recalls"].items()
     ]
     headers = ["within", *(f"R@{value}" for value in values)]
     align = ["right"] * len(headers)
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None) + "\n"
+
+
+def query_sets_table(sets: Sequence[Results]) -> str:
+    """Return a markdown table of one network on several sets of queries (percent): a row a set and threshold."""
+    values = list(dict.fromkeys(value for one in sets for recalls in one["recalls"].values() for value in recalls))
+    rows = [
+        [escape_cell(dataset_label(one)), f"{one['queries']:,}", within(one, threshold)]
+        + [f"{recalls[value]:.1f}" if value in recalls else "" for value in values]
+        for one in sets
+        for threshold, recalls in one["recalls"].items()
+    ]
+    headers = ["tested on", "queries", "within", *(f"R@{value}" for value in values)]
+    align = ["left", *["right"] * (len(headers) - 1)]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None) + "\n"
 
 

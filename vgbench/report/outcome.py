@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ def outcome_of(split: Split, predictions: Predictions, neighbours: Neighbours) -
 
 def metres_text(metres: float) -> str:
     """Write a ground distance for a person: `8 m`, `140 m`, `1.2 km`, `340 km`."""
+    if math.isnan(metres):
+        return ""
     if metres < 9.95:
         return f"{metres:.1f} m"
     if metres < 999.5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import check_writable
-from vgbench.report.exports import check_names, write_pairs, write_positions
+from vgbench.report.exports import check_names, write_pairs
 from vgbench.report.gallery import Evidence
 from vgbench.report.options import ReportOptions
 from vgbench.report.outcome import metres_text
 from vgbench.report.page import gallery_rows, write_report
 from vgbench.report.picture import prediction_panel
+from vgbench.report.positions import Placed, write_positions
 from vgbench.report.saliency import heat_maps
 from vgbench.retrieval.rerank.local.matches import LocalMatches
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions.csv"
 PANELS = "preds"
 
 
@@ -60,6 +61,11 @@ class Tested:
     findings: Findings
     results: Mapping[str, Any]
     history: Iterable[Mapping[str, Any]] = ()
+
+    @functools.cached_property
+    def placed(self) -> Placed:
+        """Where the queries were taken."""
+        return Placed(self.split, self.found.predictions, self.findings)
 
     @property
     def positives(self) -> Neighbours | None:
@@ -94,9 +100,8 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
         UserError: a file cannot be written.
     """
     split, predictions = tested.split, tested.found.predictions
-    if tested.positives is None:
-        write_positions(folder / PREDICTIONS, split, predictions, tested.findings)
-        LOG.info("predicted positions: %s", folder / PREDICTIONS)
+    table, *maps = write_positions(folder, tested.placed)
+    LOG.info("predicted positions: %s%s", table, "".join(f", {path.suffix}" for path in maps))
     rows = gallery_rows(split, predictions, tested.positives, options.report_queries)
     evidence = Evidence(
         confidence=tested.findings.confidence,
@@ -119,7 +124,8 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
 def findings_lines(facts: Mapping[str, Any]) -> list[str]:
     """Return what a log says of `Findings.facts`: two lines on positions, one on trust; none where nothing is known."""
     if "pose" not in facts:
-        return [f"confidence learned from {one['learned_from']}" for one in facts.values()]
+        said = [f"confidence learned from {facts['confidence']['learned_from']}"] if "confidence" in facts else []
+        return said + _by_gps(facts.get("gps") or {})
     pose, accept = facts["pose"], facts["accept"]
     lines = [
         f"position by {text}: " + ", ".join(f"{q}% within {metres_text(m)}" for q, m in pose[name].items())
@@ -131,6 +137,14 @@ def findings_lines(facts: Mapping[str, Any]) -> list[str]:
         error = facts["confidence"]["expected_calibration_error"]
         lines[-1] += f"; confidence off by {error:.1f} points, learned from {facts['confidence']['learned_from']}"
     return lines
+
+
+def _by_gps(gps: Mapping[str, Any]) -> list[str]:
+    """Return the line on photographs that say themselves where they were taken."""
+    if not gps:
+        return []
+    off = ", ".join(f"{q}% within {metres_text(m)}" for q, m in gps["best"].items())
+    return [f"{gps['with_gps']} of {gps['photographs']} photographs carry GPS: position by the best match: {off}"]
 
 
 def _write_panels(folder: Path, tested: Tested, count: int) -> None:

@@ -28,7 +28,7 @@ from vgbench.report.insight import (
     rerank_section,
     trust_section,
 )
-from vgbench.report.labels import Results, dataset_label, main_threshold
+from vgbench.report.labels import Results, dataset_label, main_threshold, within
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _judged(
     rows = choose_queries(outcome, max_queries)
     lead = (
         f"{len(rows):,} of {len(outcome.hit):,} queries: the worst failures first, then hits spread over the set. "
-        f"Green (✓) is within {threshold:g}&nbsp;m, red (✗) is not; distances are on the ground, d is between "
+        f"Green (✓) is right ({_counts(results)}), red (✗) is not; distances are on the ground, d is between "
         "descriptors."
     )
     hits = int(outcome.hit[rows].sum())
@@ -170,10 +170,15 @@ def _top(predictions: Predictions) -> int:
 def _recall(results: Results, outcome: Outcome) -> str:
     return (
         '<section id="recall"><h2>Recall</h2><p class="lead">A query counts as localised by R@N if one of its first N '
-        f"predictions lies within the threshold. The headline is at {float(main_threshold(results)):g}&nbsp;m.</p>"
+        f"predictions lies within the threshold. The headline is at {_counts(results)}.</p>"
         f'<div class="pair"><div class="panel scroll">{_recall_table(results)}<p class="note">{_how_far(outcome)}</p>'
         f'</div><div class="panel">{_recall_chart(results, outcome)}</div></div></section>'
     )
+
+
+def _counts(results: Results) -> str:
+    """Return what the headline's right ones are: "25 m", "±1 frames"."""
+    return escape(within(results, main_threshold(results)))
 
 
 def _map(split: Split, outcome: Outcome) -> str:
@@ -231,7 +236,7 @@ def _recall_table(results: Results) -> str:
     body = ""
     for threshold, recalls in results["recalls"].items():
         cells = "".join(f"<td>{recalls[value]:.1f}</td>" if value in recalls else "<td></td>" for value in values)
-        body += f'<tr><th scope="row">{float(threshold):g} m</th>{cells}</tr>'
+        body += f'<tr><th scope="row">{escape(within(results, threshold))}</th>{cells}</tr>'
     return (
         f'<table class="recalls"><thead><tr><th scope="col">within</th>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
@@ -239,7 +244,7 @@ def _recall_table(results: Results) -> str:
 
 def _how_far(outcome: Outcome) -> str:
     """Say where the best predictions lie, which no recall tells: near misses or another part of town."""
-    if not outcome.metres.size:
+    if not outcome.metres.size or not np.isfinite(outcome.metres[:, 0]).all():
         return ""
     half, most = np.percentile(outcome.metres[:, 0], [50, 90])
     return f"Half of the first predictions lie within {metres_text(half)} of the query, 90% within {metres_text(most)}."
@@ -248,11 +253,11 @@ def _how_far(outcome: Outcome) -> str:
 def _recall_chart(results: Results, outcome: Outcome) -> str:
     curve = outcome.recall_curve()
     main = main_threshold(results)
-    series = [Series(f"{float(main):g} m", range(1, len(curve) + 1), curve.tolist())]
+    series = [Series(within(results, main), range(1, len(curve) + 1), curve.tolist())]
     for threshold, recalls in results["recalls"].items():
         if threshold != main:
             known = sorted((int(value), float(percent)) for value, percent in recalls.items())
-            series.append(Series(f"{float(threshold):g} m", [n for n, _ in known], [percent for _, percent in known]))
+            series.append(Series(within(results, threshold), [n for n, _ in known], [percent for _, percent in known]))
     return line_chart(series, title="Recall@N", x_label="N predictions", y_label="recall@N, %", y_ticks=PERCENT)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from vgbench.data.positives import Neighbours, neighbours_within
+from vgbench.data.ground_truth import within_text
+from vgbench.data.positives import Neighbours
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
@@ -107,7 +107,7 @@ def evaluate(
         UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written, or a
             re-ranker that cannot run.
     """
-    thresholds = thresholds_in_order(options.threshold, thresholds)
+    thresholds = split.truth.thresholds(thresholds_in_order(options.threshold, thresholds))
     chain = reranking or RerankOptions()
     views = views_of(options, network, inference.fixed_size)
     images = _checked(split, options)
@@ -119,8 +119,8 @@ def evaluate(
         found = _find(described, images, views, count, clock, files)
         database, predictions = found.database, found.predictions
         with clock.stage("metrics"):
-            judged = thresholds if np.isfinite(split.queries.utm).all() else ()
-            neighbours = {t: neighbours_within(split.queries.utm, split.database.utm, t) for t in judged}
+            judged = thresholds if split.located or not split.truth.located else ()
+            neighbours = {t: split.truth.positives(split.queries, split.database, t) for t in judged}
         compression = _compared(described, found, views, thresholds[0] if judged else None, clock, files)
         steps: list[RerankStep] = []
         if chain.names:
@@ -218,8 +218,8 @@ def _without_positives(split: Split, neighbours: Mapping[float, Neighbours]) -> 
         lonely = len(near.without())
         if lonely:
             LOG.warning(
-                "%s: %d of %d queries have no positive within %g m; they count as misses",
-                split.queries.root, lonely, len(split.queries), threshold,
+                "%s: %d of %d queries have no positive (%s); they count as misses",
+                split.queries.root, lonely, len(split.queries), within_text(threshold, split.truth.label),
             )  # fmt: skip
         return lonely
     return 0

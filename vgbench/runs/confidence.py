@@ -43,7 +43,7 @@ def learn_on_val(network: Network, val: Split, settings: Settings, runtime: Runt
     parallel.on_main(lambda: shutil.rmtree(described, ignore_errors=True))
     if learned is not None and parallel.is_main():
         save(folder / FILE, learned, pipeline)
-    return learned if settings.data.queries_folder == "queries" else None
+    return learned if settings.data.queries_folder == ("queries",) else None
 
 
 def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, descriptors: Path) -> Calibrated | None:
@@ -55,10 +55,10 @@ def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, 
     resume, photos = settings.run.resume, settings.photos
     kept = None if resume is None else load(resume.parent / FILE, pipeline)
     if not photos.no_labels:
-        return kept if settings.data.queries_folder == "queries" else None
-    if kept is not None or photos.confidence_queries == 0:
+        return kept if settings.data.queries_folder == ("queries",) else None
+    if kept is not None or photos.confidence_queries == 0 or photos.database_folder is not None:
         return kept
-    data = dataclasses.replace(settings.data, queries_folder="queries", on_bad_image="skip")
+    data = dataclasses.replace(settings.data, queries_folder=("queries",), on_bad_image="skip")
     try:
         labelled = read_checked_split(data, dataset_root(data), "test")
     except UserError as error:

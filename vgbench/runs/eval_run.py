@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from vgbench import parallel
 from vgbench.data import Split, dataset_root
-from vgbench.data.photos import read_photos_split
-from vgbench.data.splits import read_checked_split
+from vgbench.data.ground_truth import BY_DISTANCE
+from vgbench.data.photos import read_photos_splits
+from vgbench.data.splits import read_checked_splits
 from vgbench.models.options import network_option_names
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import seed_everything
+from vgbench.report.labels import USUAL_THRESHOLD
+from vgbench.report.markdown import query_sets_table
 from vgbench.runs.clusters import database_for_clusters, initialise_clusters
 from vgbench.runs.confidence import kept_or_learned
 from vgbench.runs.facts import say_what_runs
@@ -19,10 +26,13 @@ from vgbench.runs.folder import descriptors_folder, open_run_folder, write_confi
 from vgbench.runs.networks import network_to_test
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
-from vgbench.runs.testing import test_and_report
+from vgbench.runs.testing import test_and_report, write_results
 from vgbench.runtime import resolve_runtime
 
 LOG = logging.getLogger("vgbench")
+
+# How papers judge sets for which 25 m mean little.
+FIELD_PROTOCOLS = {"baidu": "within 10 m (--threshold 10), some with --heading_threshold 20 as well"}
 
 
 def evaluate(settings: EvalSettings) -> EvalResult:
@@ -37,7 +47,7 @@ def evaluate(settings: EvalSettings) -> EvalResult:
     """
     runtime = resolve_runtime(settings.runtime)
     parallel.start(runtime.device)
-    split = read_queries(settings)
+    splits = read_queries(settings)
     seed_everything(settings.run.seed, "set-up")
     resume = settings.run.resume
     network = network_to_test({} if resume is None else read_checkpoint(resume), resume, settings)
@@ -49,16 +59,47 @@ def evaluate(settings: EvalSettings) -> EvalResult:
         say_what_runs(settings, network, runtime, folder)
         if resume is None and settings.network.method is None:
             LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
-            table = database_for_clusters(dataset_root(settings.data), split, settings.data)
+            table = database_for_clusters(dataset_root(settings.data), splits[0], settings.data)
             initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
         descriptors = descriptors_folder(resume, folder)
         confidence = kept_or_learned(network, settings, runtime, descriptors)
-        return test_and_report(network, split, settings, options, runtime, folder, descriptors, confidence)
+
+        def test(split: Split, own: Path) -> EvalResult:
+            return test_and_report(network, split, settings, options, runtime, own, descriptors, confidence)
+
+        return _test_all(splits, folder, test)
 
 
-def read_queries(settings: EvalSettings) -> Split:
-    """The test split, or its database with somebody's own photographs as queries."""
-    root = dataset_root(settings.data)
+def read_queries(settings: EvalSettings) -> list[Split]:
+    """A split with each folder of queries, or its database with somebody's own photographs as queries."""
+    root, protocol = dataset_root(settings.data), settings.protocol
     if settings.photos.no_labels:
-        return read_photos_split(settings.data, root)
-    return read_checked_split(settings.data, root, "test", queries_folder=settings.data.queries_folder)
+        return read_photos_splits(settings.data, root, settings.photos, protocol.split)
+    _say_field_threshold(settings)
+    return read_checked_splits(settings.data, root, protocol.split, settings.data.queries_folder, protocol.truth)
+
+
+def _say_field_threshold(settings: EvalSettings) -> None:
+    """Say where a set is judged otherwise than by 25 m, and nobody asked for that."""
+    usual = FIELD_PROTOCOLS.get(settings.data.dataset_name)
+    judged = settings.evaluation.threshold or (settings.data.val_positive_dist_threshold,)
+    if usual and judged[0] == USUAL_THRESHOLD and settings.protocol.truth == BY_DISTANCE:
+        LOG.info("%s: judged within 25 m here; published numbers are %s", settings.data.dataset_name, usual)
+
+
+def _test_all(splits: Sequence[Split], folder: Path, test: Callable[[Split, Path], EvalResult]) -> EvalResult:
+    """Test each split; several leave a folder each in the run's, one table, and results.json with all."""
+    if len(splits) == 1:
+        return test(splits[0], folder)
+    tested = []
+    for split in splits:
+        own = folder / split.queries.root.name
+        parallel.on_main(partial(own.mkdir, exist_ok=True))
+        LOG.info("%s: %d queries", split.queries.root, len(split.queries))
+        tested.append(test(split, own))
+    facts = {**tested[0].facts, "query_sets": [one.facts for one in tested]}
+    if parallel.is_main():
+        write_results(folder, facts)
+        if any(one.recalls for one in tested):
+            LOG.info("%s", query_sets_table([one.facts for one in tested]))
+    return dataclasses.replace(tested[0], folder=folder, facts=facts, query_sets=tuple(tested))

@@ -25,6 +25,7 @@ class EvalResult:
         split: the database and the queries, whose rows `predictions` is about.
         network: in its last state, on the run's device.
         facts: everything that results.json holds.
+        query_sets: of several `--queries_folder` the result of each, the first of which this one repeats.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class EvalResult:
     split: Split
     network: Network
     facts: Mapping[str, Any]
+    query_sets: tuple[EvalResult, ...] = ()
 
     def recall(self, n: int = 1) -> float:
         """Return R@n within the threshold that counts, percent; raises KeyError if n is none of `recall_values`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vgbench.data.augment import AugmentOptions
+from vgbench.data.ground_truth import ProtocolOptions
 from vgbench.data.options import DataOptions
 from vgbench.data.photos import PhotosOptions
 from vgbench.errors import UserError
@@ -63,6 +64,7 @@ class EvalSettings(Settings):
     """What `eval.py` runs with."""
 
     photos: PhotosOptions
+    protocol: ProtocolOptions
 
 
 @dataclass(frozen=True)

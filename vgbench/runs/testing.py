@@ -19,6 +19,7 @@ from vgbench.models import Network
 from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
 from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
+from vgbench.report.positions import Placed
 from vgbench.retrieval import Evaluation
 from vgbench.retrieval.metrics.bootstrap import first_positive_ranks
 from vgbench.retrieval.metrics.confidence import Calibrated
@@ -80,13 +81,15 @@ def test_and_report(
     write_results(folder, results)  # what comes now can fail, and the test need not be run again for it
     if found.recalls:
         LOG.info("%s", recall_table(results))
+    if gps := Placed(split, found.predictions, findings).facts():
+        results["gps"] = gps
     tested = Tested(network, settings.data.resize, runtime, split, found, findings, results, history)
     report = write_outputs(folder, tested, settings.report, descriptors)
     results["seconds"]["report"] = round(time.perf_counter() - started, 3)
     write_results(folder, results)
     if found.rerank and found.recalls:
         LOG.info("%s", steps_table(found.rerank))
-    for line in findings_lines(findings.facts):
+    for line in findings_lines(findings.facts | ({"gps": gps} if gps else {})):
         LOG.info("%s", line)
     LOG.info("report: %s", report)
     return tested_as
@@ -110,6 +113,7 @@ def results_of(found: Evaluation, network: Network, split: Split, options: Mappi
         "dataset": split.root.name,
         "split": split.name,
         "queries_folder": split.queries.root.name,
+        "protocol": split.truth.label,
         "network": network.config,
         "descriptors_dim": found.descriptors_dim,
         "recalls": {

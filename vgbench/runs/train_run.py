@@ -10,7 +10,7 @@ from typing import Any
 from vgbench import parallel
 from vgbench.data import Split, dataset_root
 from vgbench.data.splits import read_checked_split
-from vgbench.errors import Interrupted
+from vgbench.errors import Interrupted, UserError
 from vgbench.invocation import command
 from vgbench.models import Network, load_state_dict
 from vgbench.models.weights import read_checkpoint
@@ -55,7 +55,12 @@ def train(settings: TrainSettings) -> TrainResult:
     parallel.start(runtime.device)
     root, few = dataset_root(settings.data), settings.training.dry_run
     val = read_checked_split(settings.data, root, "val", few=few)
-    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder, few=few)
+    if len(settings.data.queries_folder) > 1:
+        raise UserError(
+            f"--queries_folder {' '.join(settings.data.queries_folder)}: several are for eval.py. Expected one, for "
+            "the test that ends the training"
+        )
+    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder[0], few=few)
     # The set-up's draws; each round of training seeds again by its place in the run.
     seed_everything(settings.run.seed, "set-up")
     network = network_to_train(settings)

@@ -60,17 +60,25 @@ def find(
     right = hits(predictions.indices[:, :1], positives)[:, 0]
     confidence = cross_validated(scores, right) if calibrated is None else calibrated.model(scores)
     source = "cross-validation over the queries" if calibrated is None else calibrated.source
-    metres = np.hypot(*np.moveaxis(split.database.utm[predictions.indices] - split.queries.utm[:, None], 2, 0))
     answerable = int((positives.counts > 0).sum())
-    facts: dict[str, Any] = {
-        "pose": position_errors(poses, split.queries.utm, options),
-        "recall_by_distance": recall_by_distance(metres, options.recall_values),
+    facts: dict[str, Any] = _by_metres(split, predictions, poses, options) if split.located else {}
+    facts |= {
         "accept": {
             name: precision_recall(scores[:, column], right, answerable)
             for column, name in enumerate(("distance", "ratio"))
         },
-        "breakdown": breakdown(split, positives, right),
     }
+    if split.located:
+        facts["breakdown"] = breakdown(split, positives, right)
     if np.isfinite(confidence).all():
         facts["confidence"] = {"learned_from": source, **calibration(confidence, right)}
     return Findings(poses, confidence, facts)
+
+
+def _by_metres(split: Split, predictions: Predictions, poses: Poses, options: EvalOptions) -> dict[str, Any]:
+    """Return what distances on the ground say, as results.json holds it."""
+    metres = np.hypot(*np.moveaxis(split.database.utm[predictions.indices] - split.queries.utm[:, None], 2, 0))
+    return {
+        "pose": position_errors(poses, split.queries.utm, options),
+        "recall_by_distance": recall_by_distance(metres, options.recall_values),
+    }

@@ -58,8 +58,11 @@ def predicted_poses(predictions: Predictions, database_utm: NDArray[np.float64],
 
     Args:
         predictions: of Q queries.
-        database_utm: float64 [N,2], metres.
+        database_utm: float64 [N,2], metres; where they are not known, neither are the positions (NaN).
     """
+    if not np.isfinite(database_utm).all():
+        nowhere = np.full((len(predictions), 2), np.nan)
+        return Poses(nowhere, nowhere, np.zeros(len(predictions), np.int64))
     count = min(options.pose_candidates, predictions.indices.shape[1])
     distances = predictions.distances[:, :count].astype(np.float64)
     spread = float(np.median(distances[:, -1] - distances[:, 0])) if len(distances) else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.errors import UserError
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.order import permuted
@@ -26,6 +27,11 @@ class SpatialReranker(Reranker):
 
     def __call__(self, predictions: Predictions, context: RerankContext) -> Reranked:
         options = context.options
+        if not np.isfinite(context.split.database.utm).all():
+            raise UserError(
+                f"--rerank spatial: {context.split.database.root} has no coordinates. Expected names with positions; "
+                "leave it out"
+            )
         head = min(options.rerank_topk, predictions.indices.shape[1])
         order = np.empty((len(predictions), head), np.int64)
         step = max(1, _ELEMENTS // head**2)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.data.positives import neighbours_within
 from vgbench.data.protocol import Split
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
@@ -80,7 +79,7 @@ def _differences(
     options: EvalOptions,
     threshold: float,
 ) -> dict[str, Any]:
-    near = neighbours_within(split.queries.utm[rows], split.database.utm, threshold)
+    near = split.truth.positives(split.queries, split.database, threshold).select(rows)
     values = options.recall_values
     of_found, of_exact = (recalls(indices, near, values) for indices in (found, exact))
     by_value = {"recalls": of_found, "recalls_exact": of_exact, "recall_lost": of_exact - of_found}
