@@ -1,0 +1,123 @@
+"""Write the descriptors of a folder of images, for other programs.
+
+python3 -m vgbench.describe ~/photos --resume=logs/default/<run> --output descriptors.h5
+python3 -m vgbench.describe ~/photos --method=megaloc --output descriptors.npy    # and descriptors.txt, the names
+python3 -m vgbench.describe ~/photos --method=megaloc --layout=hloc --output global-feats.h5
+
+.h5: datasets `descriptors` [N,D] and `names` [N]. --layout=hloc: a group an image with the dataset `global_descriptor`
+[D], as hloc's extract_features writes it. .npy: [N,D], with a line a name in the .txt beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vgbench.api.network import Described, load_network
+from vgbench.cli.console import log_to_console
+from vgbench.cli.exits import run_script
+from vgbench.errors import UserError
+from vgbench.files import check_writable, write_text, written_whole
+from vgbench.invocation import command
+
+DTYPES = ("float32", "float16")
+LAYOUTS = ("matrix", "hloc")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Describe a folder with the options of a command line."""
+    log_to_console()
+    options = _parser().parse_args(arguments)
+    if (options.resume is None) == (options.method is None):
+        raise UserError(
+            "describe: expected one of --resume (a checkpoint, or a run's folder) and --method (a released one)"
+        )
+    output: Path = options.output
+    if output.suffix not in (".h5", ".npy") or (options.layout == "hloc" and output.suffix != ".h5"):
+        raise UserError(f"--output {output}: expected a name that ends in .h5 (hloc's layout too) or .npy")
+    check_writable(output)
+    network = load_network(
+        options.resume or options.method, size=tuple(options.resize) if options.resize else None,
+        batch_size=options.infer_batch_size, num_workers=options.num_workers, device=options.device,
+    )  # fmt: skip
+    folder = options.folder.expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Expected a folder of images, in any layout")
+    described = network.describe(folder, upright=not options.as_stored, progress=True)
+    write_descriptors(output, folder, described, layout=options.layout, dtype=options.dtype)
+    print(f"{len(described)} descriptors of {network.descriptors_dim} dimensions: {output}")
+
+
+def write_descriptors(output: Path, folder: Path, described: Described, *, layout: str, dtype: str) -> None:
+    """Write descriptors whole or not at all, named by their paths below `folder`.
+
+    Args:
+        layout: "matrix" or "hloc"; of .npy files there is no other than the matrix.
+        dtype: "float32" or "float16".
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    names = [path.relative_to(folder).as_posix() for path in described.paths]
+    values: NDArray[np.floating] = described.descriptors.astype(dtype)
+    with written_whole(output) as partial:
+        if output.suffix == ".npy":
+            with partial.open("wb") as stream:
+                np.save(stream, values)
+        else:
+            with h5py.File(partial, "w") as file:
+                _fill(file, names, values, hloc=layout == "hloc")
+    if output.suffix == ".npy":
+        write_text(output.with_suffix(".txt"), "".join(f"{name}\n" for name in names))
+
+
+def _fill(file: h5py.File, names: Sequence[str], values: NDArray[np.floating], *, hloc: bool) -> None:
+    if hloc:
+        for name, value in zip(names, values, strict=True):
+            # A path's folders become groups, and its file the group that holds the descriptor.
+            file.create_group(name).create_dataset("global_descriptor", data=value)
+        return
+    file["descriptors"] = values
+    file.create_dataset("names", data=[name.encode("utf-8", "surrogateescape") for name in names])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    called = command("describe")
+    parser = _Parser(
+        prog=called,
+        description=(__doc__ or "").replace("python3 -m vgbench.describe", called),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="images in any layout")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a name that ends in .h5 or .npy")
+    parser.add_argument("--resume", type=Path, metavar="PATH", help="a checkpoint of this project, or a run's folder")
+    parser.add_argument("--method", metavar="NAME", help="a released network, such as megaloc")
+    parser.add_argument("--layout", choices=LAYOUTS, default="matrix", help="of an .h5 file (default: matrix)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="as written (default: float32)")
+    parser.add_argument(
+        "--resize", type=int, nargs=2, metavar="N", help="height and width, pixels (default: the network's own)"
+    )
+    parser.add_argument(
+        "--as_stored", action="store_true",
+        help="leave photographs as their pixels are stored, as datasets in the folder protocol are tested",
+    )  # fmt: skip
+    parser.add_argument("--infer_batch_size", type=int, default=16, metavar="N", help="images in a batch (default: 16)")
+    parser.add_argument("--num_workers", type=int, default=4, metavar="N", help="processes that decode (default: 4)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda or cpu (default: auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(sys.argv[1:]), "the same command begins anew")
