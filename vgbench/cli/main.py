@@ -30,6 +30,7 @@ COMMANDS = {
     "benchmark": _Command("run a matrix of trainings and tests, one table", "vgbench.cli.benchmark", _AGAIN),
     "datasets": _Command("make, check, describe and map datasets", "datasets_vg.__main__", _AGAIN),
     "combine": _Command("one network out of several: soup, ensemble, whiten", "vgbench.combine.cli"),
+    "leaderboard": _Command("one page of every result: recall against its cost", "vgbench.cli.leaderboard"),
     "describe": _Command("write the descriptors of a folder of images", "vgbench.describe", _AGAIN),
     "export": _Command("write a network as ONNX, TorchScript or torch.export", "vgbench.cli.export"),
 }
