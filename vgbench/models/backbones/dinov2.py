@@ -200,7 +200,9 @@ class DINOv2(TokenTrunk):
         first = [self.cls_token + self.pos_embed[:, :1]]
         if self.register_tokens is not None:
             first.append(self.register_tokens)
-        tokens = torch.cat([*(token.expand(len(images), -1, -1).to(patches.dtype) for token in first), patches], dim=1)
+        tokens = torch.cat(
+            [*(token.expand(images.shape[0], -1, -1).to(patches.dtype) for token in first), patches], dim=1
+        )
         for block in self.blocks:
             tokens = block(tokens)
         return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)

@@ -58,7 +58,7 @@ class TimmPatches(TimmMap):
         """Return local features of images [B,3,H,W]; raises UserError if the network does not take their size."""
         height, width = _grid(self.facts, images, self.stride)
         patches = _features(self.facts, self.model, images)[:, self.prefix :]
-        return patches.transpose(1, 2).reshape(len(images), -1, height, width)
+        return patches.transpose(1, 2).reshape(images.shape[0], -1, height, width)
 
 
 class TimmTokens(TokenTrunk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +31,7 @@ class TokenTrunk(Backbone):
         token, patches = tokens[:, 0], tokens[:, -height * width :]
         if self.kind == "tokens":
             return torch.cat([token.unsqueeze(1), patches], dim=1)
-        features = patches.transpose(1, 2).reshape(len(tokens), -1, height, width)
+        features = patches.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
         return features if self.kind == "map" else (features, token)
 
 
@@ -43,7 +45,7 @@ def resized_positions(
         antialias: smooth where the grid becomes coarser.
         offset: scale by (height + offset) / side instead of the exact ratio of sizes.
     """
-    side = round(positions.shape[1] ** 0.5)
+    side = math.isqrt(int(positions.shape[1]))
     if (height, width) == (side, side):
         return positions
     grid = positions.float().transpose(1, 2).reshape(1, -1, side, side)

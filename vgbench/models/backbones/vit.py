@@ -59,7 +59,7 @@ class ViT(TokenTrunk):
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
         of_class, of_patches = self.pos_embedding[:, :1], self.pos_embedding[:, 1:]
         patches = patches + resized_positions(of_patches, height, width, antialias=True)
-        token = (self.class_embedding + of_class).expand(len(images), -1, -1)
+        token = (self.class_embedding + of_class).expand(images.shape[0], -1, -1)
         tokens: Tensor = self.norm(self.layers(torch.cat([token.to(patches.dtype), patches], dim=1)))
         return self.hand_on(tokens, height, width)
 

@@ -1,0 +1,109 @@
+"""Write a network with its preprocessing for other programs: pixels uint8 [B,3,H,W] in, descriptors float32 [B,D] out.
+
+vgbench export --resume logs/default/<run> --output network.onnx
+vgbench export --resume best_model.pth --resize 320 320 --output network.pt2
+vgbench export --method megaloc --output megaloc.ts
+vgbench export --resume best_model.pth --any_size --unit --output network.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from vgbench import __version__
+from vgbench.api.network import load_network
+from vgbench.cli.exits import run_script
+from vgbench.errors import UserError
+from vgbench.export import FORMATS, Deployable, export_network
+from vgbench.files import check_writable, write_text
+
+LOG = logging.getLogger("vgbench")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, and how."""
+
+    source: str
+    output: Path
+    format: str
+    resize: tuple[int, int] | None
+    any_size: bool
+    unit: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write one file, and what it is beside it (FILE.json)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = _options(_parser().parse_args(arguments))
+    check_writable(options.output)
+    loaded = load_network(options.source, size=options.resize, device="cpu", amp="off")
+    size = loaded.inference.fixed_size
+    module = Deployable(loaded.network, size if options.any_size else None, unit=options.unit).eval()
+    difference = export_network(module, size, options.format, options.output)
+    facts = {
+        "network": loaded.network.name,
+        "input": {"name": "images", "dtype": "uint8", "layout": "batch, RGB, height, width"}
+        | {"height": "any" if options.any_size else size[0], "width": "any" if options.any_size else size[1]},
+        "resized_inside_to": list(size) if options.any_size else None,
+        "output": {"name": "descriptors", "dtype": "float32", "dimensions": loaded.descriptors_dim},
+        "unit_length": options.unit,
+        "format": options.format,
+        "largest_difference": difference,
+        "version": __version__,
+    }
+    write_text(options.output.with_name(options.output.name + ".json"), json.dumps(facts, indent=2) + "\n")
+    compared = "not compared" if difference is None else f"differs by at most {difference:.1e} from PyTorch"
+    LOG.info("%s: %s, %.1f MB, %s", options.output, loaded.network.name, options.output.stat().st_size / 1e6, compared)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See vgbench export --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    title, _, examples = (__doc__ or "").partition("\n\n")
+    parser = _Parser(
+        prog="vgbench export", description=title, epilog=f"examples:\n{examples}", allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--resume", metavar="FILE", help="a checkpoint of train or combine, or the folder of a run")
+    which.add_argument("--method", metavar="NAME", help="a network as its authors released it, such as megaloc")
+    add("--output", type=Path, required=True, metavar="FILE", help="the file to write; FILE.json says what it is")
+    add("--format", choices=FORMATS, help="default: by the suffix of --output: .onnx, .ts, .pt2")
+    add("--resize", type=int, nargs=2, metavar=("H", "W"),
+        help="height and width of the images, pixels (default: what the network was trained with)")  # fmt: skip
+    add("--any_size", action="store_true", help="take images of any size, and resize them inside of the file")
+    add("--unit", action="store_true", help="divide each descriptor by its length, so that a dot product is a cosine")
+    return parser
+
+
+def _options(typed: argparse.Namespace) -> ExportOptions:
+    by_suffix = {kind.suffix: name for name, kind in FORMATS.items()}
+    chosen = typed.format or by_suffix.get(typed.output.suffix)
+    if chosen is None:
+        raise UserError(f"--output {typed.output}: no known suffix. Expected {', '.join(by_suffix)}; or give --format")
+    if typed.resize is not None and min(typed.resize) < 1:
+        raise UserError(f"--resize {typed.resize[0]} {typed.resize[1]}: expected height and width, 1 pixel or more")
+    return ExportOptions(
+        source=typed.resume or typed.method,
+        output=typed.output,
+        format=chosen,
+        resize=tuple(typed.resize) if typed.resize else None,
+        any_size=typed.any_size,
+        unit=typed.unit,
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
