@@ -134,8 +134,8 @@ def _load_onnx(path: Path) -> Run | None:
 def _write_torchscript(module: Deployable, images: Tensor, dynamic: dict[int, Any], path: Path) -> None:
     del dynamic  # what is traced takes any size that its operations take
     with torch.inference_mode():
-        traced = torch.jit.trace(module, (images,), check_trace=False)
-    torch.jit.save(torch.jit.freeze(traced), str(path))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module, (images,), check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.freeze(traced), str(path))
 
 
 def _load_torchscript(path: Path) -> Run:
