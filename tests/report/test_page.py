@@ -85,6 +85,11 @@ def test_file_names_and_options_are_text(city, write):
     assert not any("onerror" in attrs for _, attrs in page.tags)
 
 
+def test_a_released_networks_page_is_titled_by_its_method(city, write):
+    page = write({**city.results, "network": {"method": "salad"}})
+    assert "<title>salad on " in page and "network on" not in page
+
+
 def test_networks_of_networks_are_told_a_line_each(city, write):
     gem = {"backbone": "resnet18", "aggregation": "gem", "l2": "none", "fc_output_dim": None}
     white = {"backbone": "whitened", "aggregation": "gem", "members": [gem], "dim": 8}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import fnmatch
 import os
 import sys
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 import vgbench
 from vgbench.benchmark.executor import Call, Executor, LocalExecutor, ranks_of
@@ -298,12 +299,10 @@ def _only_one(folder: Path) -> Iterator[int]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another by --logs_folder") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not lock_descriptor(lock.fileno(), blocking=False):
             raise UserError(
                 f"{folder}: another benchmark.py, or a run that one left behind, works here; wait for it or stop it"
-            ) from error
+            )
         yield lock.fileno()
 
 

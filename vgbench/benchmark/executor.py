@@ -89,8 +89,10 @@ class LocalExecutor:
         with call.log.open("ab") as output:
             start = output.tell()
             # The process holds the lock too: if only this one is killed, a second benchmark waits for its job.
+            # (On Windows no descriptor can be handed on.)
             process = subprocess.Popen(
-                call.words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=list(self.holds),
+                call.words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                pass_fds=list(self.holds) if os.name == "posix" else [],
                 env={**call.environment, **self._share(gpus)},
             )  # fmt: skip
         self._running.append(_Running(call, process, start, gpus))

@@ -17,6 +17,7 @@ from vgbench.data.decode import check_image
 from vgbench.data.loader import Batches, BatchLoader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
+from vgbench.files import write_text
 
 LOG = logging.getLogger(__name__)
 
@@ -122,15 +123,14 @@ def _recall(memory: Path, count: int) -> list[str] | None:
 
 
 def _remember(file: Path, text: str) -> bool:
-    """Write a whole file or none; a cache that cannot be written costs time, not the run."""
+    """Write a whole file or none; a cache that cannot be written costs time, not the run.
+
+    Two processes that write it at once write the same, since its name says what it is of.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-        Path(name).replace(file)
-    except OSError as error:
-        LOG.debug("%s: not written (%s)", file, error)
+        write_text(file, text)
+    except UserError as error:
+        LOG.debug("%s", error)
         return False
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -11,12 +12,23 @@ from torch import Tensor, nn
 from vgbench.models.base import Backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.network import Network
-from vgbench.runtime import Runtime, onednn_has_bf16
+from vgbench.runtime import Inference, Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
 HALF_SAFE = (nn.Conv2d, FusedConv2d)
 # On a CPU the maps of a few images fit its caches, those of a batch do not.
 CPU_CHUNK = 4
+
+# Networks that look at all images of a batch are described in batches of so many, as CricaVPR's authors test theirs.
+MIXED_BATCH = 16
+
+
+def in_fixed_batches(network: Network, inference: Inference) -> Inference:
+    """Return how images are described, in batches of MIXED_BATCH where the descriptors depend on their batch.
+
+    So `--infer_batch_size` changes no descriptor, and neither does the number of ranks.
+    """
+    return dataclasses.replace(inference, batch_size=MIXED_BATCH) if network.mixes_batch else inference
 
 
 def for_inference(network: Network, runtime: Runtime) -> Callable[[Tensor], Tensor]:

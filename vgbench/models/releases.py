@@ -102,6 +102,7 @@ class HubRelease:
         arguments: of the function.
         mean, std: what it subtracts from pixels in 0..1 and divides them by.
         move: takes what `nn.Module.to` does not reach to a device.
+        mixes_batch: whether it looks at all images of a batch to describe each.
     """
 
     paper: str
@@ -113,6 +114,7 @@ class HubRelease:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     move: Callable[[nn.Module, torch.device], None] | None = None
+    mixes_batch: bool = False
 
     def build(self, name: str, trained: bool) -> Network:
         """Raise UserError if the code or its weights cannot be had; they come together, whatever `trained` says."""
@@ -128,6 +130,7 @@ class HubRelease:
                 f"Expected https://github.com/{self.repository} to be reachable; or a clone of it at {folder}"
             ) from error
         trunk = HubTrunk(model, self.dim, self.mean, self.std, self.move)
+        trunk.mixes_batch = self.mixes_batch
         return Network(trunk, WholeDescriptor(self.dim), {})
 
 
@@ -300,7 +303,9 @@ def _with_defaults() -> dict[str, Release]:
             "Berton and Masone, 2025; five sets", (322, 322), "gmberton/MegaLoc", "v1.0", "megaloc.torch",
             **_DINOV2, aggregation="megaloc",
         ),
-        "cricavpr": HubRelease("Lu et al., 2024; GSV-Cities", (224, 224), "Lu-Feng/CricaVPR", "trained_model", 10752),
+        "cricavpr": HubRelease(
+            "Lu et al., 2024; GSV-Cities", (224, 224), "Lu-Feng/CricaVPR", "trained_model", 10752, mixes_batch=True
+        ),
         **{
             f"anyloc-{domain}": HubRelease(
                 "Keetha et al., 2023; untrained", (322, 322), "AnyLoc/DINO", "get_vlad_model", 49152,

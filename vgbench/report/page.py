@@ -210,6 +210,8 @@ def _gallery(heading: str, lead: str, chosen: Mapping[str, tuple[str, int]]) -> 
 
 def _network_name(results: Results) -> str:
     network = results.get("network") or {}
+    if network.get("method"):
+        return str(network["method"])
     name = " + ".join(str(network[key]) for key in ("backbone", "aggregation") if network.get(key))
     return name or "network"
 

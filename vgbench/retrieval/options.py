@@ -70,6 +70,18 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
         """Whether what is searched is not the descriptors as extracted, in float32, or not all of them."""
         return self.searches_otherwise or self.descriptors_dtype != "float32"
 
+    def plain(self, recall_values: Sequence[int]) -> EvalOptions:
+        """Return the options of a plain test: whole images, full descriptors, exact search, the usual threshold.
+
+        What changes speed or memory and nothing else stays as it is.
+        """
+        return EvalOptions(
+            infer_batch_size=self.infer_batch_size,
+            recall_values=tuple(recall_values),
+            search_backend=self.search_backend,
+            efficient_ram_testing=self.efficient_ram_testing,
+        )
+
     def searching_all(self) -> EvalOptions:
         """Return the same options but for how descriptors are made smaller and searched: all of them, exactly."""
         if not self.searches_otherwise:

@@ -20,6 +20,9 @@ from torch import nn
 
 from vgbench.data import ImageTable, Split, decode_image, read_split
 from vgbench.errors import UserError
+from vgbench.models.network import Network
+from vgbench.retrieval import EvalOptions
+from vgbench.retrieval.extraction.crops import views_of
 from vgbench.retrieval.extraction.extract import (
     Count,
     StoredForm,
@@ -241,3 +244,37 @@ def test_fingerprint_is_the_same_in_another_process(city: Path, split: Split, ma
     here = extraction_fingerprint(make_network(), split.database, HOW)
     again = read_split(city, "test").database
     assert extraction_fingerprint(make_network(), again, HOW) == here
+
+
+class Neighbourly(nn.Module):
+    """A backbone that takes the mean image of its batch off each image, as CricaVPR's looks at the whole batch."""
+
+    out_channels = 3
+    mixes_batch = True
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.adaptive_avg_pool2d(images - images.mean(0, keepdim=True), 2)
+
+
+@pytest.mark.parametrize("views", [None, "five_crops"])
+def test_networks_that_mix_a_batch_have_one_batch_size(
+    tmp_path: Path, split: Split, make_network: Make, views: str | None
+) -> None:
+    single = make_network()
+    network = Network(Neighbourly(), single.aggregation, {"dim": 6})
+    assert network.mixes_batch and not single.mixes_batch
+    form = StoredForm(views=views_of(EvalOptions(test_method=views), network, (16, 20))[1] if views else None)
+    found, prints = [], set()
+    for size in (1, 3, 16, 64):
+        how = Inference((16, 20), size)
+        prints.add(extraction_fingerprint(network, split.database, how, form))
+        with extract(network, split.database, tmp_path / f"{size}.h5", how, form=form) as stored:
+            found.append(stored.read())
+    assert len(prints) == 1 and all(torch.equal(one, found[0]) for one in found)
+    if views is None:  # all eleven images are one batch, on a CPU too
+        images = torch.stack([decode_image(split.database.path(row), (16, 20)) for row in range(11)])
+        with torch.no_grad():
+            torch.testing.assert_close(found[0], network.eval()(images))
+    # The stored fingerprint knows of it: the same weights that say nothing of mixing are other descriptors.
+    network.mixes_batch = False
+    assert extraction_fingerprint(network, split.database, Inference((16, 20), 3), form) not in prints

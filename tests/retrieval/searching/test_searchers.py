@@ -264,3 +264,22 @@ def test_comparing_is_refused_where_nothing_is_lossy(lossy):
     with pytest.raises(UserError, match="--compare_queries 5: nothing is lossy"):
         EvalOptions(compare_queries=5)
     assert EvalOptions(compare_queries=5, **lossy).is_lossy
+
+
+@pytest.mark.parametrize("options", [{"index": "ivf", "nlist": 20}, {"quantise": "binary"}, {"quantise": "pq"}])
+def test_an_index_that_cannot_be_finished_leaves_nothing(
+    both: tuple[Descriptors, Descriptors], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(index: Any, path: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    def full_too(self: Any, descriptors: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vgbench.retrieval.searching.index.faiss.write_index", full)
+    monkeypatch.setattr("vgbench.retrieval.searching.codes.BinaryCodes.encode", full_too)
+    monkeypatch.setattr("vgbench.retrieval.searching.product.ProductCodes.encode", full_too)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        found(both, **options)
+    assert not list(both[0].path.parent.glob("*.partial"))

@@ -21,7 +21,7 @@ from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.geowarp import NAME as GEOWARP
-from vgbench.models.inference import for_inference
+from vgbench.models.inference import MIXED_BATCH, for_inference, in_fixed_batches
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
@@ -96,6 +96,7 @@ def describe(
     """
     if len(rows) == 0:
         return
+    inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
     infer = for_inference(network, runtime)
 
@@ -155,7 +156,7 @@ def extract(
     """
     if len(table) == 0:
         raise UserError(f"{table.root}: no images to describe. Expected at least one (.jpg, .jpeg, .png)")
-    count = count or Count()
+    count, inference = count or Count(), in_fixed_batches(network, inference)
     fingerprint = fingerprint or extraction_fingerprint(network, table, inference, form)
     with writing_alone(path) if parallel.is_main() else contextlib.nullcontext():
         if parallel.broadcast(stored_fingerprint(path) == fingerprint):
@@ -268,4 +269,6 @@ def extraction_fingerprint(
         facts["upright"] = True
     if form.views is not None and not form.views.plain:
         facts["views"] = form.views.facts()
+    if network.mixes_batch:
+        facts["batch"] = MIXED_BATCH
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

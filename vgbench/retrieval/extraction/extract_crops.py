@@ -12,7 +12,7 @@ from torch import Tensor
 from vgbench.data.decode import image_size
 from vgbench.data.loader import Batches, BatchLoader, image_loader
 from vgbench.data.table import ImageTable
-from vgbench.models.inference import for_inference
+from vgbench.models.inference import for_inference, in_fixed_batches
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.share_out import share_out
@@ -46,6 +46,7 @@ def describe_views(
     """
     if len(rows) == 0:
         return
+    inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
     infer = for_inference(network, runtime)
     dim = views.dim(int(network.descriptors_dim))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
+from vgbench.files import write_text
 from vgbench.locks import alone
 
 LOG = logging.getLogger(__name__)
@@ -278,10 +279,7 @@ class DescriptorWriter:
     def _note_progress(self) -> None:
         self._file.flush()
         _sync(self.partial)
-        # Renamed into place, so that a kill in the middle leaves the previous note.
-        temporary = self.progress.with_name(self.progress.name + ".new")
-        temporary.write_text(json.dumps({**self._identity, "done": self.rows_done}))
-        temporary.replace(self.progress)
+        write_text(self.progress, json.dumps({**self._identity, "done": self.rows_done}))
         self._noted_at = time.monotonic()
 
     def _cannot_write(self, error: OSError) -> UserError:
@@ -298,7 +296,7 @@ class DescriptorWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with contextlib.suppress(OSError):  # what went wrong first is what the person should read
+            with contextlib.suppress(OSError, UserError):  # what went wrong first is what the person should read
                 if self.rows_done:
                     self._note_progress()
                 self._file.close()

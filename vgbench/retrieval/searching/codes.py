@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.files import written_whole
 from vgbench.registry import Registry
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
@@ -102,14 +103,12 @@ def _merged(best: Predictions, rows: NDArray[np.int64], distances: NDArray[np.fl
 
 
 def _encode(path: Path, database: Descriptors, coder: Coder) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w") as file:
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
         for key, values in coder.state.items():
             file[key] = values
         codes = file.create_dataset("codes", (len(database), coder.bytes), np.uint8)
         for first, block in database.blocks(max(1, BLOCK_BYTES // (4 * database.shape[1]))):
             codes[first : first + len(block)] = coder.encode(block.float().numpy())
-    partial.replace(path)
 
 
 class BinaryCodes:

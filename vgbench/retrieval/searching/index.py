@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vgbench.errors import UserError
+from vgbench.files import written_whole
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
 from vgbench.retrieval.index_options import IndexOptions
@@ -110,9 +111,8 @@ class IndexSearch:
             index.replace_invlists(lists)
         for _, block in database.blocks(max(1, BLOCK_BYTES // (4 * dim))):
             index.add(block.float().numpy())
-        partial = path.with_name(path.name + ".partial")
-        faiss.write_index(index, str(partial))
-        partial.replace(path)
+        with written_whole(path) as partial:
+            faiss.write_index(index, str(partial))
 
 
 def _ivf(quantizer: Any, dim: int, nlist: int, parts: int, bits: int, half: bool) -> Any:
