@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vgbench import parallel
 from vgbench.data.augment import BatchAugment
 from vgbench.data.classes import Group, cosplace_groups, eigenplaces_groups, groups_line
+from vgbench.data.headings import with_compass_headings
 from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_train_images
 from vgbench.data.table import ImageTable
@@ -53,7 +54,12 @@ class ClassesMode:
 
     def __init__(self, images: ImageTable, recipe: Recipe) -> None:
         self.images, self.recipe, self.options = images, recipe, recipe.classes
-        self.groups = make_groups(images, self.options)
+        self.groups = make_groups(images, self.options, recipe.root.name)
+        if not self.groups and np.isnan(images.heading).all() and self.options.partition == "eigenplaces":
+            raise UserError(
+                f"{images.root}: no name has a heading, and eigenplaces takes images by where they look. Expected "
+                "headings in field 9 of the names, or --partition cosplace"
+            )
         if not self.groups:
             raise UserError(
                 f"{images.root}: no group of two classes or more among {len(images)} images. Expected places seen by "
@@ -162,11 +168,12 @@ class ClassesMode:
         return nn.ModuleList(heads).to(self.recipe.inference.runtime.device)
 
 
-def make_groups(images: ImageTable, options: ClassesOptions) -> Sequence[Group]:
-    """Divide the images as `--partition` says."""
+def make_groups(images: ImageTable, options: ClassesOptions, dataset: str = "") -> Sequence[Group]:
+    """Divide the images as `--partition` says; `dataset` is the name of the set they are of."""
     side, spacing = _setting(options, "M"), int(_setting(options, "N"))
     at_least, most = int(_setting(options, "min_images_per_class")), int(_setting(options, "groups_num"))
     if options.partition == "eigenplaces":
+        images = with_compass_headings(images, options.crop_headings, dataset)
         return eigenplaces_groups(
             images, side=side, spacing=spacing, focal=options.focal_dist, tolerance=options.focal_tolerance,
             at_least=at_least, most=most,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from vgbench.data.headings import CONVENTIONS
 from vgbench.errors import UserError
 from vgbench.options import check_above_zero, check_at_least, option
 
@@ -35,6 +36,12 @@ class ClassesOptions:
     focal_tolerance: float = _eigenplaces(
         45.0, "images look at a focal point to within this angle, degrees (eigenplaces)"
     )
+    crop_headings: str = _eigenplaces(
+        "auto",
+        "what the headings in the names are of: the centre, clockwise; the leftmost column; or that counter-clockwise, "
+        "as in SF-XL by its README; auto: the last for sf_xl and sf_xs (eigenplaces)",
+        choices=CONVENTIONS,
+    )
     lambda_lat: float = _eigenplaces(1.0, "weight of the lateral views' loss (eigenplaces)")
     lambda_front: float = _eigenplaces(1.0, "weight of the frontal views' loss (eigenplaces)")
     groups_num: int | None = _option(None, "groups to train on, one an epoch; unset: 8 for cosplace, 9 for eigenplaces")
@@ -60,5 +67,7 @@ class ClassesOptions:
                 raise UserError(f"--{name} {value}: out of range. Expected a number of at least 0")
         if self.partition not in ("cosplace", "eigenplaces"):
             raise UserError(f"--partition {self.partition}: not known. Expected cosplace or eigenplaces")
+        if self.crop_headings not in CONVENTIONS:
+            raise UserError(f"--crop_headings {self.crop_headings}: expected one of {', '.join(CONVENTIONS)}")
         if self.margin_loss == "sphereface" and self.m is not None and self.m < 1:
             raise UserError(f"--m {self.m}: multiplies the angle in sphereface. Expected a number of at least 1")
