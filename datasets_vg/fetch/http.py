@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import requests
+import urllib3
 from tqdm import tqdm
 
 from datasets_vg.fetch.space import check_space
@@ -142,13 +143,16 @@ def _receive(response: requests.Response, url: str, part: Path, start: int, by_h
         tqdm(total=total or None, initial=done, desc=part.stem, unit="B", unit_scale=True, unit_divisor=1000) as bar,
     ):
         try:
-            for block in response.iter_content(_BLOCK):
+            # Not iter_content, which loses the beginning of a block that is cut.
+            while block := response.raw.read1(_BLOCK):
                 stream.write(block)
                 done += len(block)
                 bar.update(len(block))
+        except urllib3.exceptions.HTTPError as error:
+            raise _CutError(f"cut after {done} of {total or 'unknown'} bytes") from error
         except OSError as error:
-            if isinstance(error, requests.RequestException):
-                raise
+            if isinstance(error, (ConnectionError, TimeoutError)):
+                raise _CutError("the connection broke") from error
             raise UserError(
                 f"{part}: cannot be written ({error.strerror}). Expected a folder with room; the same command goes on"
             ) from error
