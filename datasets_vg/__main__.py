@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets_vg.catalog import MADE
 from datasets_vg.citymap import write_map
 from datasets_vg.describe import list_datasets, stats_table
 from datasets_vg.own import arguments as own_pictures
@@ -50,6 +51,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
+    _refuse_idle(options)
     if options.name == own_pictures.NAME:
         print(own_pictures.prepare_from(options, datasets_folder, options.transfer or "link"))
         return 0
@@ -61,6 +63,23 @@ def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
     )  # fmt: skip
     print(prepare(request))
     return 0
+
+
+def _refuse_idle(options: argparse.Namespace) -> None:
+    """Raise UserError for an option that would change nothing."""
+    idle = {
+        "--part": options.part and options.name == own_pictures.NAME,
+        "--jobs": options.jobs and options.name == own_pictures.NAME,
+        "--keep_downloads": options.keep_downloads and (options.raw is not None or options.name in MADE),
+        f"--{options.transfer}": options.transfer and options.raw is None,
+    }
+    for flag, given in idle.items():
+        if given:
+            beside = " --raw" if options.raw is not None else ""
+            raise UserError(f"{flag}: changes nothing in prepare {options.name}{beside}. Leave it out")
+    for name in OWN_OPTIONS:
+        if getattr(options, name) is not None and options.name not in MADE:
+            raise UserError(f"--{name}: is of the synthetic city, not of `prepare {options.name}`. Leave it out")
 
 
 def _list(options: argparse.Namespace, datasets_folder: Path) -> int:

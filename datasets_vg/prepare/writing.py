@@ -64,7 +64,7 @@ class Writer:
         """
         written, seen = Written(), set[int]()
         folders: set[str] = set()
-        again = self.finished.is_dir()
+        begun = [folder for folder in (self.out, self.finished) if folder.is_dir()]
         jobs = self.jobs or _CORES
         running: deque[tuple[Picture, Future[str]]] = deque()
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=total, desc=title, unit="image", smoothing=0.05) as bar:
@@ -78,25 +78,25 @@ class Writer:
                 seen.add(key)
                 bar.update()
                 written.counts[folder_of(picture.target)] += 1
-                target = self.out / picture.target
-                if os.path.lexists(target) or (again and os.path.lexists(self.finished / picture.target)):
+                target = f"{self.out}/{picture.target}"  # strings: a Path an image costs more than its link
+                if any(os.path.lexists(f"{folder}/{picture.target}") for folder in begun):
                     _note_encoded(picture, written)
                     continue
-                parent = os.path.dirname(picture.target)  # noqa: PTH120  (a Path an image costs more than its link)
+                parent = target.rpartition("/")[0]
                 if parent not in folders:
                     folders.add(parent)
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                    Path(parent).mkdir(parents=True, exist_ok=True)
                 if picture.image is None:
                     self._place(picture, target, written)
                     continue
-                running.append((picture, pool.submit(_encode, picture, target)))
+                running.append((picture, pool.submit(_encode, picture, Path(target))))
                 if len(running) > 2 * jobs:
                     _collect(*running.popleft(), written)
             while running:
                 _collect(*running.popleft(), written)
         return written
 
-    def _place(self, picture: Picture, target: Path, written: Written) -> None:
+    def _place(self, picture: Picture, target: str, written: Written) -> None:
         transfer = "move" if picture.source.startswith(f"{self.scratch}/") else self.transfer
         try:
             if transfer == "link":
@@ -104,9 +104,9 @@ class Writer:
                     raise FileNotFoundError
                 os.symlink(picture.source, target)  # noqa: PTH211
             elif transfer == "copy":
-                _copy(picture.source, target)
+                _copy(picture.source, Path(target))
             else:
-                _move(picture.source, target)
+                _move(picture.source, Path(target))
         except FileNotFoundError:
             written.missing.append(picture.source)
             written.counts[folder_of(picture.target)] -= 1
@@ -175,7 +175,7 @@ def _note_encoded(picture: Picture, written: Written) -> None:
         written.encoded.append(picture.source)
 
 
-def _unwritable(target: Path, error: OSError) -> UserError:
+def _unwritable(target: Path | str, error: OSError) -> UserError:
     return UserError(
         f"{target}: cannot be written ({error.strerror or error}). Expected a folder that you may write, with room; "
         "the same command goes on from here"

@@ -356,6 +356,11 @@ def test_versions_of_one_set_are_not_mixed(tmp_path: Path, capsys) -> None:
         (["pitts30k", "--images", "5"], "--images"),
         (["pitts30k", "--raw", "nowhere"], "--raw nowhere"),
         (["synthetic_city", "--raw", "."], "--raw"),
+        (["sped", "--copy"], "--copy: changes nothing"),
+        (["sped", "--raw", ".", "--keep_downloads"], "--keep_downloads: changes nothing"),
+        (["folder", "--raw", ".", "--name", "a", "--part", "b"], "--part: changes nothing"),
+        (["folder", "--raw", ".", "--name", "a", "--images", "7"], "--images: is of the synthetic city"),
+        (["sped", "--name", "a"], "--name"),
         (["pits30k"], "Did you mean pitts30k"),
     ],
 )
