@@ -29,7 +29,7 @@ def transfer(source: Rsync, folder: Path, by_hand: str = "") -> Path:
     if program is None:
         raise UserError(
             f"{source.url}: that server speaks rsync only, and the rsync program is not installed. Expected it on the "
-            "PATH; to install it: sudo apt install rsync (or dnf, brew, conda install rsync)"
+            f"PATH; to install it: sudo apt install rsync (or dnf, brew, conda install rsync). {by_hand}"
         )
     target = folder / source.name
     target.parent.mkdir(parents=True, exist_ok=True)

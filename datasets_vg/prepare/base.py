@@ -93,7 +93,7 @@ class Raw:
             folder: whether it must be a folder (True) or a file (False).
         """
         for name in names:
-            for above in self.folders():
+            for _, above in self.folders():
                 found = above / name
                 if found.exists() and (folder is None or found.is_dir() == folder):
                     return found
@@ -109,19 +109,22 @@ class Raw:
     def glob(self, pattern: str) -> list[Path]:
         """Return what matches a pattern in any of the folders, sorted by name, each name once."""
         found: dict[str, Path] = {}
-        for above in self.folders():
+        for _, above in self.folders():
             for path in above.glob(pattern):
                 found.setdefault(path.name, path)
         return [found[name] for name in sorted(found)]
 
-    def folders(self) -> Iterator[Path]:
-        """Yield the roots and the folders in them, the nearest first; folders full of images are not looked through."""
-        queue = deque((root, 0) for root in self.roots if root.is_dir())
+    def folders(self) -> Iterator[tuple[Path, Path]]:
+        """Yield the roots and the folders in them, the nearest first, each with its root before it.
+
+        Folders full of images are not looked through.
+        """
+        queue = deque((root, root, 0) for root in self.roots if root.is_dir())
         while queue:
-            here, depth = queue.popleft()
-            yield here
+            root, here, depth = queue.popleft()
+            yield root, here
             if depth < _DEPTH:
-                queue.extend((here / name, depth + 1) for name in sorted(_subfolders(here)))
+                queue.extend((root, here / name, depth + 1) for name in sorted(_subfolders(here)))
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.roots))

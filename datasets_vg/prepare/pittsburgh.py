@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,23 +25,45 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
     if mat is None:
         raise MissingRawError(f"{raw}: datasets/{name}_{part}.mat (of netvlad_v100_datasets.tar.gz) is not there")
     database, queries = read_db_struct(mat)
+    lists = raw.find(f"{name}-{part}_dbImages.npy", folder=False)
+    if lists is not None:
+        above_database, above_queries = _by_list(lists), _by_list(lists.with_name(f"{name}-{part}_qImages.npy"))
+    else:
+        above_database, above_queries = _by_folder(raw, database)
+    yield from _pictures(database, above_database, f"images/{part}/database")
+    yield from _pictures(queries, above_queries, f"images/{part}/queries")
+
+
+Where = Callable[[str], Path]
+"""From a name in the .mat to the raw file."""
+
+
+def _by_folder(raw: Raw, database: Listed) -> tuple[Where, Where]:
+    """Find the folders 000, 001, ... and queries_real, as the archives have them."""
     tops = sorted({listed.partition("/")[0] for listed in database.names})
     found = {top: raw.find(top, folder=True) for top in tops}
-    queries_real = raw.find("queries_real", "queries", folder=True)
+    queries_real = raw.find("queries_real", folder=True)
     missing = [top for top, folder in found.items() if folder is None]
     missing += ["queries_real"] if queries_real is None else []
-    if missing:
+    if missing or queries_real is None:
         raise MissingRawError(f"{raw}: {', '.join(missing)} (folders or .tar) not there")
     above = {top: folder.parent for top, folder in found.items() if folder is not None}
-    yield from _pictures(database, above, f"images/{part}/database")
-    assert queries_real is not None
-    tops = sorted({listed.partition("/")[0] for listed in queries.names})
-    yield from _pictures(queries, dict.fromkeys(tops, queries_real), f"images/{part}/queries")
+    return (lambda path: above[path.partition("/")[0]] / path), (lambda path: queries_real / path)
 
 
-def _pictures(listed: Listed, above: dict[str, Path], target: str) -> Iterator[Picture]:
+def _by_list(file: Path) -> Where:
+    """Find images by their own names in a list of relative paths, which a ready zip has beside them (OpenVPRLab)."""
+    try:
+        paths = [str(path) for path in np.load(file, allow_pickle=False)]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}). Expected a list of relative paths") from error
+    known = {path.rpartition("/")[2]: file.parent / path for path in paths}
+    return lambda path: known.get(path.rpartition("/")[2], file.parent / path)
+
+
+def _pictures(listed: Listed, where: Where, target: str) -> Iterator[Picture]:
     for path, place in zip(listed.names, _places(listed), strict=True):
-        source = above[path.partition("/")[0]] / path
+        source = where(path)
         yield Picture(f"{target}/{view_name(source.name, place)}", str(source))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets_vg.sources import Entry
 from vgbench.data.layout import SPLITS, split_folder
+from vgbench.data.listing import IMAGE_EXTENSIONS
 from vgbench.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -88,9 +89,8 @@ def _is_level(name: str) -> bool:
 
 
 def _images_below(folder: Path) -> int:
-    endings = (".jpg", ".jpeg", ".png")
     return sum(
-        name.lower().endswith(endings) and not name.startswith(".")
+        name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
         for _, _, files in os.walk(folder, followlinks=True)
         for name in files
     )

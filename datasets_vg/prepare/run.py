@@ -132,7 +132,7 @@ class FromRaw:
 
     def _pictures(self, raw: Raw, name: str, part: str) -> tuple[Iterator[Picture], Path | None]:
         """Return the pictures, and the tree that they come from where it is one; raises MissingRawError."""
-        tree = find_tree(raw, self.splits(part), self.above(part))
+        tree = find_tree(raw, name, self.splits(part), self.above(part))
         if tree is not None:
             return pictures_of_tree(tree, self.splits(part), self.above(part)), tree
         if self.arrange is None:

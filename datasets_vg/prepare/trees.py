@@ -10,29 +10,42 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from datasets_vg import catalog
 from datasets_vg.prepare.base import MissingRawError, Picture, Raw
 from vgbench.data.layout import SPLITS
+from vgbench.data.listing import IMAGE_EXTENSIONS
 from vgbench.errors import UserError
 
-_IMAGES = (".jpg", ".jpeg", ".png")
+_DEPTH = 4
+"""Folders between a split and its images, at most, and one more."""
 _LIST = "_images_paths.txt"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
-def find_tree(raw: Raw, splits: Sequence[str] = SPLITS, above: str = "") -> Path | None:
+def find_tree(raw: Raw, name: str, splits: Sequence[str] = SPLITS, above: str = "") -> Path | None:
     """Return the folder that has some of the splits as subfolders with named images in them, or None.
+
+    Where several lie below one folder, such as that of all downloads, it is the one below a folder of the dataset's
+    name, and never one below a folder of another dataset's.
 
     Args:
         raw: where to look.
+        name: of the dataset.
         splits: one of these must be there.
         above: the folder has this name.
     """
-    for folder in raw.folders():
+    found: list[Path] = []
+    for root, folder in raw.folders():
+        inside = folder.relative_to(root).parts
         if folder.name in SPLITS or (above and folder.name != above):
             continue
+        if any(part in catalog.KNOWN and part != name for part in inside):
+            continue
         if any(_is_split(folder / split) for split in splits):
-            return folder
-    return None
+            if name in inside:
+                return folder
+            found.append(folder)
+    return found[0] if found else None
 
 
 def pictures_of_tree(folder: Path, splits: Sequence[str] = SPLITS, inside: str = "") -> Iterator[Picture]:
@@ -60,7 +73,7 @@ def _pictures_of_split(folder: Path, target: str) -> Iterator[Picture]:
         inside = f"{'database' if first == 'gallery' else first}{slash}{rest}"
         below = f"{target}/{inside}" if inside else target
         for name in sorted(files):
-            if name.lower().endswith(_IMAGES) and not name.startswith("."):
+            if name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith("."):
                 yield Picture(f"{below}/{_in_order(name, here)}", f"{here}/{name}")
 
 
@@ -78,7 +91,7 @@ def _target(inside: str, split: str) -> str:
 
 def _is_split(folder: Path) -> bool:
     """Whether a folder has images with coordinates in their names, at the depth that any known tree has them."""
-    return next((True for depth in range(3) if _named(folder, depth)), False)
+    return next((True for depth in range(_DEPTH) if _named(folder, depth)), False)
 
 
 def _named(folder: Path, depth: int) -> bool:

@@ -278,6 +278,47 @@ def test_trees_that_others_made_are_taken_as_they_are(tmp_path: Path, name: str)
     assert len(read_split(made, "test").database) == len(list((tree / "test" / "gallery").iterdir()))
 
 
+def test_pittsburghs_ready_zip_is_read_by_its_lists(tmp_path: Path) -> None:
+    raw = raw_trees.pittsburgh(tmp_path / "raw")
+    ready = tmp_path / "ready" / "pitts30k-val"
+    for level, folders in (("database", ("000", "006")), ("queries", ("queries_real",))):
+        paths = [path for folder in folders for path in sorted((raw / folder).rglob("*.jpg"))]
+        for path in paths:
+            (ready / level).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, ready / level / path.name)
+        short = {"database": "db", "queries": "q"}[level]
+        np.save(ready / f"pitts30k-val_{short}Images.npy", np.array([f"{level}/{path.name}" for path in paths]))
+    shutil.copytree(raw / "datasets", tmp_path / "ready" / "datasets")
+    assert prepare(tmp_path, "pitts30k", "--raw", tmp_path / "ready", "--part", "val") == 0
+    assert {path for path in EXPECTED["pitts30k"] if "/val/" in path} <= files_of(tmp_path / "sets" / "pitts30k")
+
+
+def test_among_all_downloads_the_set_of_that_name_is_taken(tmp_path: Path, capsys) -> None:
+    raw_trees.in_protocol(tmp_path / "raw", "sf_xs")
+    assert prepare(tmp_path, "tokyo_xs", "--raw", tmp_path / "raw") == 2  # that is another set
+    raw_trees.in_protocol(tmp_path / "raw", "tokyo_xs")
+    raw_trees.picture(tmp_path / "raw" / "a" / "test" / "queries" / "@1@2@.jpg")
+    assert prepare(tmp_path, "tokyo_xs", "--raw", tmp_path / "raw") == 0
+    assert EXPECTED["tokyo_xs"] <= files_of(tmp_path / "sets" / "tokyo_xs")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("@1@2@.jpg", "@1@2@.jpg"),
+        ("@1@2@30@U@51.7@-1.2@p@@90@@@@2019@n@.jpg", "@1@2@30@U@51.7@-1.2@p@@90@@@@2019@n@.jpg"),
+        ("@1@2@201503@p@277@@@@.JPG", "@1@2@@@@@p@@@@@@201503@277@.JPG"),
+        ("@1@2@20150304@p@.png", "@1@2@@@@@p@@@@@@20150304@@.png"),
+        ("@1@2@oxford@p@277@12@.jpg", "@1@2@@@@@p@@@@@@@277_12_oxford@.jpg"),
+    ],
+)
+def test_an_older_order_of_fields_is_put_right_and_loses_nothing(tmp_path: Path, name: str, expected: str) -> None:
+    raw_trees.picture(tmp_path / "raw" / "svox" / "images" / "test" / "gallery" / name)
+    assert prepare(tmp_path, "svox", "--raw", tmp_path / "raw") == 0
+    [made] = (tmp_path / "sets" / "svox" / "images" / "test" / "database").iterdir()
+    assert made.name == expected
+
+
 def test_msls_writes_both_validation_protocols(tmp_path: Path) -> None:
     assert prepare(tmp_path, "msls", "--raw", raw_trees.msls(tmp_path / "raw"), "--part", "val") == 0
     root = tmp_path / "sets" / "msls"
