@@ -36,6 +36,14 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file that one may look at; never raises, whatever the name or the folder's permissions."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError now where `path` could not be written later; its folder is made where there is none."""
     try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+_LARGEST = 1e300
+_MOST = 10**9  # epochs and rounds that any run has
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,33 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     A last line cut short by an interruption is left out.
     """
-    if not path.is_file():
+    try:
+        lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError):
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    records, bad = [], 0
+    for line in lines:
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and _is_sound(record):
             records.append(record)
+        elif line is not lines[-1]:
+            bad += 1
+    if bad:
+        LOG.warning("%s: %d lines are damaged; the curves go without them", path, bad)
     return records
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether a record's epoch, round and recalls are what training writes, where it has them."""
+    whole = all(
+        isinstance(record.get(name, 0), int) and abs(record.get(name, 0)) < _MOST for name in ("epoch", "round")
+    )
+    recalls = record.get("recalls")
+    named = isinstance(recalls, dict) and all(name.isascii() and name.isdigit() and len(name) < 10 for name in recalls)
+    return whole and (recalls is None or named)
 
 
 def history_of(records: Iterable[Mapping[str, Any]]) -> History:
@@ -76,7 +97,7 @@ def history_of(records: Iterable[Mapping[str, Any]]) -> History:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _sorted(curve: dict[int, float]) -> dict[int, float]:

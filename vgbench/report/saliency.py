@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vgbench.data.decode import decode_image
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.files import written_whole
 from vgbench.models.contribution import pair_contributions
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vgbench.data import Split
     from vgbench.models import Network
     from vgbench.runtime import Runtime
+
+LOG = logging.getLogger(__name__)
 
 SIDE = 24  # cells of a kept map, whatever its own are
 _PAIRS_AT_ONCE = 4
@@ -81,10 +83,14 @@ def _read(cache: Path | None) -> dict[tuple[int, int], NDArray[np.uint8]]:
         return {}
     try:
         with np.load(cache) as kept:
-            pairs, maps = kept["pairs"], kept["maps"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return {}  # they are made again
-    if maps.shape != (len(pairs), 2, SIDE, SIDE):
+            pairs, maps = kept["pairs"], kept["maps"]  # a zip archive has checksums of its own
+        whole = pairs.dtype.kind == "i" and pairs.ndim == 2 and pairs.shape[1] == 2
+        whole = whole and maps.dtype == np.uint8 and maps.shape == (len(pairs), 2, SIDE, SIDE)
+    except Exception as error:  # what a damaged archive makes of its reader
+        LOG.warning("%s: damaged (%s); made again", cache, in_short(error))
+        return {}
+    if not whole:
+        LOG.warning("%s: damaged; made again", cache)
         return {}
     return {(int(query), int(match)): one for (query, match), one in zip(pairs, maps, strict=True)}
 

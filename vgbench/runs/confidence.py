@@ -13,7 +13,7 @@ from vgbench import parallel
 from vgbench.data import dataset_root
 from vgbench.data.protocol import Split
 from vgbench.data.splits import read_checked_split
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.files import write_text
 from vgbench.models import Network
 from vgbench.report.gallery import spread
@@ -107,5 +107,8 @@ def load(path: Path, pipeline: Pipeline) -> Calibrated | None:
             LOG.debug("%s: learned with other options", path)
             return None
         return Calibrated(Confidence.from_json(content["model"]), str(content["source"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        LOG.warning("%s: damaged (%s); there is no confidence of matches", path, in_short(error))
         return None

@@ -26,7 +26,7 @@ from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.share_out import share_out
-from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
+from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, is_reusable, writing_alone
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
@@ -159,15 +159,15 @@ def extract(
     count, inference = count or Count(), in_fixed_batches(network, inference)
     fingerprint = fingerprint or extraction_fingerprint(network, table, inference, form)
     with writing_alone(path) if parallel.is_main() else contextlib.nullcontext():
-        if parallel.broadcast(stored_fingerprint(path) == fingerprint):
+        dim, each, step = _shape(network, form, inference.batch_size)
+        rows = len(table) * each
+        if parallel.on_main(lambda: is_reusable(path, fingerprint, rows, dim, form.dtype)):
             LOG.info("%s: same weights, images and preprocessing; reused", path)
             count.skipped(len(table))
             return Descriptors(path)
         with contextlib.ExitStack() as files:
-            dim, each, step = _shape(network, form, inference.batch_size)
             writer = None
             if parallel.is_main():
-                rows = len(table) * each
                 writer = files.enter_context(
                     DescriptorWriter(path, rows, dim, form.dtype, fingerprint, resume_multiple=step * each)
                 )

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.files import write_text
+from vgbench.files import is_file, write_text
 from vgbench.locks import alone
+from vgbench.retrieval.extraction.seal import DAMAGED, SEAL, add, blocks, is_sealed, warn_damaged
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Descriptors:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
+        if not is_file(self.path):
             raise UserError(f"{path}: no such descriptor file. Expected one written by train.py or eval.py")
         try:
             self._file = h5py.File(self.path, "r")
@@ -203,6 +204,30 @@ def stored_fingerprint(path: Path) -> str | None:
         return None
 
 
+def is_reusable(path: Path, fingerprint: str, rows: int, dim: int, dtype: str) -> bool:
+    """Whether a file holds the descriptors that are wanted, undamaged; says so where it is there and damaged.
+
+    Args:
+        fingerprint, rows, dim, dtype: of the descriptors.
+    """
+    if not is_file(path):
+        return False
+    try:
+        with Descriptors(path) as found:
+            if found.fingerprint != fingerprint:
+                return False
+            if found.shape != (rows, dim) or found.dtype != DTYPES[dtype]:
+                warn_damaged(path, f"{found.shape} {found.dtype} instead of {(rows, dim)} {dtype}")
+                return False
+            whole = is_sealed(found._file)
+    except (UserError, *DAMAGED) as error:
+        warn_damaged(path, error)
+        return False
+    if not whole:
+        warn_damaged(path)
+    return whole
+
+
 class DescriptorWriter:
     """Writes descriptors in order; continues an interrupted file whose fingerprint, shape and dtype are the same.
 
@@ -227,9 +252,8 @@ class DescriptorWriter:
         self.progress = self.path.with_name(self.path.name + ".progress")
         self._shape, self._dtype = (rows, dim), dtype
         self._identity = {"rows": rows, "dim": dim, "dtype": dtype, "fingerprint": fingerprint}
-        done = self._rows_done()
         self._noted_at = time.monotonic()
-        self.rows_done = done if done == rows else done - done % resume_multiple
+        self.rows_done, self._checksum = self._found(resume_multiple)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.rows_done:
@@ -241,18 +265,27 @@ class DescriptorWriter:
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def _rows_done(self) -> int:
+    def _found(self, multiple: int) -> tuple[int, int]:
+        """Return how many rows of an interrupted run are kept, and their checksum; 0 and 0 where none can be used."""
         try:
             noted = json.loads(self.progress.read_text())
-            done = int(noted.pop("done"))
-            if noted != self._identity:
-                return 0
+            done, expected = noted.pop("done"), noted.pop("checksum")
+            if noted != self._identity or not isinstance(done, int) or not 0 < done <= self._shape[0]:
+                return 0, 0
             with h5py.File(self.partial, "r") as file:
                 data = _checked_dataset(file, self.partial)
-                same = data.shape == self._shape and data.dtype.name == self._dtype
-                return min(done, data.shape[0]) if same else 0
-        except (OSError, ValueError, KeyError, AttributeError, UserError):
-            return 0  # nothing usable: start from the first row
+                if data.shape != self._shape or data.dtype.name != self._dtype:
+                    return 0, 0
+                kept = done if done == self._shape[0] else done - done % multiple
+                value = 0
+                for block in blocks(data, kept):
+                    value = add(value, block)
+                if add(value, data[kept:done]) != expected:
+                    warn_damaged(self.partial)
+                    return 0, 0
+                return kept, value
+        except (UserError, RecursionError, *DAMAGED):
+            return 0, 0  # nothing usable: start from the first row
 
     def write(self, descriptors: Tensor) -> None:
         """Append CPU descriptors [B,D] after the rows already written.
@@ -270,7 +303,7 @@ class DescriptorWriter:
             )
         try:
             self._data.write_direct(np.ascontiguousarray(block), dest_sel=np.s_[start:stop])
-            self.rows_done = stop
+            self.rows_done, self._checksum = stop, add(self._checksum, block)
             if time.monotonic() - self._noted_at >= SYNC_SECONDS:
                 self._note_progress()
         except OSError as error:
@@ -279,7 +312,7 @@ class DescriptorWriter:
     def _note_progress(self) -> None:
         self._file.flush()
         _sync(self.partial)
-        write_text(self.progress, json.dumps({**self._identity, "done": self.rows_done}))
+        write_text(self.progress, json.dumps({**self._identity, "done": self.rows_done, "checksum": self._checksum}))
         self._noted_at = time.monotonic()
 
     def _cannot_write(self, error: OSError) -> UserError:
@@ -307,6 +340,7 @@ class DescriptorWriter:
             raise self._cannot_write(failure) from failure
 
     def _finish(self) -> None:
+        self._file.attrs.modify(SEAL, np.uint32(self._checksum))
         self._file.close()
         if self.rows_done != self._shape[0]:
             raise RuntimeError(f"{self.path}: {self.rows_done} of {self._shape[0]} descriptors were written")
@@ -346,6 +380,7 @@ def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) ->
     layout.set_obj_track_times(False)  # the same descriptors are the same bytes, whenever they were written
     h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
     file.attrs["fingerprint"] = fingerprint
+    file.attrs[SEAL] = np.uint32(0)  # its place; its value when all rows are there
     file.flush()
     return file
 

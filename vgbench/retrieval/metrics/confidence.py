@@ -53,7 +53,10 @@ class Confidence:
     def from_json(content: dict[str, Any]) -> Confidence:
         """Read what `as_json` wrote; raises KeyError, TypeError or ValueError for anything else."""
         mean, scale, weights = (tuple(map(float, content[name])) for name in ("mean", "scale", "weights"))
-        return Confidence(mean, scale, weights, float(content["bias"]), int(content["queries"]))
+        bias = float(content["bias"])
+        if not len(mean) == len(scale) == len(weights) or not np.isfinite([*mean, *scale, *weights, bias]).all():
+            raise ValueError("numbers are missing, or not finite")
+        return Confidence(mean, scale, weights, bias, int(content["queries"]))
 
 
 def fit_confidence(features: NDArray[np.float64], right: NDArray[np.bool_]) -> Confidence:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, stored_fingerprint, writing_alone
+from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, is_reusable, writing_alone
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
@@ -46,10 +46,10 @@ class DatabaseAugmentation(Reranker):
         fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         path = context.cache / f"{context.split.root.name}_{context.split.name}_dba-{fingerprint[:12]}.h5"
         with writing_alone(path):
-            if database.fingerprint and stored_fingerprint(path) == fingerprint:
+            dtype = str(database.dtype).removeprefix("torch.")
+            if database.fingerprint and is_reusable(path, fingerprint, *database.shape, dtype):
                 return path
             lists = NeighbourLists(database, None, options.dba_k + 1, context.search)
-            dtype = str(database.dtype).removeprefix("torch.")
             step = max(1, _BYTES // (4 * database.shape[1] * (options.dba_k + 2)))
             with DescriptorWriter(path, *database.shape, dtype, fingerprint) as writer:
                 while writer.rows_done < len(database):

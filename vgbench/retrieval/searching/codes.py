@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.files import written_whole
+from vgbench.files import is_file, written_whole
 from vgbench.registry import Registry
 from vgbench.retrieval.compression_options import CompressionOptions
+from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
 from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
@@ -69,7 +70,7 @@ class CodeSearch:
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         self.path = database.path.with_name(f"{database.path.stem}_{compression.quantise}-{name}.h5")
         with writing_alone(self.path):
-            if not self.path.is_file():
+            if not _is_kept(self.path, len(database)):
                 LOG.info("%s: encoding %d descriptors", self.path, len(database))
                 _encode(self.path, database, kind.fit(database, compression))
         with h5py.File(self.path, "r") as file:
@@ -109,6 +110,22 @@ def _encode(path: Path, database: Descriptors, coder: Coder) -> None:
         codes = file.create_dataset("codes", (len(database), coder.bytes), np.uint8)
         for first, block in database.blocks(max(1, BLOCK_BYTES // (4 * database.shape[1]))):
             codes[first : first + len(block)] = coder.encode(block.float().numpy())
+        seal(file)
+
+
+def _is_kept(path: Path, rows: int) -> bool:
+    """Whether an earlier run left the codes of so many rows, undamaged."""
+    if not is_file(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            whole = len(file["codes"]) == rows and is_sealed(file)
+    except DAMAGED as error:
+        warn_damaged(path, error)
+        return False
+    if not whole:
+        warn_damaged(path)
+    return whole
 
 
 class BinaryCodes:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vgbench.errors import UserError
-from vgbench.files import written_whole
+from vgbench.files import is_file, write_text, written_whole
 from vgbench.retrieval.compression_options import CompressionOptions
+from vgbench.retrieval.extraction.seal import warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
 from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
@@ -63,7 +65,7 @@ class IndexSearch:
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         path = database.path.with_name(f"{database.path.stem}_{options.index}-{name}.faiss")
         with writing_alone(path):
-            if not path.is_file():
+            if not _is_kept(path, database.shape):
                 LOG.info("%s: building %s of %d descriptors", path, options.index, len(database))
                 with silenced():
                     self._build(path, nlist, parts, compression.pq_bits)
@@ -113,6 +115,38 @@ class IndexSearch:
             index.add(block.float().numpy())
         with written_whole(path) as partial:
             faiss.write_index(index, str(partial))
+        write_text(_note(path), json.dumps({"rows": len(database), "files": _checksums(path)}) + "\n")
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".checksum")
+
+
+def _checksums(path: Path) -> dict[str, int]:
+    """Return the CRC-32 of an index's files, by how their names end."""
+    found = {}
+    for one in (path, path.with_suffix(".ivfdata")):
+        if one.is_file():
+            value = 0
+            with one.open("rb") as file:
+                while block := file.read(BLOCK_BYTES):
+                    value = zlib.crc32(block, value)
+            found[one.suffix] = value
+    return found
+
+
+def _is_kept(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether an earlier run left the index of descriptors [N,D], undamaged."""
+    if not is_file(path):
+        return False
+    try:
+        noted = json.loads(_note(path).read_text())
+        whole = bool(noted == {"rows": shape[0], "files": _checksums(path)})
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        warn_damaged(path)
+    return whole
 
 
 def _ivf(quantizer: Any, dim: int, nlist: int, parts: int, bits: int, half: bool) -> Any:

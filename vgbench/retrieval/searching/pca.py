@@ -24,13 +24,14 @@ from vgbench.data.layout import split_folder
 from vgbench.data.protocol import Split, read_folder
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.files import written_whole
+from vgbench.files import is_file, written_whole
 from vgbench.retrieval.compression_options import CompressionOptions
+from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.extraction.store import (
     BLOCK_BYTES,
     Descriptors,
     DescriptorWriter,
-    stored_fingerprint,
+    is_reusable,
     writing_alone,
 )
 from vgbench.runtime import Runtime
@@ -64,15 +65,20 @@ class PCA:
             for name in ("mean", "components", "variances"):
                 file[name] = getattr(self, name)
             file.attrs["fingerprint"] = self.fingerprint
+            seal(file)
 
     @staticmethod
     def load(path: Path) -> PCA:
         """Read what `save` wrote; raises UserError where it is something else."""
         try:
             with h5py.File(path, "r") as file:
-                arrays = [np.asarray(file[name], np.float32) for name in ("mean", "components", "variances")]
-                return PCA(arrays[0], arrays[1], arrays[2], str(file.attrs["fingerprint"]))
-        except (OSError, KeyError) as error:
+                mean, components, variances = (
+                    np.asarray(file[name], np.float32) for name in ("mean", "components", "variances")
+                )
+                if mean.shape != components.shape[1:] or variances.shape != components.shape[:1] or not is_sealed(file):
+                    raise ValueError("it is damaged")
+                return PCA(mean, components, variances, str(file.attrs["fingerprint"]))
+        except DAMAGED as error:
             raise UserError(
                 f"{path}: cannot be read as a PCA ({error}). Expected one that an evaluation with --pca_dim wrote; "
                 "delete it and run again"
@@ -178,13 +184,13 @@ def project(
     facts = ["projected", descriptors.fingerprint, pca.fingerprint, whiten, dtype]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     path = folder / f"{name}_pca{len(pca.components)}-{fingerprint[:12]}.h5"
+    shape = (len(descriptors), len(pca.components))
     with writing_alone(path):
-        if stored_fingerprint(path) == fingerprint:
+        if is_reusable(path, fingerprint, *shape, dtype):
             LOG.info("%s: same descriptors and PCA; reused", path)
             return Descriptors(path)
         matrix, mean = pca.matrix(whiten).to(runtime.device), torch.from_numpy(pca.mean).to(runtime.device)
         rows = max(1, BLOCK_BYTES // (4 * descriptors.shape[1]))
-        shape = (len(descriptors), len(pca.components))
         with DescriptorWriter(path, *shape, dtype, fingerprint, resume_multiple=rows) as writer, torch.inference_mode():
             for _, block in descriptors.blocks(rows, writer.rows_done):
                 writer.write(F.normalize((block.to(runtime.device).float() - mean) @ matrix, dim=1).cpu())
@@ -240,13 +246,26 @@ def pca_of(
         fingerprint = pca_fingerprint(descriptors.fingerprint, options.pca_dim)
         path = folder / f"pca{options.pca_dim}-{fingerprint[:12]}.h5"
         with writing_alone(path):
-            if path.is_file() and PCA.load(path).fingerprint == fingerprint:
+            kept = _kept(path, fingerprint)
+            if kept is not None:
                 LOG.info("%s: same images and network; reused", path)
-                return PCA.load(path)
+                return kept
             pca = fit_pca(descriptors, options.pca_dim, runtime)
             pca.save(path)
             LOG.info("PCA: kept as %s, which --pca_file takes", path)
     return pca
+
+
+def _kept(path: Path, fingerprint: str) -> PCA | None:
+    """Return the PCA that an earlier run left, None where there is none or it is damaged."""
+    if not is_file(path):
+        return None
+    try:
+        kept = PCA.load(path)
+    except UserError as error:
+        warn_damaged(path, error)
+        return None
+    return kept if kept.fingerprint == fingerprint else None
 
 
 def projected(

@@ -7,6 +7,7 @@ A file holds its images one after the other: `rows` int64 [n], `ends` int64 [n] 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from vgbench.errors import UserError
 from vgbench.files import written_whole
+from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 
 GRID = 65535.0
@@ -63,6 +65,7 @@ class FeatureStore:
             dtype = np.uint8 if self._binary else np.float16
             file["keypoints"] = np.concatenate([_to_grid(one) for one in features]).reshape(-1, 2)
             file["descriptors"] = np.concatenate([one.descriptors.astype(dtype) for one in features])
+            seal(file)
         self._open(path)
 
     def read(self, row: int) -> LocalFeatures:
@@ -88,16 +91,21 @@ class FeatureStore:
             file.close()
 
     def _open(self, path: Path) -> None:
+        file = None
         try:
             file = h5py.File(path, "r")
             rows, ends, sizes = file["rows"][:], file["ends"][:], file["sizes"][:]
-            fits = file["descriptors"].shape[1:] == (self._dim,)
-        except (OSError, KeyError) as error:
-            raise UserError(
-                f"{path}: cannot be read as local features ({error}). Expected HDF5; delete the file and run again"
-            ) from error
-        if not fits:
-            raise UserError(f"{path}: holds other descriptors. Expected {self._dim} numbers each; delete the file")
+            many = int(ends[-1]) if len(ends) else 0
+            shapes = rows.shape == ends.shape == sizes.shape[:1] and file["keypoints"].shape == (many, 2)
+            if not shapes or file["descriptors"].shape != (many, self._dim) or not is_sealed(file):
+                raise ValueError("its contents have changed")
+        except DAMAGED as error:
+            warn_damaged(path, error)
+            if file is not None:
+                file.close()
+            with contextlib.suppress(OSError):
+                path.unlink()  # its images are missing now, and looked at again
+            return
         self._files.append(file)
         starts = np.concatenate([[0], ends[:-1]])
         for row, start, stop, size in zip(rows.tolist(), starts.tolist(), ends.tolist(), sizes.tolist(), strict=True):
