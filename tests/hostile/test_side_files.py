@@ -32,6 +32,13 @@ def garbage(path: Path) -> None:
 
 def one_bit(path: Path) -> None:
     """Change the data, and nothing else, as a bad disk does."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r+") as file:
+            values = file[next(iter(file))]
+            whole = values[...]
+            whole.reshape(-1).view(np.uint8)[whole.nbytes // 2] ^= 1
+            values[...] = whole
+        return
     content = bytearray(path.read_bytes())
     content[len(content) - len(content) // 4] ^= 1
     path.write_bytes(bytes(content))
@@ -114,8 +121,8 @@ def side_files(folder: Path, kind: str) -> list[Path]:
 def test_a_damaged_file_is_made_again(
     kind: str, spoil: Spoil, evaluated: Any, pristine_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if kind == "index" and spoil not in PLAIN:
-        pytest.skip("no HDF5 file")
+    if (kind == "index" and spoil not in PLAIN) or (kind == "features" and spoil is nan):
+        pytest.skip("no such numbers in it")
     folder = Path(shutil.copytree(evaluated(kind), tmp_path / "copy"))
     before = json.loads((folder / "eval" / "results.json").read_text())["recalls"]
     for path in side_files(folder, kind):
@@ -145,8 +152,8 @@ def test_a_damaged_file_beside_a_run_does_not_end_its_test(
     assert (trained / "report.html").is_file()
 
 
-LINES = ("[]", "{", "\ufffd", '{"epoch": "x"}', '{"epoch": 1e999}', '{"epoch": 1, "recalls": [1]}', '{"epoch": 1, "recalls": {"x": 1}}',
-         '{"epoch": 1, "loss": "low"}', "[" * 100_000, '{"epoch": 1, "loss": 1' + "0" * 400 + "}")  # fmt: skip
+LINES = ("[]", "{", "\ufffd", '{"epoch": "x"}', '{"epoch": 1e999}', '{"epoch": 1, "recalls": [1]}',
+         '{"epoch": 1, "recalls": {"x": 1}}', '{"epoch": 1, "loss": "low"}', "[" * 100_000, '{"epoch": 1, "loss": 1' + "0" * 400 + "}")  # fmt: skip
 
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
