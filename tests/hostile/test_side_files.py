@@ -152,8 +152,18 @@ def test_a_damaged_file_beside_a_run_does_not_end_its_test(
     assert (trained / "report.html").is_file()
 
 
-LINES = ("[]", "{", "\ufffd", '{"epoch": "x"}', '{"epoch": 1e999}', '{"epoch": 1, "recalls": [1]}',
-         '{"epoch": 1, "recalls": {"x": 1}}', '{"epoch": 1, "loss": "low"}', "[" * 100_000, '{"epoch": 1, "loss": 1' + "0" * 400 + "}")  # fmt: skip
+LINES = (
+    "[]",
+    "{",
+    "\ufffd",
+    '{"epoch": "x"}',
+    '{"epoch": 1e999}',
+    '{"epoch": 1, "recalls": [1]}',
+    '{"epoch": 1, "recalls": {"x": 1}}',
+    '{"epoch": 1, "loss": "low"}',
+    "[" * 100_000,
+    '{"epoch": 1, "loss": 1' + "0" * 400 + "}",
+)
 
 
 @pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
