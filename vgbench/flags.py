@@ -1,4 +1,4 @@
-"""Option dataclasses as command-line flags, and flags' and YAML's values as option dataclasses."""
+"""Option dataclasses as command-line flags, and flags', YAML's and checkpoints' values as option dataclasses."""
 
 from __future__ import annotations
 
@@ -6,32 +6,50 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vgbench import options as declared
+from vgbench.options import OptionError, shown, table_of
 
 OptionsT = TypeVar("OptionsT")
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_TRUTH = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
-def add_flags(parser: argparse._ActionsContainer, options_type: type[Any], without: Collection[str] = ()) -> None:
-    """Add a flag for every option of a dataclass, but for some."""
+def add_flags(
+    parser: argparse._ActionsContainer,
+    options_type: type[Any],
+    *,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    required: Collection[str] = (),
+    helps: Mapping[str, str] | None = None,
+) -> None:
+    """Add a flag for the options of a dataclass: for all of them, for some only, or without some.
+
+    Args:
+        required: those that have to be given, beside those without a default.
+        helps: what some of them mean here, instead of their own help.
+    """
     hints = typing.get_type_hints(options_type)
     for field in dataclasses.fields(options_type):
-        if field.name not in without:
-            _add_flag(parser, field, hints[field.name])
+        if field.name not in without and (only is None or field.name in only):
+            needed = field.name in required or field.default is dataclasses.MISSING
+            help = (helps or {}).get(field.name, "") or help_of(field, short=True)
+            _add_flag(parser, field, hints[field.name], help, required=needed)
 
 
 def build_options(options_type: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
     """Build an option dataclass from those of the values that are its own, by flat name; the others are passed over.
 
     Raises:
-        UserError: a value is out of its range.
+        OptionError: a value is of another type than its option, or out of its range.
     """
     hints = typing.get_type_hints(options_type)
-    known = {field.name for field in dataclasses.fields(options_type)}  # type: ignore[arg-type]
-    return options_type(**{name: _coerced(value, hints[name]) for name, value in values.items() if name in known})
+    fields = [field for field in dataclasses.fields(options_type) if field.name in values]  # type: ignore[arg-type]
+    return options_type(**{field.name: _value(field, values[field.name], hints[field.name]) for field in fields})
 
 
 def plain(value: Any) -> Any:
@@ -41,24 +59,52 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _add_flag(parser: argparse._ActionsContainer, field: dataclasses.Field[Any], hint: Any) -> None:
-    default = field.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    help_text = f"{field.metadata[declared.HELP]} (default: {shown})".replace("%", "%%")
+def help_of(field: dataclasses.Field[Any], *, short: bool = False) -> str:
+    """Return an option's help: what it is, its choices, and what counts when it is not given.
+
+    Args:
+        field: of an option dataclass.
+        short: name some of a long list of choices, not all.
+    """
+    text = field.metadata[declared.HELP]
+    table = table_of(field)
+    if table is not None:
+        names = table.families() if short else list(table)
+        own = "" if table.closed else ", or your own package.module:Class"
+        text += f": {', '.join(names)}{own}"
+    unset, default = field.metadata[declared.UNSET], field.default
+    if isinstance(default, bool):
+        counts = "default: on" if default else ""
+    elif default is None or default is dataclasses.MISSING:
+        counts = f"unset: {unset}" if unset else ""
+    else:
+        counts = f"default: {shown(default)}"
+    return f"{text} ({counts})" if counts else text
+
+
+def _add_flag(
+    parser: argparse._ActionsContainer, field: dataclasses.Field[Any], hint: Any, help: str, *, required: bool
+) -> None:
     item, count = item_type(hint)
+    settings: dict[str, Any] = {"help": help.replace("%", "%%")}
     if item is bool:
-        parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, help=help_text)
+        parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, **settings)
         return
-    metavar = field.metadata[declared.METAVAR] or {int: "N", float: "X", Path: "PATH"}.get(item, "NAME")
-    choices = field.metadata[declared.CHOICES]
-    parser.add_argument(
-        f"--{field.name}",
-        type=item,
-        nargs=count,
-        choices=choices,
-        metavar=None if choices else metavar,
-        help=help_text,
-    )
+    settings |= {"type": _reader(field, item), "nargs": count, "metavar": metavar_of(field, hint)}
+    if field.metadata.get(declared.POSITIONAL):
+        parser.add_argument(field.name, **settings)
+    else:
+        parser.add_argument(f"--{field.name}", required=required, **settings)
+
+
+def metavar_of(field: dataclasses.Field[Any], hint: Any) -> str | tuple[str, ...]:
+    """Return the placeholder of an option's value in the help: its choices, where they are few."""
+    choices, metavar = field.metadata[declared.CHOICES], field.metadata[declared.METAVAR]
+    item, count = item_type(hint)
+    if choices is not None and metavar is None:
+        return "{" + ",".join(map(str, choices)) + "}"
+    words = (metavar or {int: "N", float: "X", Path: "PATH"}.get(item, "NAME")).split()
+    return tuple(words) if isinstance(count, int) and len(words) == count else words[0]
 
 
 def item_type(hint: Any) -> tuple[type, int | str | None]:
@@ -71,12 +117,46 @@ def item_type(hint: Any) -> tuple[type, int | str | None]:
     return hint, None
 
 
-def _coerced(value: Any, hint: Any) -> Any:
-    """Give a value from YAML or a checkpoint the type that its dataclass declares."""
+def _reader(field: dataclasses.Field[Any], item: type) -> Callable[[str], Any]:
+    """Return what argparse turns a word into a value with."""
+    return lambda text: _one(field, text, item)
+
+
+def _value(field: dataclasses.Field[Any], value: Any, hint: Any) -> Any:
+    """Give a value from a file or a checkpoint the type that its dataclass declares."""
     item, count = item_type(hint)
     if value is None:
         return None
-    if count is not None:
-        value = (value,) if isinstance(value, str) else value  # as an earlier version stored it, or Python's user wrote
-        return tuple(item(part) for part in value)
-    return item(value)
+    if count is None:
+        return _one(field, value, item)
+    if isinstance(value, str):
+        value = (value,)  # as an earlier version stored it, or Python's user wrote
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise OptionError(field.name, f"--{field.name} {shown(value)}: one value. Expected a list of {_said(item)}s")
+    if isinstance(count, int) and len(value) != count:
+        raise OptionError(field.name, f"--{field.name} {shown(value)}: {len(value)} values. Expected {count}")
+    return tuple(_one(field, part, item) for part in value)
+
+
+def _one(field: dataclasses.Field[Any], value: Any, item: type) -> Any:
+    """Return one value as the type `item`; raises OptionError where it cannot be one."""
+    try:
+        if item is bool:
+            return value if isinstance(value, bool) else _TRUTH[str(value).lower()]
+        if isinstance(value, bool | Mapping | list | tuple | bytes):
+            raise ValueError
+        if item is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        # Digits that nobody types stand for an attack or a mistake, and take quadratic time.
+        if item in (int, float) and len(str(value)) > 400:
+            raise ValueError
+        return item(value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        expected = _said(item)
+        raise OptionError(
+            field.name, f"--{field.name} {shown(value)}: is not {expected}. Expected {expected}"
+        ) from error
+
+
+def _said(item: type) -> str:
+    return _WORDS.get(item, "a word")

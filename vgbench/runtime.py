@@ -13,26 +13,10 @@ from torch import Tensor, nn
 
 from vgbench import parallel
 from vgbench.errors import UserError
-from vgbench.options import option
-
-SWITCH = ("auto", "on", "off")
+from vgbench.runtime_options import RuntimeOptions as RuntimeOptions
 
 # mallopt(3): names of the parameters in <malloc.h>, and the largest block that is kept.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _KEPT_BYTES = -1, -3, -4, 2**31 - 1
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """Options that change speed and memory, not what is computed (beyond rounding)."""
-
-    device: str = option("auto", "where to run: auto takes a GPU if there is one", choices=("auto", "cuda", "cpu"))
-    amp: str = option(
-        "auto",
-        "mixed precision: bf16 or fp16 autocast, or float32 (off); auto is bf16 where the hardware has units for it",
-        choices=("auto", "bf16", "fp16", "off"),
-    )
-    channels_last: str = option("auto", "store images and features with channels last; auto is on", choices=SWITCH)
-    compile: str = option("auto", "compile the network with torch.compile; auto is off", choices=SWITCH)
 
 
 @dataclass(frozen=True)

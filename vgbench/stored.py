@@ -18,8 +18,6 @@ from vgbench import options as declared
 from vgbench.errors import UserError
 from vgbench.flags import item_type
 
-# Where a run writes, what it starts from and whose code it may run: the user says that, never a file.
-TYPED_ONLY = ("run_dir", "save_dir", "pairs_out", "resume", "dry_run", "own_code")
 # A network of timm by the name that it has there: no file, no hub.
 _OF_TIMM = re.compile(r"timm:[\w.-]+")
 _MOST_WORDS = 10_000
@@ -75,7 +73,8 @@ def options_of_file(
     for group in groups:
         hints = typing.get_type_hints(group)
         for field in dataclasses.fields(group):
-            if field.name in stored and field.name not in given and field.name not in TYPED_ONLY:
+            # Where a run writes, what it starts from and whose code it may run: the user says that, never a file.
+            if field.name in stored and field.name not in given and not field.metadata[declared.THIS_RUN]:
                 try:
                     checked[field.name] = checked_value(
                         field.name, stored[field.name], hints[field.name], own, field.metadata.get(declared.CHOICES)

@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from vgbench import combine
 from vgbench.benchmark.campaign import PROGRAM, Campaign, flags
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix, read_matrix
@@ -28,8 +26,11 @@ from vgbench.data import dataset_root, read_split, train_root
 from vgbench.data.digest import folder_digest
 from vgbench.errors import UserError
 from vgbench.invocation import command
+from vgbench.plain_yaml import read_yaml
 from vgbench.report.tables.build import COSTS
-from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat, resolve
+from vgbench.runs.parts import check_parts
+from vgbench.runs.resolving import resolve
+from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat
 
 GOING_ON = "the same command goes on from here"
 # Options that change how fast or where a run works, or what it writes besides, and not its numbers.
@@ -88,7 +89,7 @@ def listing(campaign: Campaign) -> str:
 def check_options(part: str, config: Path) -> None:
     """Refuse what train, eval or combine would refuse, before hours of other runs; raises UserError."""
     if part in COMBINED:
-        combine.check_options(part, flags(yaml.safe_load(config.read_text(encoding="utf-8"))))
+        combine.check_options(part, flags(read_yaml(config)))
     else:
         _settings(part, config)
 
@@ -143,7 +144,9 @@ def _type(part: str) -> type[Settings]:
 
 def _settings(part: str, config: Path) -> Settings:
     settings_type = _type(part)
-    return resolve(settings_type, read_command_line(settings_type, "", ["--config", str(config)]), {})
+    settings = resolve(settings_type, read_command_line(settings_type, "", ["--config", str(config)]), {})
+    check_parts(settings)
+    return settings
 
 
 def _gpus() -> tuple[str, ...]:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vgbench.combine.files import read_member
+from vgbench.combine.options import EnsembleOptions
 from vgbench.models.ensemble import build_ensemble
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EnsembleOptions:
-    """What an ensemble is made of."""
-
-    checkpoints: tuple[Path, ...]
-    combine: str = "concat"
-    weights: tuple[float, ...] | None = None
 
 
 def ensemble(options: EnsembleOptions, size: tuple[int, int], own: Collection[str] = ()) -> dict[str, Any]:

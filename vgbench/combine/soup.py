@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vgbench.combine.files import read_network_file
+from vgbench.combine.options import BN_IMAGES, SoupOptions
 from vgbench.data import DataOptions, dataset_root, image_loader, read_split
 from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, rebuild_network
@@ -24,22 +25,9 @@ from vgbench.runtime import Inference, Runtime
 
 LOG = logging.getLogger(__name__)
 
-SOUPS = ("uniform", "greedy")
-BATCH_NORMS = ("average", "reestimate")
 # Options that say how a network was trained and not what it is.
 _OF_TRAINING = ("pretrain", "freeze", "freeze_te", "unfreeze_blocks")
-BN_IMAGES, _BN_BATCH = 1024, 16
-
-
-@dataclass(frozen=True)
-class SoupOptions:
-    """What a soup is made of."""
-
-    checkpoints: tuple[Path, ...]
-    soup: str = "uniform"
-    recall: int = 1
-    batch_norm: str = "average"
-    infer_batch_size: int = 16
+_BN_BATCH = 16
 
 
 def soup(options: SoupOptions, data: DataOptions, runtime: Runtime, own: Collection[str] = ()) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vgbench.combine.files import read_member
-from vgbench.combine.whitening import Whitening, check_shrinkage, fit_whitening, principal_components
+from vgbench.combine.options import WhitenOptions
+from vgbench.combine.whitening import Whitening, fit_whitening, principal_components
 from vgbench.data import (
     DataOptions,
     ImageTable,
@@ -32,40 +31,16 @@ from vgbench.errors import UserError
 from vgbench.flags import plain
 from vgbench.models import Network
 from vgbench.models.whitened import build_whitened
-from vgbench.options import check_at_least, option
+from vgbench.options import changed_options
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.retrieval.extraction.extract import Change, describe_rows
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
 
-# Augmentation of whole batches, or from files of its own: it does not vary one query after the other.
-NOT_OF_QUERIES = ("horizontal_flip", "multi_resolution", "translated_folder", "translated_probability")
 _LAYER_BYTES = 2**31  # of a layer's weights, beyond which --dim is asked for; learning takes a few times as much
 
 Describe = Callable[[ImageTable, NDArray[np.int64], Change | None], Tensor]
-
-
-@dataclass(frozen=True)
-class WhitenOptions:
-    """How a whitening is learned.
-
-    Raises:
-        UserError: a value is out of its range.
-    """
-
-    positives: int = option(8, "pairs of one query: with the database images of its place that look most alike")
-    pairs: int = option(
-        8192, "pairs of all queries at most, before any is seen varied; beyond, queries are drawn at random"
-    )
-    shrinkage: float = option(
-        0.5, "how far the covariance of the pairs is drawn towards an even spread, 0.000001 to 1", metavar="A"
-    )
-    dim: int | None = option(None, "keep so many dimensions, those that vary most after whitening; unset: all")
-
-    def __post_init__(self) -> None:
-        check_at_least(self, 1, "positives", "pairs", "dim")
-        check_shrinkage(self.shrinkage)
 
 
 def whiten(
@@ -101,17 +76,15 @@ def whiten(
     components = None if options.dim is None else principal_components(fitted.apply(descriptors), options.dim)
     network = _whitened(member.cpu(), fitted, components)
     facts = {"checkpoint": str(path), "dataset": split.root.name, "pairs": len(pairs), "radius_m": _radius(data)}
-    facts |= {"shrinkage": options.shrinkage, "augmentation": _changed(augmentation)}
+    facts |= {
+        "shrinkage": options.shrinkage,
+        "augmentation": {name: plain(value) for name, value in changed_options(augmentation).items()},
+    }
     return {"model_state_dict": network.state_dict(), "network_config": network.config, "whitening": facts}
 
 
 def _radius(data: DataOptions) -> float:
     return float(data.train_positives_dist_threshold)
-
-
-def _changed(augmentation: AugmentOptions) -> dict[str, Any]:
-    values = {field: getattr(augmentation, field.name) for field in dataclasses.fields(augmentation)}
-    return {field.name: plain(value) for field, value in values.items() if value != field.default}
 
 
 def _varying(augmentation: AugmentOptions) -> Change | None:

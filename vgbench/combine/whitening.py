@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vgbench.combine.options import LEAST_SHRINKAGE as LEAST_SHRINKAGE
 from vgbench.errors import UserError
 
-LEAST_SHRINKAGE = 1e-6  # below it, the layer's float32 would round away what is left of the directions
 _ROUNDING = 1e-10  # of the largest eigenvalue: below it a direction is rounding
 
 

@@ -14,51 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.data.positives import Neighbours, neighbours_within
+from vgbench.data.protocol_options import ProtocolOptions as ProtocolOptions
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.options import option
 
 _PANO_ID = 7  # its place among the fields of a name
 _DIGITS = re.compile(r"\d+")
 # What a pickled array of arrays of numbers is made of; nothing else is loaded.
 _OF_ARRAYS = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
-
-
-@dataclass(frozen=True)
-class ProtocolOptions:
-    """What is tested, and what counts as right."""
-
-    split: str = option("test", "the split that is tested", choices=("val", "test"))
-    ground_truth: Path | None = option(
-        None,
-        "file of the right database images of each query, for sets without coordinates: .csv (a line a query: its "
-        "name, then theirs) or .npy (pairs of rows [M,2], padded rows [Q,K], or an array of arrays)",
-    )
-    frame_tolerance: int | None = option(
-        None,
-        "two drives frame by frame: a database image is right within so many frames of the query's number, which is "
-        "the last number of its name (Nordland: 10, or 1 for its other protocol)",
-    )
-    heading_threshold: float | None = option(
-        None, "a prediction within the threshold is right only if its heading is within so many degrees of the query's"
-    )
-
-    def __post_init__(self) -> None:
-        if self.split not in ("val", "test"):
-            raise UserError(f"--split {self.split}: expected val or test")
-        if self.frame_tolerance is not None and self.frame_tolerance < 0:
-            raise UserError(f"--frame_tolerance {self.frame_tolerance}: expected 0 frames or more")
-        if self.heading_threshold is not None and not 0 <= self.heading_threshold <= 180:
-            raise UserError(f"--heading_threshold {self.heading_threshold}: expected 0 to 180 degrees")
-        if self.ground_truth is not None and self.frame_tolerance is not None:
-            raise UserError("--ground_truth and --frame_tolerance: both say what is right. Expected one of them")
-        if self.heading_threshold is not None and not self.truth.located:
-            raise UserError("--heading_threshold: is of positions. Expected no --ground_truth and no --frame_tolerance")
-
-    @property
-    def truth(self) -> GroundTruth:
-        """What these options say is right."""
-        return GroundTruth(self.heading_threshold, self.frame_tolerance, self.ground_truth)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data.options import CONVENTIONS as CONVENTIONS
 from vgbench.data.table import ImageTable
 
 PANORAMA_WIDTH, CROP_WIDTH = 3328, 512
 CROP_FIELD = 360.0 * CROP_WIDTH / PANORAMA_WIDTH
 """Degrees that a crop of SF-XL shows: 55.4, so that its centre is 27.7 off its leftmost column."""
-CONVENTIONS = ("auto", "centre", "left", "left_counterclockwise")
 _SF_XL = ("sf_xl", "sf_xs")
 
 Floats = NDArray[np.floating]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vgbench.errors import UserError
+from vgbench.arguments import parameters_of
+from vgbench.errors import UserError, did_you_mean
 
 
 def own_options(method: Callable[..., Any]) -> list[str]:
@@ -20,9 +20,8 @@ def check_known(what: str, given: Iterable[str], known: Sequence[str]) -> None:
     """Raise UserError if one of the names `given` is not `known`; `what` is the method in words."""
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise UserError(f"{what}: no option {name!r}.{hint} Expected one of: {', '.join(known) or '(it has none)'}")
+            expected = ", ".join(known) or "(it has none)"
+            raise UserError(f"{what}: no option {name!r}.{did_you_mean(name, known)} Expected one of: {expected}")
 
 
 def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -34,9 +33,9 @@ def call_checked(what: str, method: Callable[..., Any], positional: Sequence[Any
     Raises:
         UserError: an option that the method does not have, or a missing one that it needs.
     """
-    known = own_options(method)
+    parameters = parameters_of(method)
+    known = list(parameters)[len(positional) :]
     check_known(what, options, known)
-    parameters = inspect.signature(method).parameters
     for name in known:
         if parameters[name].default is inspect.Parameter.empty and name not in options:
             raise UserError(f"{what}: its option {name!r} is missing. Expected {', '.join(known)}")

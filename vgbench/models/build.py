@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from vgbench.models.backbones import BACKBONES
 from vgbench.models.backbones.non_local import NonLocalTrunk
 from vgbench.models.base import Aggregation, Backbone, as_backbone, declared
 from vgbench.models.network import Network
+from vgbench.registry import Registry
 
 # Published configurations state these of every network; they have an effect where there are clusters, or weights that
 # depend on the size of the map, or tokens that are normalised before they are pooled.
@@ -32,6 +33,8 @@ def build_network(
     non_local: bool = False,
     num_non_local: int | None = None,
     channel_bottleneck: int | None = None,
+    backbone_args: Sequence[str] | None = None,
+    aggregation_args: Sequence[str] | None = None,
     **options: Any,
 ) -> Network:
     """Return a network by names; every option is either the backbone's or the aggregation's, as they declare them.
@@ -45,6 +48,8 @@ def build_network(
         non_local: put non-local blocks after the backbone (Wang et al., 2018).
         num_non_local: how many of them (None: 1).
         channel_bottleneck: the channels inside of them (None: half the map's).
+        backbone_args: "name=value" each, further keywords of the backbone, whatever the other options are.
+        aggregation_args: the same of the aggregation.
         options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
             images in pixels, sets the map size of an aggregation whose weights depend on it; `l2_over` is what a
             normalisation before a pooling of tokens goes over, "channels" or "positions" (not given: as the backbone
@@ -61,7 +66,13 @@ def build_network(
     for_aggregation = {name: given[name] for name in given if name in aggregation_names}
     check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
     blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
-    trunk = as_backbone(backbone, call_checked(f"backbone {backbone}", make_backbone, (pretrain,), for_backbone))
+    # Before any weights are fetched.
+    more = {
+        "backbone": _more(BACKBONES, "backbone", backbone, backbone_args, for_backbone),
+        "aggregation": _more(AGGREGATIONS, "aggregation", aggregation, aggregation_args, for_aggregation),
+    }
+    made = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), {**for_backbone, **more["backbone"]})
+    trunk = as_backbone(backbone, made)
     if non_local:
         trunk = NonLocalTrunk(backbone, trunk, **blocks)
         blocks["non_local"] = True
@@ -76,13 +87,26 @@ def build_network(
         l2=l2,
         fc_output_dim=fc_output_dim,
         l2_over=over,
-        **for_aggregation,
+        **{**for_aggregation, **more["aggregation"]},
     )
     config: dict[str, Any] = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
     config |= {"fc_output_dim": fc_output_dim, **blocks, **for_backbone, **for_aggregation}
     if over != "channels" and for_aggregation.get("tokens"):
         config["l2_over"] = over
+    words = {"backbone_args": backbone_args, "aggregation_args": aggregation_args}
+    config |= {name: list(given) for name, given in words.items() if given}
     return Network(trunk, head, config)
+
+
+def _more(
+    table: Registry, part: str, name: str, words: Sequence[str] | None, flat: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what `--<part>_args` says; raises UserError for a keyword that is an option of its own and given too."""
+    found = table.keywords(part, name, words)
+    twice = sorted(found.keys() & flat.keys())
+    if twice:
+        raise UserError(f"--{part}_args {twice[0]}=...: --{twice[0]} is given too. Expected one of them")
+    return found
 
 
 def _non_local_options(non_local: bool, num_non_local: int | None, channel_bottleneck: int | None) -> dict[str, Any]:

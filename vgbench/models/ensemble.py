@@ -12,9 +12,8 @@ from torch import Tensor
 from vgbench.errors import UserError
 from vgbench.models.composite import CompositeTrunk
 from vgbench.models.network import Network
+from vgbench.models.options import COMBINATIONS as COMBINATIONS
 from vgbench.models.releases import WholeDescriptor
-
-COMBINATIONS = ("concat", "mean")
 
 
 class EnsembleTrunk(CompositeTrunk):

@@ -21,6 +21,7 @@ from vgbench.models.base import Aggregation, Backbone
 from vgbench.models.build import build_network
 from vgbench.models.matlab import load_netvlad
 from vgbench.models.network import Network
+from vgbench.models.options import OFF_THE_SHELF as OFF_THE_SHELF
 from vgbench.models.retrieval_weights import load_retrieval
 from vgbench.models.weights import load_weights
 
@@ -201,7 +202,6 @@ _GITHUB = "https://github.com/{}/releases/download/{}/{}"
 _MIXVPR = ((128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz"), (512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj"),
            (4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L"))  # fmt: skip
 _CONVAP_FOLDER = "https://drive.google.com/drive/folders/1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL"
-OFF_THE_SHELF = ("radenovic_sfm", "radenovic_gldv1", "naver")
 _RETRIEVAL = {"aggregation": "gem", "fc_output_dim": 2048}
 _RADENOVIC = {
     "resnet50conv5": {

@@ -1,25 +1,6 @@
 """Descriptors of images, exact search among them, and how often the search is right."""
 
-from vgbench.retrieval.evaluate import Evaluation, evaluate
-from vgbench.retrieval.extraction.extract import describe, describe_rows, extract
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, write_descriptors
-from vgbench.retrieval.metrics.recall import recall_table, recalls
-from vgbench.retrieval.options import EvalOptions
-from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.searching.exact import search
+import lazy_loader
 
-__all__ = [
-    "DescriptorWriter",
-    "Descriptors",
-    "EvalOptions",
-    "Evaluation",
-    "Predictions",
-    "describe",
-    "describe_rows",
-    "evaluate",
-    "extract",
-    "recall_table",
-    "recalls",
-    "search",
-    "write_descriptors",
-]
+# The names stand in __init__.pyi, each is imported when it is first asked for: options are parsed without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.options import at_least, option
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.index_options import IndexOptions
-from vgbench.retrieval.metrics.pose import PoseOptions
-from vgbench.retrieval.searching.exact import resolve_backend
+from vgbench.retrieval.pose_options import PoseOptions
 from vgbench.retrieval.view_options import ViewOptions
 
 
@@ -27,38 +26,31 @@ def thresholds_in_order(wanted: Sequence[float] | None, usual: Sequence[float]) 
 
 
 @dataclass(frozen=True)
-class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
+class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, topic="evaluation"):
     """Options of extraction, search and metrics."""
 
-    infer_batch_size: int = option(16, "images in one inference batch")
-    recall_values: tuple[int, ...] = option((1, 5, 10, 20), "the N of recall@N, in predictions")
+    infer_batch_size: int = option(16, "images in one inference batch", range=at_least(1), common=True)
+    recall_values: tuple[int, ...] = option(
+        (1, 5, 10, 20), "the N of recall@N, in predictions", range=at_least(1), common=True
+    )
     threshold: tuple[float, ...] | None = option(
         None,
-        "distances in metres within which a prediction is right, several for several tables; "
-        "unset, --val_positive_dist_threshold, which else comes first; the first is what maps and galleries show",
+        "distances in metres within which a prediction is right, one table of recalls for each; "
+        "--val_positive_dist_threshold comes first if it is one of them; maps and galleries show the first",
+        range=at_least(0),
+        unset="--val_positive_dist_threshold",
+        metavar="METRES",
+        common=True,
     )
 
-    def __post_init__(self) -> None:
-        """Refuse values that no run could use, before a run folder is made."""
-        if not self.recall_values or min(self.recall_values) < 1:
-            raise UserError(
-                f"--recall_values {list(self.recall_values)}: expected numbers of predictions, at least 1 each"
-            )
-        if self.threshold is not None and (not self.threshold or not all(t >= 0 for t in self.threshold)):
-            raise UserError(f"--threshold {list(self.threshold)}: expected distances in metres, not negative")
-        if self.infer_batch_size < 1:
-            raise UserError(f"--infer_batch_size {self.infer_batch_size}: expected at least 1 image")
-        self.check_views()
-        self.check_compression()
-        self.check_index()
-        self.check_pose()
+    def check_together(self) -> None:
+        """Refuse what the chosen search does not look at, before a run folder is made."""
         if self.quantise != "none" and self.index != "exact":
             raise UserError(
                 f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "
                 "the two; for product codes in cells use --index ivfpq alone"
             )
         self._check_used()
-        resolve_backend(self.search_backend)
 
     @property
     def searches_otherwise(self) -> bool:
@@ -98,15 +90,7 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions):
                 f"--compare_queries {self.compare_queries}: nothing is lossy. Expected --index, --quantise, --pca_dim, "
                 "--pca_file or --descriptors_dtype float16 beside it; leave it out"
             )
-        if self.quantise != "pq" and self.index != "ivfpq":
-            for name in ("pq_bits", "pq_subvectors"):
-                if getattr(self, name) != getattr(EvalOptions, name):
-                    raise UserError(f"--{name}: there are no product codes. Expected --quantise pq or --index ivfpq")
         exact = self.index == "exact"
-        if exact and self.quantise == "none" and self.refine is not None:
-            raise UserError(
-                f"--refine {self.refine}: the search is exact already. Expected --index or --quantise beside it"
-            )
         if not exact or self.quantise != "none":
             for name in ("search_backend", "efficient_ram_testing"):
                 if getattr(self, name) != getattr(EvalOptions, name):

@@ -10,7 +10,7 @@ from vgbench import parallel
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split
 from vgbench.models.network import Network
-from vgbench.retrieval.evaluate import Evaluation, evaluate
+from vgbench.retrieval.evaluation import Evaluation, evaluate
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Inference, Runtime

@@ -5,28 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import option
-from vgbench.retrieval.query_methods import QUERY_METHODS
+from vgbench.options import DISTINCT, Options, above, arguments, at_least, option
 
 POOLINGS = ("mean", "max", "gem", "concat")
 PRESETS = ("down", "up", "random_crop")
 
 
 @dataclass(frozen=True)
-class ViewOptions:
+class ViewOptions(Options, topic="evaluation"):
     """Options of how an image becomes the images that are described."""
 
     test_method: str = option(
         "hard_resize",
-        "how a query becomes the images that are described: hard_resize, single_query, central_crop, five_crops, "
-        "nearest_crop, maj_voting, flip, or your own as package.module:Class",
+        "how a query becomes the images that are described",
+        registry="vgbench.retrieval.query_methods:QUERY_METHODS",
+        common=True,
     )
+    test_method_args: tuple[str, ...] | None = arguments("test_method")
     majority_weight: float = option(
-        0.01, "what a crop's vote takes off a squared distance (maj_voting)", needs="test_method=maj_voting"
-    )
+        0.01, "what the vote of one crop subtracts from a squared distance (maj_voting)", range=at_least(0),
+        needs="test_method=maj_voting",
+    )  # fmt: skip
     scales: tuple[float, ...] = option(
-        (1.0,), "describe each image, of the database too, at these multiples of --resize and pool the descriptors"
-    )
+        (1.0,), "describe each image, of the database too, at these multiples of --resize and pool the descriptors",
+        range=above(0, at_most=16), together=DISTINCT,
+    )  # fmt: skip
     scale_pooling: str = option(
         "mean", "how descriptors of several scales become one; gem is the power mean with p = 3", choices=POOLINGS
     )
@@ -37,17 +40,8 @@ class ViewOptions:
         choices=PRESETS,
     )
 
-    def check_views(self) -> None:
-        """Refuse values that no run could use."""
-        QUERY_METHODS.resolve(self.test_method)
-        if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
-            raise UserError(f"--scales {' '.join(map(str, self.scales))}: expected multiples of --resize, 0 to 16")
-        if len(set(self.scales)) < len(self.scales):
-            raise UserError(f"--scales {' '.join(map(str, self.scales))}: a scale is there twice; expected each once")
-        if self.scale_pooling not in POOLINGS:
-            raise UserError(f"--scale_pooling {self.scale_pooling}: expected one of {', '.join(POOLINGS)}")
-        if self.multi_scale is not None and self.multi_scale not in PRESETS:
-            raise UserError(f"--multi_scale {self.multi_scale}: expected one of {', '.join(PRESETS)}")
+    def check_together(self) -> None:
+        """Refuse what leaves nothing to do for --multi_scale or --scale_pooling."""
         if self.multi_scale is not None and tuple(self.scales) != (1.0,):
             raise UserError("--multi_scale: brings its own sizes. Expected it without --scales; leave one of them out")
         if self.scale_pooling != "mean" and len(self.scales) == 1 and self.multi_scale is None:
@@ -55,5 +49,3 @@ class ViewOptions:
                 f"--scale_pooling {self.scale_pooling}: there is one scale, nothing to pool. Expected --scales or "
                 "--multi_scale beside it; leave it out"
             )
-        if not self.majority_weight >= 0:
-            raise UserError(f"--majority_weight {self.majority_weight}: expected 0 or more")

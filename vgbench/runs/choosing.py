@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vgbench.errors import UserError
-from vgbench.models.options import check_same_network
+from vgbench.errors import UserError, did_you_mean
+from vgbench.models.from_options import check_same_network
 from vgbench.models.weights import read_checkpoint
+from vgbench.options import option_names
+from vgbench.precedence import GivenValues
 from vgbench.runs.folder import to_test, to_train_on
 from vgbench.runs.networks import method_defaults, options_to_resume, options_to_test
-from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of, resolve
+from vgbench.runs.parts import check_parts
+from vgbench.runs.resolving import resolve
+from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of
 from vgbench.runs.training import own_reranker
 from vgbench.stored import own_names
 from vgbench.training.start import start_options
@@ -32,8 +34,10 @@ def train_settings(given: Mapping[str, Any]) -> TrainSettings:
     if given.get("resume") is not None:
         given["resume"] = to_train_on(Path(given["resume"]))
     stored = options_to_resume(given)
-    known = stored | method_defaults(given) | start_options(given)
-    settings = resolve(TrainSettings, given, known | own_reranker({**known, **given}))
+    known = stored | start_options(given)
+    implied = method_defaults(given) | own_reranker({**known, **given})
+    settings = resolve(TrainSettings, given, known, implied)
+    check_parts(settings)
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     return settings
@@ -46,24 +50,21 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
     if given.get("resume") is not None:
         given["resume"] = to_test(Path(given["resume"]))
         checkpoint = read_checkpoint(given["resume"])
-    settings = resolve(EvalSettings, given, options_to_test(checkpoint, given) | method_defaults(given))
+    settings = resolve(EvalSettings, given, options_to_test(checkpoint, given), method_defaults(given))
+    check_parts(settings)
     config = checkpoint.get("network_config")
     if isinstance(config, Mapping):
         check_same_network(given["resume"], config, given, "--resume")
     return settings
 
 
-def _checked(settings_type: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(settings_type: type[Settings], given: Mapping[str, Any]) -> GivenValues:
     """Return a copy of the options, with the code of the user's own that they name; UserError for unknown names."""
-    known = [name for group in groups_of(settings_type).values() for name in _names(group)]
+    known = [name for group in groups_of(settings_type).values() for name in option_names(group)]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise UserError(f"option {name}: not known.{hint} Expected a name that `vgbench train --help` lists")
+            hint = did_you_mean(name, known)
+            raise UserError(f"option {name}: not known.{hint} Expected a name that `vgbench train --help all` lists")
     own = own_names(given)
-    return {**given, "own_code": tuple(sorted(own))} if own else dict(given)
-
-
-def _names(group: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(group)]
+    values = {**given, "own_code": tuple(sorted(own))} if own else given
+    return GivenValues(values, getattr(given, "config", None), getattr(given, "in_file", ()))

@@ -9,7 +9,8 @@ from typing import Any
 
 from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, network_from_options, rebuild_network
-from vgbench.models.options import check_same_network, stored_options
+from vgbench.models.from_options import check_same_network
+from vgbench.models.options import stored_options
 from vgbench.models.releases import release_of
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint

@@ -4,45 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from vgbench.data.augment import AugmentOptions
-from vgbench.data.ground_truth import ProtocolOptions
+from vgbench.data.augment.options import AugmentOptions
 from vgbench.data.options import DataOptions
-from vgbench.data.photos import PhotosOptions
-from vgbench.errors import UserError
-from vgbench.flags import build_options, plain
+from vgbench.data.photos_options import PhotosOptions
+from vgbench.data.protocol_options import ProtocolOptions
+from vgbench.flags import plain
 from vgbench.models.options import NetworkOptions
-from vgbench.options import check_needs, option
+from vgbench.options import Options, option
 from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime import RuntimeOptions
+from vgbench.runtime_options import RuntimeOptions
 from vgbench.training.modes.classes_options import ClassesOptions
-from vgbench.training.modes.domain_classifier import DomainOptions
+from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options):
     """Where a run is written, what it starts from, and its randomness."""
 
-    save_dir: str = option("default", "the run is written to logs/<save_dir>/<date and time>", metavar="NAME")
-    run_dir: Path | None = option(None, "write the run to exactly this folder instead")
-    resume: Path | None = option(
-        None, "a checkpoint: train.py goes on from it, eval.py tests it; its own options become the defaults"
+    save_dir: str = option(
+        "default", "the run is written to logs/<save_dir>/<date and time>", metavar="NAME", this_run=True, common=True
     )
-    seed: int = option(0, "the seed of every random choice")
+    run_dir: Path | None = option(None, "write the run to exactly this folder instead", this_run=True)
+    resume: Path | None = option(
+        None, "a checkpoint: train.py goes on from it, eval.py tests it; its own options become the defaults",
+        this_run=True, common=True,
+    )  # fmt: skip
+    seed: int = option(0, "the seed of every random choice", common=True)
     own_code: tuple[str, ...] | None = option(
         None,
         "code of your own, package.module:Name, that the checkpoint of this call may use, beside what is named by "
         "another option of the call",
         metavar="NAME",
+        this_run=True,
     )
 
 
@@ -79,9 +81,6 @@ class TrainSettings(Settings):
     domain: DomainOptions
 
 
-SettingsT = TypeVar("SettingsT", bound=Settings)
-
-
 def flat(settings: Settings) -> dict[str, Any]:
     """Return every resolved option by its flat name, as plain values that YAML and checkpoints can hold."""
     values: dict[str, Any] = {}
@@ -93,22 +92,3 @@ def flat(settings: Settings) -> dict[str, Any]:
 def groups_of(settings_type: type[Settings]) -> dict[str, Any]:
     """Return the option dataclasses that settings are composed of, by their names in them."""
     return typing.get_type_hints(settings_type)
-
-
-def resolve(settings_type: type[SettingsT], given: Mapping[str, Any], stored: Mapping[str, Any]) -> SettingsT:
-    """Build the settings: what the user gave, else what the checkpoint stored, else the defaults.
-
-    Raises:
-        UserError: a value is out of its range, or does nothing beside the others.
-    """
-    try:
-        groups = _built(settings_type, {**stored, **given})
-    except UserError as error:
-        _built(settings_type, given)  # what the user gave alone is to blame, if it is
-        raise UserError(f"{error} (with the options that the checkpoint brings)" if stored else str(error)) from error
-    check_needs(groups.values(), given)
-    return settings_type(**groups)
-
-
-def _built(settings_type: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: build_options(group_type, values) for name, group_type in groups_of(settings_type).items()}

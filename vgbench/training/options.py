@@ -6,71 +6,74 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.options import check_at_least, check_from_zero, option
+from vgbench.options import Options, arguments, at_least, option
 from vgbench.training.optimisation.options import OptimOptions, ScheduleOptions
+
+_COUNT = at_least(1)
 
 
 @dataclass(frozen=True)
-class TrainOptions(ScheduleOptions, OptimOptions):
-    """Options of training with triplets (names and defaults of the Deep Visual Geo-localization Benchmark).
+class MiningOptions(Options, needs="train_mode=triplets|geowarp", topic="training"):
+    """What a round mines."""
+
+    train_batch_size: int = option(
+        4, "queries in a training step, each with its positive and negatives", range=_COUNT, common=True
+    )
+    cache_refresh_rate: int = option(
+        1000, "queries mined at a time, after which their negatives are chosen again", range=_COUNT, common=True
+    )
+    queries_per_epoch: int = option(
+        5000, "queries in an epoch; need not be a multiple of --cache_refresh_rate", range=_COUNT, common=True
+    )
+
+
+@dataclass(frozen=True)
+class TripletOptions(Options, needs="train_mode=triplets", topic="training"):
+    """How negatives are chosen, and what their loss is."""
+
+    criterion: str = option("triplet", "loss of triplets", registry="vgbench.training.tables:LOSSES", common=True)
+    criterion_args: tuple[str, ...] | None = arguments("criterion")
+    margin: float = option(
+        0.1, "margin of the triplet loss, in descriptor distance", range=at_least(0), needs="criterion=triplet"
+    )
+    negs_num_per_query: int = option(10, "negatives of each query in the loss", range=_COUNT, common=True)
+    neg_samples_num: int = option(
+        1000,
+        "database images among which a query's hardest negatives are looked for",
+        range=_COUNT,
+        needs="mining=partial|full|msls_weighted",
+    )
+    mining: str = option("partial", "how negatives are chosen", registry="vgbench.training.tables:MINERS", common=True)
+    mining_args: tuple[str, ...] | None = arguments("mining")
+
+
+@dataclass(frozen=True)
+class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions, topic="training"):
+    """Options of training (names and defaults of the Deep Visual Geo-localization Benchmark).
 
     Raises:
         UserError: a value is out of its range.
     """
 
-    train_mode: str = option(
-        "triplets",
-        "way to train: triplets, places, classes, geowarp, or your own as package.module:function of a Recipe",
-    )
+    train_mode: str = option("triplets", "way to train", registry="vgbench.training.tables:TRAINING_MODES", common=True)
+    train_mode_args: tuple[str, ...] | None = arguments("train_mode")
     start_from: Path | None = option(
-        None, "a checkpoint of this project, whose network and weights a new run starts from; the run is not resumed"
+        None,
+        "a checkpoint of this project, whose network and weights a new run starts from; that run is not continued",
+        common=True,
     )
-    train_batch_size: int = option(
-        4, "queries in a training step, each with its positive and negatives", needs="train_mode=triplets|geowarp"
-    )
-    criterion: str = option(
-        "triplet",
-        "loss: triplet, sare_ind, sare_joint, or your own as package.module:Class",
-        needs="train_mode=triplets",
-    )
-    margin: float = option(
-        0.1, "margin of the triplet loss, in descriptor distance", needs="train_mode=triplets,criterion=triplet"
-    )
-    epochs_num: int = option(1000, "epochs to train at most")
-    patience: int = option(3, "epochs without a better val R@5 (or R@1 at the same R@5) after which training stops")
-    cache_refresh_rate: int = option(
-        1000, "queries mined at a time, after which their negatives are refreshed", needs="train_mode=triplets|geowarp"
-    )
-    queries_per_epoch: int = option(
-        5000, "queries in an epoch, a multiple of cache_refresh_rate or not", needs="train_mode=triplets|geowarp"
-    )
-    negs_num_per_query: int = option(10, "negatives of a query in the loss", needs="train_mode=triplets")
-    neg_samples_num: int = option(
-        1000,
-        "database images among which a query's hardest negatives are looked for",
-        needs="train_mode=triplets,mining=partial|full|msls_weighted",
-    )
-    mining: str = option(
-        "partial",
-        "miner: partial, full, random, msls_weighted, or your own as package.module:Class",
-        needs="train_mode=triplets",
+    epochs_num: int = option(1000, "epochs to train at most", range=_COUNT, common=True)
+    patience: int = option(
+        3, "stop after this many epochs without a better val R@5 (or R@1 at the same R@5)", range=_COUNT, common=True
     )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
     dry_run: bool = option(
-        False, "one step of everything on a few images (mine, train, validate, test), to find wrong settings early"
-    )
+        False, "one step of everything (mine, train, validate, test) on a few images, to find wrong settings early",
+        this_run=True, common=True,
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        OptimOptions.__post_init__(self)
-        ScheduleOptions.__post_init__(self)
-        check_at_least(
-            self, 1, "train_batch_size", "epochs_num", "patience", "cache_refresh_rate", "queries_per_epoch",
-            "negs_num_per_query", "neg_samples_num",
-        )  # fmt: skip
-        check_from_zero(self, "margin")
-        self._check_schedule()
-
-    def _check_schedule(self) -> None:
+    def check_together(self) -> None:
+        """Refuse a schedule that never comes into effect."""
         length = self.schedule_epochs or self.epochs_num
         if self.schedule in ("cosine", "onecycle") and self.warmup_epochs >= length:
             raise UserError(

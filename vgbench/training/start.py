@@ -9,7 +9,8 @@ from typing import Any
 from vgbench.data import DataOptions
 from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
-from vgbench.models.options import NetworkOptions, check_same_network, stored_options
+from vgbench.models.from_options import check_same_network
+from vgbench.models.options import NetworkOptions, stored_options
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
 from vgbench.stored import options_of_file, own_names

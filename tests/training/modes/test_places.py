@@ -221,7 +221,6 @@ def _give_headings(root: Path) -> None:
             "--lr_classifier 0.1: --loss MultiSimilarity learns nothing",
         ),
         ("classes", {"classes": ClassesOptions()}, "no group of two classes"),
-        ("classes", {"classes": dataclasses.replace(CLASSES_OPTIONS, margin_loss="face")}, "'face' is not known"),
         ("squares", {}, "'squares' is not known"),
     ],
 )
@@ -241,6 +240,7 @@ def test_refusals(tiny_dataset: Path, mode: str, changes: dict[str, Any], messag
         (lambda: ClassesOptions(M=-1), "--M -1"),
         (lambda: ClassesOptions(margin_loss="sphereface", m=0.5), "multiplies the angle"),
         (lambda: ClassesOptions(partition="squares"), "--partition squares"),
+        (lambda: dataclasses.replace(CLASSES_OPTIONS, margin_loss="face"), "'face' is not known"),
     ],
 )
 def test_options_out_of_range(make: Any, message: str) -> None:

@@ -27,4 +27,6 @@ AGGREGATIONS = Registry(
         "boq": "vgbench.models.aggregation.boq:BoQ",
         "megaloc": "vgbench.models.aggregation.megaloc:MegaLoc",
     },
+    positional=1,
+    named=("tokens",),
 )

@@ -11,8 +11,8 @@ from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.arguments import call_checked
 from vgbench.models.base import Aggregation, as_aggregation
 from vgbench.models.layers import L2Norm, full_precision
+from vgbench.models.options import L2_PLACES
 
-L2_PLACES = ("before_pool", "after_pool", "none")
 # What the L2 normalisation before a pooling of tokens [B,N,C] goes over: the dimension of each.
 L2_OVER = {"positions": 1, "channels": 2}
 

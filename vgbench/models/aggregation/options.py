@@ -1,56 +1,118 @@
-"""What a user can set about the aggregations that have options of their own."""
+"""What a user can set about the aggregations that have options of their own.
+
+An aggregation's options have its own parameters' names, and stand here so that the command line knows them without
+loading any network. One that is not here is set by `--aggregation_args name=value`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 
-from vgbench.errors import UserError
-from vgbench.options import check_above_zero, check_at_least, option
+from vgbench.options import Options, above, at_least, option
 
-_mixvpr = partial(option, needs="aggregation=mixvpr")
-_salad = partial(option, needs="aggregation=salad|megaloc")
-_boq = partial(option, needs="aggregation=boq")
+_COUNT = at_least(1)
 
 
 @dataclass(frozen=True)
-class AggregationOptions:
+class ProjectedOptions(Options, needs="aggregation=convap|convgem|mixvpr", topic="aggregation"):
+    """Aggregations that project a map to other channels first."""
+
+    out_channels: int | None = option(
+        None,
+        "convap, convgem, mixvpr: channels that they project a map to",
+        range=_COUNT,
+        unset="512 for convap and convgem, 1024 for mixvpr",
+    )
+
+
+@dataclass(frozen=True)
+class GridOptions(Options, needs="aggregation=gem", topic="aggregation"):
+    """GeM in the cells of a grid."""
+
+    gem_grid: int | None = option(
+        None, "gem: cells a side, each of them pooled by itself", range=_COUNT, unset="1, the whole map"
+    )
+
+
+@dataclass(frozen=True)
+class ConvApOptions(Options, needs="aggregation=convap", topic="aggregation"):
+    """Conv-AP."""
+
+    s1: int | None = option(None, "convap: rows of cells that it averages over", range=_COUNT, unset="2")
+    s2: int | None = option(None, "convap: columns of cells", range=_COUNT, unset="2")
+
+
+@dataclass(frozen=True)
+class CosPlaceOptions(Options, needs="aggregation=cosplace", topic="aggregation"):
+    """CosPlace."""
+
+    out_dim: int | None = option(None, "cosplace: dimensions of the descriptor", range=_COUNT, unset="512")
+
+
+@dataclass(frozen=True)
+class MixVprOptions(Options, needs="aggregation=mixvpr", topic="aggregation"):
+    """MixVPR."""
+
+    in_h: int | None = option(
+        None, "mixvpr: height of the map that its weights are for", range=_COUNT, unset="what --resize gives"
+    )
+    in_w: int | None = option(None, "mixvpr: width of that map", range=_COUNT, unset="what --resize gives")
+    mix_depth: int | None = option(None, "mixvpr: feature mixers in a row", range=_COUNT, unset="4")
+    mlp_ratio: float | None = option(
+        None, "mixvpr: width of a mixer's hidden layer, of the map's positions", range=above(0), unset="1"
+    )
+    out_rows: int | None = option(None, "mixvpr: values that remain of each channel", range=_COUNT, unset="4")
+
+
+@dataclass(frozen=True)
+class SaladOptions(Options, needs="aggregation=salad|megaloc", topic="aggregation"):
+    """SALAD, and MegaLoc's head, which has one inside."""
+
+    num_clusters: int | None = option(
+        None, "salad and megaloc: clusters of the optimal transport", range=_COUNT, unset="64"
+    )
+    cluster_dim: int | None = option(
+        None, "salad and megaloc: dimensions of a cluster", range=_COUNT, unset="128 for salad, 256 for megaloc"
+    )
+    token_dim: int | None = option(None, "salad and megaloc: dimensions of the global token", range=_COUNT, unset="256")
+    mlp_dim: int | None = option(None, "salad and megaloc: width of their hidden layers", range=_COUNT, unset="512")
+    dropout: float | None = option(
+        None, "salad and megaloc: dropout in their hidden layers", range=at_least(0, below=1), unset="0.3"
+    )
+
+
+@dataclass(frozen=True)
+class MegaLocOptions(Options, needs="aggregation=megaloc", topic="aggregation"):
+    """MegaLoc's head."""
+
+    feat_dim: int | None = option(None, "megaloc: dimensions of the descriptor", range=_COUNT, unset="8448")
+
+
+@dataclass(frozen=True)
+class BoqOptions(Options, needs="aggregation=boq", topic="aggregation"):
+    """BoQ."""
+
+    proj_channels: int | None = option(
+        None, "boq: channels that it projects a map to, a multiple of 64", range=_COUNT, unset="512"
+    )
+    num_queries: int | None = option(None, "boq: learned queries of a layer", range=_COUNT, unset="32")
+    num_layers: int | None = option(None, "boq: layers", range=_COUNT, unset="2")
+    row_dim: int | None = option(None, "boq: values that remain of each channel", range=_COUNT, unset="32")
+
+
+@dataclass(frozen=True)
+class AggregationOptions(
+    BoqOptions,
+    MegaLocOptions,
+    SaladOptions,
+    MixVprOptions,
+    CosPlaceOptions,
+    ConvApOptions,
+    GridOptions,
+    ProjectedOptions,
+):
     """Options of single aggregations, by the names of their authors; what is unset is as published.
 
     Raises:
         UserError: a value is out of its range.
     """
-
-    out_channels: int | None = option(
-        None,
-        "channels that convap, convgem and mixvpr project a map to; unset: 512, 512 and 1024",
-        needs="aggregation=convap|convgem|mixvpr",
-    )
-    gem_grid: int | None = option(
-        None, "gem: cells a side, each of them pooled by itself; unset: 1, the whole map", needs="aggregation=gem"
-    )
-    s1: int | None = option(None, "convap: rows of cells that it averages over; unset: 2", needs="aggregation=convap")
-    s2: int | None = option(None, "convap: columns of cells; unset: 2", needs="aggregation=convap")
-    out_dim: int | None = option(None, "cosplace: dimensions; unset: 512", needs="aggregation=cosplace")
-    in_h: int | None = _mixvpr(None, "mixvpr: height of the map that its weights are for; unset: what --resize gives")
-    in_w: int | None = _mixvpr(None, "mixvpr: width of that map; unset: what --resize gives")
-    mix_depth: int | None = _mixvpr(None, "mixvpr: feature mixers in a row; unset: 4")
-    mlp_ratio: float | None = _mixvpr(None, "mixvpr: width of a mixer's hidden layer, of the map's positions; unset: 1")
-    out_rows: int | None = _mixvpr(None, "mixvpr: values that remain of each channel; unset: 4")
-    num_clusters: int | None = _salad(None, "salad and megaloc: clusters of the optimal transport; unset: 64")
-    cluster_dim: int | None = _salad(None, "salad and megaloc: dimensions of a cluster; unset: 128 and 256")
-    token_dim: int | None = _salad(None, "salad and megaloc: dimensions of the global token; unset: 256")
-    mlp_dim: int | None = _salad(None, "salad and megaloc: width of their hidden layers; unset: 512")
-    dropout: float | None = _salad(None, "salad and megaloc: dropout in their hidden layers; unset: 0.3")
-    feat_dim: int | None = option(None, "megaloc: dimensions; unset: 8448", needs="aggregation=megaloc")
-    proj_channels: int | None = _boq(None, "boq: channels that it projects a map to, a multiple of 64; unset: 512")
-    num_queries: int | None = _boq(None, "boq: learned queries of a layer; unset: 32")
-    num_layers: int | None = _boq(None, "boq: layers; unset: 2")
-    row_dim: int | None = _boq(None, "boq: values that remain of each channel; unset: 32")
-
-    def __post_init__(self) -> None:
-        whole = (field.name for field in fields(AggregationOptions) if field.name not in ("mlp_ratio", "dropout"))
-        check_at_least(self, 1, *whole)
-        check_above_zero(self, "mlp_ratio")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout {self.dropout}: out of range. Expected at least 0 and less than 1")

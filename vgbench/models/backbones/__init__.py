@@ -20,11 +20,17 @@ TIMM = "timm:"
 class Backbones(Registry):
     """The table, and beside it every network of timm as `timm:<name>`."""
 
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith(TIMM)
+
+    def families(self) -> list[str]:
+        """Return the names by family, and how any network of timm is named."""
+        return [*super().families(), f"{TIMM}<name> (any network of timm)"]
+
     def resolve(self, name: str) -> Any:
         if name.startswith(TIMM):
-            return partial(
-                super().resolve("vgbench.models.backbones.timm_model:timm_backbone"), name, name[len(TIMM) :]
-            )
+            make = super().resolve("vgbench.models.backbones.timm_model:timm_backbone")
+            return partial(make, name, name[len(TIMM) :])
         return super().resolve(name)
 
 
@@ -98,4 +104,5 @@ BACKBONES = Backbones(
         "dinov3_vitb16": "vgbench.models.backbones.dinov3:dinov3_vitb16",
         "dinov3_vitl16": "vgbench.models.backbones.dinov3:dinov3_vitl16",
     },
+    positional=1,
 )

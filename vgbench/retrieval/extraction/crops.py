@@ -17,8 +17,8 @@ from vgbench.errors import UserError
 from vgbench.models.network import Network
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
-from vgbench.retrieval.query_methods import QUERY_METHODS, QueryMethod, Size
-from vgbench.retrieval.query_methods.base import window
+from vgbench.retrieval.query_methods import QUERY_METHODS
+from vgbench.retrieval.query_methods.base import QueryMethod, Size, window
 from vgbench.retrieval.query_methods.hard_resize import HardResize
 from vgbench.retrieval.view_options import ViewOptions
 
@@ -69,7 +69,9 @@ class Views:
     def facts(self) -> dict[str, Any]:
         """Return everything that determines the descriptors, as JSON values for a fingerprint."""
         method = type(self.method)
+        keywords = {"keywords": {key: str(value) for key, value in self.method.keywords.items()}}
         return {
+            **(keywords if self.method.keywords else {}),
             "method": f"{method.__module__}:{method.__qualname__}",
             "sizes": self.sizes,
             "pooling": self.pooling if self._variants > 1 else None,
@@ -197,12 +199,15 @@ def views_of(options: ViewOptions, network: Network, size: Size) -> tuple[Views,
 
 
 def _method_of(options: ViewOptions) -> QueryMethod:
+    name = options.test_method
+    keywords = QUERY_METHODS.keywords("test_method", name, options.test_method_args)
     try:
-        method: QueryMethod = QUERY_METHODS.resolve(options.test_method)(majority_weight=options.majority_weight)
+        method: QueryMethod = QUERY_METHODS.resolve(name)(majority_weight=options.majority_weight, **keywords)
     except TypeError as error:
         raise UserError(
-            f"--test_method {options.test_method}: {error}. Expected a class made as Class(majority_weight=0.01)"
+            f"--test_method {name}: {error}. Expected a class made as Class(majority_weight=0.01, its own keywords)"
         ) from error
+    method.keywords = keywords
     return method
 
 

@@ -9,28 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.errors import UserError
-from vgbench.options import option
+from vgbench.retrieval.pose_options import PoseOptions
 from vgbench.retrieval.predictions import Predictions
 
 QUANTILES = (25, 50, 75, 90)
 METRES = tuple(range(1, 101))
 _QUERIES_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class PoseOptions:
-    """Options of the predicted coordinates."""
-
-    pose_candidates: int = option(5, "first predictions that the weighted position of a query is made of")
-    pose_radius: float = option(25.0, "metres within which predictions agree on the weighted position")
-
-    def check_pose(self) -> None:
-        """Raise UserError for values that no run could use."""
-        if self.pose_candidates < 1:
-            raise UserError(f"--pose_candidates {self.pose_candidates}: too few. Expected at least 1 prediction")
-        if not 0 <= self.pose_radius < float("inf"):
-            raise UserError(f"--pose_radius {self.pose_radius}: out of range. Expected 0 metres or more")
 
 
 @dataclass(frozen=True, eq=False)

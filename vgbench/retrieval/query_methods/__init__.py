@@ -6,7 +6,6 @@ A method is one file here and one line in the table (`--test_method`).
 from __future__ import annotations
 
 from vgbench.registry import Registry
-from vgbench.retrieval.query_methods.base import QueryMethod, Size
 
 _HERE = "vgbench.retrieval.query_methods"
 
@@ -21,6 +20,5 @@ QUERY_METHODS = Registry(
         "maj_voting": f"{_HERE}.maj_voting:MajorityVoting",
         "flip": f"{_HERE}.flip:Flip",
     },
+    named=("majority_weight",),
 )
-
-__all__ = ["QUERY_METHODS", "QueryMethod", "Size"]

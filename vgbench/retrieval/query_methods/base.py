@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from torch import Tensor
 
 from vgbench.retrieval.predictions import Predictions
@@ -18,12 +22,14 @@ class QueryMethod:
         keeps_ratio: whether `frame` depends on the image's own height and width.
         of_database: whether database images are described in the same way; else they are resized to exactly --resize.
         filtered: whether images are resized bilinearly with a low-pass filter, or by their nearest pixels.
+        keywords: what `--test_method_args` said, which the fingerprint of descriptors has to know.
     """
 
     described = 1
     keeps_ratio = False
     of_database = False
     filtered = True
+    keywords: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, majority_weight: float = 0.01) -> None:
         """`majority_weight`: what a crop's vote takes off a squared distance (maj_voting)."""

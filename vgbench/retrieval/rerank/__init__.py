@@ -5,9 +5,22 @@ A method is one file here and one line in the table (`--rerank`); several chain 
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 from vgbench.registry import Registry
 
-RERANKERS = Registry(
+
+class Rerankers(Registry):
+    """The table; a user's own may be a class, or a function of a query and its candidates."""
+
+    def filled_in(self, target: Callable[..., Any]) -> tuple[str, ...]:
+        """Return the parameters that are no keywords of a user's: a function's first two."""
+        return () if inspect.isclass(target) else tuple(inspect.signature(target).parameters)[:2]
+
+
+RERANKERS = Rerankers(
     "re-ranker",
     {
         "spatial": "vgbench.retrieval.rerank.spatial:SpatialReranker",

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ class RerankStep:
 
 def check_rerankers(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
     """Raise UserError for a re-ranker that cannot run, now and not after hours of extraction."""
-    for name in options.names:
-        make_reranker(name).check(network, options, runtime)
+    for name, keywords in keywords_of(options).items():
+        make_reranker(name, keywords).check(network, options, runtime)
 
 
 def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
@@ -86,9 +87,10 @@ def rerank(
     steps: list[RerankStep] = []
     before = recall_table(predictions.indices, neighbours, recall_values)
     _check_rows(predictions, context)
+    keywords = keywords_of(context.options)
     with contextlib.ExitStack() as opened:
         for name in context.options.names:
-            method = make_reranker(name)
+            method = make_reranker(name, keywords[name])
             start = time.perf_counter()
             done = _called(name, method, predictions, context)
             spent = time.perf_counter() - start
@@ -137,20 +139,28 @@ def _step(
     )
 
 
-def make_reranker(name: str) -> Reranker:
-    """Return what a name stands for, ready to be called; a plain function scores (query, candidates).
+def keywords_of(options: RerankOptions) -> dict[str, dict[str, Any]]:
+    """Return what `--rerank_args` says to each re-ranker of the chain, by name; raises UserError."""
+    return RERANKERS.keywords_of_each("rerank", options.names, options.rerank_args)
+
+
+def make_reranker(name: str, keywords: Mapping[str, Any] | None = None) -> Reranker:
+    """Return what a name stands for, ready to be called; a plain function scores (query, candidates, its keywords).
 
     Raises:
         UserError: the name is not known, or stands for neither a class nor a function.
     """
     target = RERANKERS.resolve(name)
+    keywords = dict(keywords or {})
     if inspect.isclass(target):
         try:
-            return adapted(name, target())
+            return adapted(name, target(**keywords))
         except TypeError as error:
-            raise UserError(f"--rerank {name}: {error}. Expected a class that is made without arguments") from error
+            raise UserError(
+                f"--rerank {name}: {error}. Expected a class that is made of keywords alone; see --rerank_args"
+            ) from error
     if callable(target):
-        return FunctionReranker(name, target)
+        return FunctionReranker(name, partial(target, **keywords))
     raise UserError(f"--rerank {name}: is neither a class nor a function. Expected one of them; see vgbench/retrieval")
 
 

@@ -3,134 +3,199 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from vgbench.errors import UserError
-from vgbench.options import check_above_zero, check_at_least, option
-from vgbench.retrieval.rerank import RERANKERS
+from vgbench.options import Options, Rule, above, arguments, at_least, between, option
 
 SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
 SPATIAL_ORDERS = ("size", "distance", "representative", "representative_distance")
-LOCAL_MATCHERS = ("mutual", "ratio", "lightglue", "lighterglue")
 LOCAL_MODELS = ("homography", "fundamental")
 DENSE_SCORES = ("rapid", "ransac")
 
-_spatial = partial(option, needs="rerank=spatial")
-_kreciprocal = partial(option, needs="rerank=kreciprocal")
-_aqe = partial(option, needs="rerank=aqe")
-_dba = partial(option, needs="rerank=dba")
-_diffusion = partial(option, needs="rerank=diffusion")
-_local = partial(option, needs="rerank=local")
-_ratio = partial(option, needs="rerank=local,local_matcher=ratio")
-_dense = partial(option, needs="rerank=dense")
-_verified = partial(option, needs="rerank=local|dense")
+_COUNT, _FROM_0, _PART = at_least(1), at_least(0), between(0, 1)
 
 
 @dataclass(frozen=True)
-class RerankOptions:
-    """Options of re-ranking, which each method reads its own of.
-
-    Raises:
-        UserError: a value is out of its range, or a name is not known.
-    """
+class ChainOptions(Options, topic="rerank"):
+    """Which re-rankers, and how deep they look."""
 
     rerank: tuple[str, ...] | None = option(
         None,
-        "re-rankers, applied in this order: spatial, kreciprocal, aqe, dba, diffusion, local, dense, geowarp, or your "
-        "own as package.module:Class or package.module:function",
+        "re-rankers, applied in this order; or a package.module:function of your own",
+        registry="vgbench.retrieval.rerank:RERANKERS",
+        metavar="NAME",
+        unset="none",
+        common=True,
+    )
+    rerank_args: tuple[str, ...] | None = arguments(
+        "rerank", "keywords of your own re-rankers; with several, <name>.<keyword>=<value> says whose"
     )
     rerank_topk: int = option(
         20,
-        "predictions of a query that are re-ranked; the rest keep their order",
+        "predictions of each query that are re-ranked; the rest keep their order",
+        range=_COUNT,
         needs="rerank=spatial|kreciprocal|local|dense|geowarp",
+        common=True,
     )
-    spatial_cluster: str = _spatial(
+
+
+@dataclass(frozen=True)
+class SpatialOptions(Options, needs="rerank=spatial", topic="rerank"):
+    """Clusters of the candidates' coordinates."""
+
+    spatial_cluster: str = option(
         "radius", "spatial: what makes clusters of the candidates' coordinates", choices=SPATIAL_CLUSTERS
     )
-    spatial_radius: float = _spatial(25.0, "spatial: metres within which two candidates belong together")
-    spatial_order: str = _spatial(
+    spatial_radius: float = option(25.0, "spatial: metres within which two candidates belong together", range=above(0))
+    spatial_order: str = option(
         "size",
         "spatial: by cluster size, keeping the order within a size (size); by cluster size, then by descriptor "
         "distance within each cluster (distance); one representative of each cluster first, clusters by size "
         "(representative) or by descriptor distance (representative_distance)",
         choices=SPATIAL_ORDERS,
     )
-    kreciprocal_k1: int = _kreciprocal(20, "kreciprocal: neighbours that are compared")
-    kreciprocal_k2: int = _kreciprocal(6, "kreciprocal: neighbours that are averaged over")
-    kreciprocal_lambda: float = _kreciprocal(0.3, "kreciprocal: share of the descriptor distance in the result, 0 to 1")
-    kreciprocal_joint: bool = _kreciprocal(
+
+
+@dataclass(frozen=True)
+class KReciprocalOptions(Options, needs="rerank=kreciprocal", topic="rerank"):
+    """k-reciprocal encoding."""
+
+    kreciprocal_k1: int = option(20, "kreciprocal: neighbours that are compared", range=_COUNT)
+    kreciprocal_k2: int = option(6, "kreciprocal: neighbours that are averaged over", range=_COUNT)
+    kreciprocal_lambda: float = option(
+        0.3, "kreciprocal: share of the descriptor distance in the result, 0 to 1", range=_PART
+    )
+    kreciprocal_joint: bool = option(
         False, "kreciprocal: let the queries of the run be each other's neighbours too, as published"
     )
-    aqe_k: int = _aqe(5, "aqe: first predictions that a query is averaged with")
-    aqe_alpha: float = _aqe(3.0, "aqe: power of the similarity in the weights of that average; 0: all the same")
-    dba_k: int = _dba(5, "dba: neighbours that each database descriptor is averaged with")
-    dba_alpha: float = _dba(3.0, "dba: power of the similarity in the weights of that average; 0: all the same")
-    diffusion_k: int = _diffusion(10, "diffusion: neighbours of a database image in the graph")
-    diffusion_query_k: int = _diffusion(5, "diffusion: database images that a query starts from")
-    diffusion_alpha: float = _diffusion(0.9, "diffusion: share that flows on at each step, 0 to below 1")
-    diffusion_gamma: float = _diffusion(3.0, "diffusion: power of the similarity in the graph's weights")
-    diffusion_size: int = _diffusion(500, "diffusion: nearest database images that a query's graph is cut down to")
-    local_features: tuple[str, ...] = _local(
-        ("xfeat",),
-        "local: xfeat, sift, orb, aliked, disk, superpoint, or your own as package.module:Class; several: candidates "
-        "are verified by each, and the logarithms of their inliers added",
+
+
+@dataclass(frozen=True)
+class AqeOptions(Options, needs="rerank=aqe", topic="rerank"):
+    """Query expansion."""
+
+    aqe_k: int = option(5, "aqe: predictions, from the first, that a query is averaged with", range=_COUNT)
+    aqe_alpha: float = option(
+        3.0, "aqe: power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
     )
-    local_matcher: tuple[str, ...] = _local(
+
+
+@dataclass(frozen=True)
+class DbaOptions(Options, needs="rerank=dba", topic="rerank"):
+    """Database augmentation."""
+
+    dba_k: int = option(5, "dba: neighbours that each database descriptor is averaged with", range=_COUNT)
+    dba_alpha: float = option(
+        3.0, "dba: power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
+    )
+
+
+@dataclass(frozen=True)
+class DiffusionOptions(Options, needs="rerank=diffusion", topic="rerank"):
+    """Diffusion on the graph of the database."""
+
+    diffusion_k: int = option(10, "diffusion: neighbours of a database image in the graph", range=_COUNT)
+    diffusion_query_k: int = option(5, "diffusion: database images that a query starts from", range=_COUNT)
+    diffusion_alpha: float = option(
+        0.9, "diffusion: share that flows on at each step, 0 to 0.999", range=between(0, 0.999)
+    )
+    diffusion_gamma: float = option(3.0, "diffusion: power of the similarity in the graph's weights", range=_FROM_0)
+    diffusion_size: int = option(
+        500, "diffusion: nearest database images that a query's graph is cut down to", range=_COUNT
+    )
+
+
+@dataclass(frozen=True)
+class LocalOptions(Options, needs="rerank=local", topic="rerank"):
+    """Verification by local features."""
+
+    local_features: tuple[str, ...] = option(
+        ("xfeat",),
+        "local: features; several: candidates are verified by each, and the logarithms of their inliers added",
+        registry="vgbench.retrieval.rerank.local:EXTRACTORS",
+    )
+    local_features_args: tuple[str, ...] | None = arguments("local_features")
+    local_matcher: tuple[str, ...] = option(
         ("mutual",),
         "local: mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
         "lightglue for aliked, disk and superpoint); one for all --local_features, or one for each",
-        choices=LOCAL_MATCHERS,
+        registry="vgbench.retrieval.rerank.local:MATCHERS",
     )
-    local_ratio: float = _ratio(0.9, "local: the ratio test's bound on nearest to second nearest distance")
-    local_model: str = _verified("fundamental", "local: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
-    local_threshold: float = _local(1.0, "local: pixels at --local_size within which a match is an inlier")
-    local_iterations: int = _verified(200, "local: hypotheses that MAGSAC++ draws at most")
-    local_size: int = _local(0, "local: long side of the images in pixels, their ratio kept; 0: their own size")
-    local_keypoints: int = _local(1024, "local: keypoints of an image at most, strongest first")
-    local_weight: float = _local(
+    local_matcher_args: tuple[str, ...] | None = arguments("local_matcher")
+    local_ratio: float = option(
+        0.9, "local: largest ratio of the nearest to the second nearest distance", range=_PART,
+        needs="local_matcher=ratio",
+    )  # fmt: skip
+    local_threshold: float = option(
+        1.0, "local: pixels at --local_size within which a match is an inlier", range=above(0)
+    )
+    local_size: int = option(
+        0, "local: long side of the images in pixels, their ratio kept; 0: their own size",
+        range=Rule(lambda side: side == 0 or side >= 64, "0 or at least 64 pixels"),
+    )  # fmt: skip
+    local_keypoints: int = option(1024, "local: keypoints of an image at most, strongest first", range=_COUNT)
+    local_weight: float = option(
         0.5,
         "local: weight of the descriptor distance, scaled to 0..1 over a query's candidates, beside the logarithm of "
         "the inliers; 0: by inliers alone, ties in the order of the descriptors",
+        range=_FROM_0,
     )
-    local_refine: int = _local(
+    local_refine: int = option(
         0,
-        "local: so many first candidates are matched a second time, by lighterglue for xfeat and lightglue for others, "
-        "and the inliers added; slow without a GPU",
+        "local: match this many candidates, from the first, a second time, by lighterglue for xfeat and lightglue for "
+        "others, and add the inliers; slow without a GPU",
+        range=_FROM_0,
     )
-    local_budget: float = _local(
-        0.0, "local: milliseconds a query after which the candidates left are not verified; 0: no limit"
+    local_budget: float = option(
+        0.0, "local: milliseconds for each query, after which the other candidates are not verified; 0: no limit",
+        range=_FROM_0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VerifiedOptions(Options, needs="rerank=local|dense", topic="rerank"):
+    """What local and dense fit to matches."""
+
+    local_model: str = option(
+        "fundamental", "local, dense: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS
     )
-    dense_score: str = _dense(
+    local_iterations: int = option(200, "local, dense: hypotheses that MAGSAC++ draws at most", range=_COUNT)
+
+
+@dataclass(frozen=True)
+class DenseOptions(Options, needs="rerank=dense", topic="rerank"):
+    """Verification by the network's own features."""
+
+    dense_score: str = option(
         "ransac", "dense: inliers of --local_model (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
     )
-    dense_patch: int = _dense(1, "dense: cells of the feature map, a side, that are averaged into one feature; odd")
-    dense_weight: float = _dense(0.5, "dense: as --local_weight")
+    dense_patch: int = option(
+        1, "dense: cells of the feature map, a side, that are averaged into one feature; odd",
+        range=Rule(lambda side: side >= 1 and side % 2 == 1, "an odd number, 1 or more"),
+    )  # fmt: skip
+    dense_weight: float = option(0.5, "dense: as --local_weight", range=_FROM_0)
 
-    def __post_init__(self) -> None:
-        check_at_least(self, 1, "rerank_topk", "kreciprocal_k1", "kreciprocal_k2", "aqe_k", "dba_k", "diffusion_k")
-        check_at_least(self, 1, "diffusion_query_k", "diffusion_size", "local_iterations", "local_keypoints")
-        for name in ("aqe_alpha", "dba_alpha", "diffusion_gamma", "local_weight", "local_budget", "dense_weight"):
-            _between(self, name, 0, float("inf"))
-        check_above_zero(self, "spatial_radius", "local_threshold")
-        _between(self, "kreciprocal_lambda", 0, 1)
-        _between(self, "local_ratio", 0, 1)
-        _between(self, "diffusion_alpha", 0, 0.999)
-        check_at_least(self, 0, "local_refine")
-        if self.dense_patch < 1 or self.dense_patch % 2 == 0:
-            raise UserError(f"--dense_patch {self.dense_patch}: has no middle. Expected an odd number, 1 or more")
-        if self.local_size != 0 and self.local_size < 64:
-            raise UserError(f"--local_size {self.local_size}: too small. Expected 0 or at least 64 pixels")
-        for name, choices in (
-            ("spatial_cluster", SPATIAL_CLUSTERS),
-            ("spatial_order", SPATIAL_ORDERS),
-            ("local_matcher", LOCAL_MATCHERS),
-            ("local_model", LOCAL_MODELS),
-            ("dense_score", DENSE_SCORES),
-        ):
-            given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                if value not in choices:
-                    raise UserError(f"--{name} {value}: not known. Expected one of {', '.join(choices)}")
+
+@dataclass(frozen=True)
+class RerankOptions(
+    DenseOptions,
+    VerifiedOptions,
+    LocalOptions,
+    DiffusionOptions,
+    DbaOptions,
+    AqeOptions,
+    KReciprocalOptions,
+    SpatialOptions,
+    ChainOptions,
+):
+    """Options of re-ranking, which each method reads its own of.
+
+    Raises:
+        UserError: a value is out of its range, or a name is not known.
+    """
+
+    def check_together(self) -> None:
+        """Refuse features without a matcher, and a model that nothing fits."""
         if len(self.local_matcher) not in (1, len(self.local_features)):
             raise UserError(
                 f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "
@@ -142,8 +207,6 @@ class RerankOptions:
                     raise UserError(
                         f"--{name}: --dense_score rapid fits no model. Expected --dense_score ransac; leave it out"
                     )
-        for name in self.names:
-            RERANKERS.resolve(name)
 
     @property
     def verifications(self) -> tuple[tuple[str, str], ...]:
@@ -156,9 +219,3 @@ class RerankOptions:
     def names(self) -> tuple[str, ...]:
         """The re-rankers in order; empty where none was asked for."""
         return self.rerank or ()
-
-
-def _between(options: RerankOptions, name: str, low: float, high: float) -> None:
-    if not low <= getattr(options, name) <= high or getattr(options, name) == float("inf"):
-        above = f" to {high:g}" if high < float("inf") else " up, finite"
-        raise UserError(f"--{name} {getattr(options, name)}: out of range. Expected a number from {low:g}{above}")

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.files import is_file, written_whole
-from vgbench.registry import Registry
 from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
@@ -21,6 +20,7 @@ from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss
 from vgbench.retrieval.searching.refine import refine
+from vgbench.retrieval.searching.tables import QUANTISERS
 from vgbench.runtime import Runtime
 
 faiss = load_faiss("--quantise")  # both quantisers need it: say so before hours of extraction, not after
@@ -44,15 +44,6 @@ class Coder(Protocol):
         """Return distances [Q,k] and rows [Q,k] of the nearest codes, nearest first."""
 
 
-QUANTISERS = Registry(
-    "quantiser",
-    {
-        "binary": "vgbench.retrieval.searching.codes:BinaryCodes",
-        "pq": "vgbench.retrieval.searching.product:ProductCodes",
-    },
-)
-
-
 class CodeSearch:
     """The codes of a database, in a file beside its descriptors.
 
@@ -66,13 +57,15 @@ class CodeSearch:
         """Encode the database, or find the codes of an earlier run; raises UserError where it cannot be encoded."""
         self.database, self.options, self.runtime = database, options, runtime
         kind: Any = QUANTISERS.resolve(compression.quantise)
+        keywords = QUANTISERS.keywords("quantise", compression.quantise, compression.quantise_args)
         facts = ["codes 1", database.fingerprint, compression.quantise, kind.facts(database, compression)]
+        facts += [list(compression.quantise_args or ())] if keywords else []
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         self.path = database.path.with_name(f"{database.path.stem}_{compression.quantise}-{name}.h5")
         with writing_alone(self.path):
             if not _is_kept(self.path, len(database)):
                 LOG.info("%s: encoding %d descriptors", self.path, len(database))
-                _encode(self.path, database, kind.fit(database, compression))
+                _encode(self.path, database, kind.fit(database, compression, **keywords))
         with h5py.File(self.path, "r") as file:
             state = {key: np.asarray(file[key]) for key in file if key != "codes"}
         self.coder: Coder = kind(database.shape[1], state)

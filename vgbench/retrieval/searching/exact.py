@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.registry import Registry
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.index_options import IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.candidates import Candidates
 from vgbench.retrieval.searching.finder_torch import GROUP
+from vgbench.retrieval.searching.tables import SEARCH_BACKENDS as SEARCH_BACKENDS
 from vgbench.retrieval.searching.tile import QueryBlock, Tile, norms
 from vgbench.runtime import Runtime
 
@@ -44,20 +46,12 @@ _MOST_QUERIES = 8192
 
 MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
 
-SEARCH_BACKENDS = Registry(
-    "search backend",
-    {
-        "torch": "vgbench.retrieval.searching.finder_torch:TorchFinder",
-        "faiss": "vgbench.retrieval.searching.finder_faiss:FaissFinder",
-    },
-)
-
 
 def search(
     database: Descriptors,
     queries: Descriptors,
     k: int,
-    backend: str = "torch",
+    backend: str | MakeFinder = "torch",
     runtime: Runtime | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Predictions:
@@ -69,7 +63,7 @@ def search(
         database: [N,D], streamed from its file once a block of queries.
         queries: [Q,D].
         k: predictions a query.
-        backend: a name in SEARCH_BACKENDS.
+        backend: a name in SEARCH_BACKENDS, or what makes a finder.
         runtime: whose device multiplies; the CPU if None.
         block_bytes: the size of one read; about nine times as much is held at a time.
 
@@ -114,7 +108,7 @@ def search_rows(
     database: Descriptors,
     queries: Descriptors,
     k: int,
-    backend: str = "torch",
+    backend: str | MakeFinder = "torch",
     runtime: Runtime | None = None,
     block_bytes: int = BLOCK_BYTES,
     rows: tuple[int, int] | None = None,
@@ -150,10 +144,17 @@ def search_rows(
     return PartialPredictions(indices, squared)
 
 
-def resolve_backend(backend: str) -> MakeFinder:
+def resolve_backend(backend: str | MakeFinder) -> MakeFinder:
     """Return the backend's class; raises UserError where its library is absent."""
-    finder: MakeFinder = SEARCH_BACKENDS.resolve(backend)
+    finder: MakeFinder = SEARCH_BACKENDS.resolve(backend) if isinstance(backend, str) else backend
     return finder
+
+
+def finder_of(options: IndexOptions) -> MakeFinder:
+    """Return the backend that options ask for, with the keywords of `--search_backend_args`; raises UserError."""
+    keywords = SEARCH_BACKENDS.keywords("search_backend", options.search_backend, options.search_backend_args)
+    finder = resolve_backend(options.search_backend)
+    return partial(finder, **keywords) if keywords else finder
 
 
 def _search_block(

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Protocol
 
 from vgbench import parallel
-from vgbench.registry import Registry
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.searching.exact import merge_predictions, search, search_rows
+from vgbench.retrieval.searching.exact import finder_of, merge_predictions, search, search_rows
+from vgbench.retrieval.searching.tables import INDICES, QUANTISERS
 from vgbench.runtime import Runtime
 
 
@@ -41,7 +41,7 @@ class ExactSearch:
         rows = parallel.share(len(self.database))
         parts = [
             search_rows(
-                self.database, queries, k, self.options.search_backend, self.runtime, block_bytes,
+                self.database, queries, k, finder_of(self.options), self.runtime, block_bytes,
                 (rows.start, rows.stop),
             )
         ] if rows.stop > rows.start else []  # fmt: skip
@@ -55,28 +55,25 @@ def block_bytes_of(options: EvalOptions) -> int:
 
 def exact_search(options: EvalOptions, runtime: Runtime) -> Callable[[Descriptors, Descriptors, int], Predictions]:
     """Return (database, queries, k) -> predictions, exact as the options say, for what searches after the search."""
-    return partial(search, backend=options.search_backend, runtime=runtime, block_bytes=block_bytes_of(options))
+    return partial(search, backend=finder_of(options), runtime=runtime, block_bytes=block_bytes_of(options))
 
 
-_INDEX, _CODES = "vgbench.retrieval.searching.index:IndexSearch", "vgbench.retrieval.searching.codes:CodeSearch"
-SEARCHERS = Registry(
-    "search",
-    {
-        "exact": "vgbench.retrieval.searching.searchers:ExactSearch",
-        "ivf": _INDEX, "ivfpq": _INDEX, "hnsw": _INDEX,
-        "binary": _CODES, "pq": _CODES,
-    },
-)  # fmt: skip
+def searcher_type(options: EvalOptions) -> Callable[..., Searcher]:
+    """Return the class of the way to search that the options ask for, with the keywords of `--index_args`.
 
+    Raises:
+        UserError: its library is absent, it is not known or has no such keywords.
+    """
+    if options.quantise != "none":
+        QUANTISERS.resolve(options.quantise)
+        from vgbench.retrieval.searching.codes import CodeSearch  # it needs faiss
 
-def searcher_type(options: EvalOptions) -> type[Searcher]:
-    """Return the class of the way to search that the options ask for; raises UserError where its library is absent."""
-    kind: type[Searcher] = SEARCHERS.resolve(options.index if options.quantise == "none" else options.quantise)
-    return kind
+        return CodeSearch
+    make: Callable[..., Searcher] = INDICES.resolve(options.index)
+    keywords = INDICES.keywords("index", options.index, options.index_args)
+    return partial(make, **keywords) if keywords else make
 
 
 def make_searcher(database: Descriptors, options: EvalOptions, runtime: Runtime) -> Searcher:
     """Return the searcher of a database, built or found beside its descriptors."""
-    make = searcher_type(options)
-    searcher: Searcher = make(database, options, options, runtime)  # type: ignore[call-arg]
-    return searcher
+    return searcher_type(options)(database, options, options, runtime)

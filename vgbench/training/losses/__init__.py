@@ -11,22 +11,14 @@ from typing import cast
 
 from torch import Tensor
 
-from vgbench.registry import Registry
 from vgbench.training.construct import construct
 from vgbench.training.options import TrainOptions
+from vgbench.training.tables import LOSSES
 
 TripletCriterion = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-LOSSES = Registry(
-    "loss",
-    {
-        "triplet": "vgbench.training.losses.triplet:TripletLoss",
-        "sare_ind": "vgbench.training.losses.sare:SareInd",
-        "sare_joint": "vgbench.training.losses.sare:SareJoint",
-    },
-)
 
 
 def build_loss(options: TrainOptions) -> TripletCriterion:
     """Return the loss that `options.criterion` names; raises UserError if there is none."""
-    return cast(TripletCriterion, construct(LOSSES, options.criterion, options))
+    words = options.criterion_args
+    return cast(TripletCriterion, construct(LOSSES, "criterion", options.criterion, options, words))

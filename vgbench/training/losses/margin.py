@@ -13,16 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.registry import Registry
+from vgbench.training.tables import MARGIN_LOSSES as MARGIN_LOSSES
 
-MARGIN_LOSSES = Registry(
-    "margin loss",
-    {
-        "cosface": "vgbench.training.losses.margin:CosFace",
-        "arcface": "vgbench.training.losses.margin:ArcFace",
-        "sphereface": "vgbench.training.losses.margin:SphereFace",
-    },
-)
 _EDGE = 1e-6  # the angle's derivative is infinite at a cosine of 1
 
 

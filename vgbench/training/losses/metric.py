@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
+from vgbench.arguments import parameters_of, read_arguments
+from vgbench.errors import UserError, did_you_mean
 from vgbench.registry import Registry
 from vgbench.training.losses.centroid_triplet import CentroidTripletLoss
 
@@ -43,6 +43,8 @@ _UNFIT = {
     "MultipleLosses", "SelfSupervisedLoss", "VICRegLoss", "WeightRegularizerMixin", "BaseMiner",
     "EmbeddingsAlreadyPackagedAsTriplets",
 }  # fmt: skip
+# Objects, which no word on a command line stands for.
+_NOT_WORDS = ("distance", "reducer", "embedding_regularizer", "collect_stats")
 _DISTANCES = {"cosine": "CosineSimilarity", "euclidean": "LpDistance", "snr": "SNRDistance"}
 
 
@@ -77,7 +79,7 @@ def build_metric_loss(name: str, arguments: Sequence[str], distance: str | None,
 
 def needs_classes(name: str) -> bool:
     """Whether a loss learns weights of each place, so that places must stay the same from epoch to epoch."""
-    return "num_classes" in _parameters(_find("--loss", name, "Loss", _losses()))
+    return "num_classes" in parameters_of(_find("--loss", name, "Loss", _losses()))
 
 
 def miner_beside(loss: str, miner: str | None) -> str:
@@ -133,19 +135,19 @@ def _find(flag: str, name: str, ending: str, known: dict[str, Any]) -> Any:
         return known[name]
     if name + ending in known:
         return known[name + ending]
-    raise UserError(f"{flag} {name}: not known. Expected one of {', '.join(sorted(known))}, or package.module:Class")
+    names = [cls.removesuffix(ending) for cls in known]
+    raise UserError(
+        f"{flag} {name}: not known.{did_you_mean(name, names)} Expected one of {', '.join(sorted(known))}, or "
+        "package.module:Class"
+    )
 
 
-def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class and of those that it hands further arguments on to."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in inspect.getmro(cls):
-        if "__init__" in vars(base) and base is not nn.Module and base is not object:
-            named = inspect.signature(vars(base)["__init__"]).parameters
-            found |= {key: value for key, value in named.items() if key not in found and key != "self"}
-            if not any(value.kind in (value.VAR_KEYWORD, value.VAR_POSITIONAL) for value in named.values()):
-                break
-    return {key: value for key, value in found.items() if value.kind not in (value.VAR_KEYWORD, value.VAR_POSITIONAL)}
+def check_metric_loss(loss: str, loss_args: Sequence[str], miner: str | None, miner_args: Sequence[str]) -> None:
+    """Raise UserError for a loss or miner that nobody knows, that do not go together, or have no such keywords."""
+    _arguments("--loss", loss, _find("--loss", loss, "Loss", _losses()), loss_args)
+    chosen = miner_beside(loss, miner)
+    if chosen != "none":
+        _arguments("--miner", chosen, _find("--miner", chosen, "Miner", _classes("miners")), miner_args)
 
 
 def _build(
@@ -153,9 +155,9 @@ def _build(
     given: dict[str, Any],
 ) -> Any:  # fmt: skip
     cls = _find(flag, name, ending, known)
-    parameters = _parameters(cls)
+    parameters = parameters_of(cls)
     values = dict(USUAL.get(cls.__name__, {})) | {key: value for key, value in given.items() if key in parameters}
-    values |= _read(flag, name, arguments, parameters)
+    values |= _arguments(flag, name, cls, arguments)
     distance = distance or USUAL_DISTANCE.get(cls.__name__)
     if distance:
         if "distance" not in parameters:
@@ -169,18 +171,8 @@ def _build(
         raise UserError(f"{flag} {name}: cannot be made with {values} ({error}); see {flag}_args") from error
 
 
-def _read(flag: str, name: str, arguments: Sequence[str], parameters: dict[str, inspect.Parameter]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, text = argument.partition("=")
-        if not equals or key not in parameters:
-            taken = ", ".join(key for key in parameters if key not in ("distance", "reducer", "embedding_regularizer"))
-            raise UserError(f"{flag}_args {argument}: {name} takes no such argument. Expected NAME=VALUE of: {taken}")
-        try:
-            values[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[key] = text
-    return values
+def _arguments(flag: str, name: str, cls: Any, words: Sequence[str]) -> dict[str, Any]:
+    return read_arguments(flag, name, cls, words, _NOT_WORDS)
 
 
 def loss_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -160,7 +161,8 @@ class ClassesMode:
 
     def _heads_of(self, number: int) -> nn.ModuleList:
         """The classifiers of a group, drawn from a stream of their own."""
-        make = MARGIN_LOSSES.resolve(self.options.margin_loss)
+        name, words = self.options.margin_loss, self.options.margin_loss_args
+        make = partial(MARGIN_LOSSES.resolve(name), **MARGIN_LOSSES.keywords("margin_loss", name, words))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(self.recipe.seed, "classifier", number))
             scale, margin = scale_and_margin(self.options)

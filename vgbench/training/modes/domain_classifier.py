@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.options import check_at_least, check_from_zero, option
 from vgbench.randomness import stream_seed
+from vgbench.training.modes.domain_options import DomainOptions as DomainOptions
 
 RAMP = 10.0  # how steeply the reversed gradient grows, the paper's gamma
-
-_option = partial(option, needs="grl_folder")
-
-
-@dataclass(frozen=True)
-class DomainOptions:
-    """Descriptors that do not tell the training images' domain from that of a folder of unlabelled images.
-
-    Raises:
-        UserError: a value is out of its range.
-    """
-
-    grl_folder: Path | None = option(
-        None, "train against a domain classifier with gradient reversal: the folder of unlabelled target images"
-    )
-    grl_weight: float = _option(0.1, "weight of the reversed gradient once it is fully grown")
-    grl_batch_size: int = _option(4, "target images in a training step")
-    grl_ramp_epochs: float = _option(5.0, "epochs in which the reversed gradient grows from 0 to its weight")
-    grl_lr: float = _option(1e-4, "learning rate of the domain classifier (Adam)")
-    grl_hidden: int = _option(256, "channels of the domain classifier's two hidden layers")
-
-    def __post_init__(self) -> None:
-        check_at_least(self, 1, "grl_batch_size", "grl_hidden")
-        check_from_zero(self, "grl_weight", "grl_ramp_epochs", "grl_lr")
 
 
 class _Reversal(torch.autograd.Function):

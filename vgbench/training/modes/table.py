@@ -9,23 +9,13 @@ from typing import Any, cast
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.models import Network
-from vgbench.registry import Registry
 from vgbench.runtime import Inference
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
-
-TRAINING_MODES = Registry(
-    "training mode",
-    {
-        "triplets": "vgbench.training.modes.triplets:from_recipe",
-        "places": "vgbench.training.modes.places:from_recipe",
-        "classes": "vgbench.training.modes.classes:from_recipe",
-        "geowarp": "vgbench.training.modes.geowarp:from_recipe",
-    },
-)
+from vgbench.training.tables import TRAINING_MODES as TRAINING_MODES
 
 
 @dataclass(frozen=True)
@@ -59,4 +49,6 @@ def build_mode(recipe: Recipe) -> TrainingMode[Any]:
     Raises:
         UserError: no such way, no images for it, or options that do not fit.
     """
-    return cast(TrainingMode[Any], TRAINING_MODES.resolve(recipe.training.train_mode)(recipe))
+    name, words = recipe.training.train_mode, recipe.training.train_mode_args
+    keywords = TRAINING_MODES.keywords("train_mode", name, words)
+    return cast(TrainingMode[Any], TRAINING_MODES.resolve(name)(recipe, **keywords))

@@ -8,23 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
+from vgbench.errors import UserError, in_short
 from vgbench.models.weights import is_finite
+from vgbench.options import shown
 from vgbench.training.optimisation.options import OptimOptions
 from vgbench.training.options import TrainOptions
+from vgbench.training.tables import OPTIMIZERS
 
 SGD_MOMENTUM = 0.9
 WEIGHT_DECAY = {"sgd": 1e-3, "adamw": 1e-2}
 CLASSIFIER_LR = 0.01
-
-_CLASSES: dict[str, Any] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "asgd": torch.optim.ASGD,
-    "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
-}
 
 
 def build_optimizer(network: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
@@ -135,14 +128,33 @@ def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
 
 
 def _build(groups: list[dict[str, Any]], options: OptimOptions, lr: float) -> torch.optim.Optimizer:
-    decay = WEIGHT_DECAY.get(options.optim, 0.0) if options.weight_decay is None else options.weight_decay
-    values: dict[str, Any] = {"lr": lr, "weight_decay": decay}
+    values: dict[str, Any] = {"lr": lr}
+    if options.weight_decay is not None or options.optim in OPTIMIZERS:  # one's own has a usual value of its own
+        values["weight_decay"] = _or(options.weight_decay, WEIGHT_DECAY.get(options.optim, 0.0))
     if options.optim == "sgd":
         values["momentum"] = SGD_MOMENTUM if options.momentum is None else options.momentum
         values["nesterov"] = options.nesterov
     if options.optim == "rmsprop":
         values["momentum"] = options.momentum or 0.0
-    optimizer: torch.optim.Optimizer = _CLASSES[options.optim](groups, **values)
+    values |= OPTIMIZERS.keywords("optim", options.optim, options.optim_args)
+    optimizer = _made(options.optim, groups, values)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def _or(value: float | None, usual: float) -> float:
+    return usual if value is None else value
+
+
+def _made(name: str, groups: list[dict[str, Any]], values: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return an optimiser of a table; raises UserError where a user's own cannot be made so."""
+    make = OPTIMIZERS.resolve(name)
+    try:
+        optimizer: torch.optim.Optimizer = make(groups, **values)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"--optim {name}: cannot be made with {shown(sorted(values))} ({in_short(error)}). Expected a class of "
+            "parameter groups with these keywords; see --optim_args"
+        ) from error
     return optimizer

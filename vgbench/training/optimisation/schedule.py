@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from vgbench.training.optimisation.options import ScheduleOptions
+from vgbench.training.tables import SCHEDULES
 
 # Where a warm-up starts: not at 0, or the first step would be none.
 WARMUP_START = 0.01
@@ -54,22 +55,52 @@ class Schedule:
 
 def _shape(options: ScheduleOptions, length: float) -> Shape:
     """Return the schedule after its warm-up; `length` is in epochs."""
-    low, gamma = options.min_lr_fraction or 0.0, options.gamma
-    if options.schedule == "step":
-        every = options.schedule_step or 5
-        return lambda epochs, drops: max(low, gamma ** math.floor(epochs / every))
-    if options.schedule == "multistep":
-        milestones = options.milestones or ()
-        return lambda epochs, drops: max(low, gamma ** sum(epochs >= milestone for milestone in milestones))
-    if options.schedule == "exponential":
-        return lambda epochs, drops: max(low, gamma**epochs)
-    if options.schedule == "plateau":
-        return lambda epochs, drops: max(low, gamma**drops)
-    if options.schedule == "cosine":
-        return lambda epochs, drops: _cosine(1.0, low, epochs / length)
-    if options.schedule == "onecycle":
-        return partial(_one_cycle, length=length, rise=options.onecycle_rise or 0.3, low=low)
+    name = options.schedule
+    shape: Shape = SCHEDULES.resolve(name)(
+        options, length, **SCHEDULES.keywords("schedule", name, options.schedule_args)
+    )
+    return shape
+
+
+def constant(options: ScheduleOptions, length: float) -> Shape:
+    """The base rates, all the time."""
     return lambda epochs, drops: 1.0
+
+
+def step(options: ScheduleOptions, length: float) -> Shape:
+    """A drop every few epochs."""
+    every = options.schedule_step or 5
+    return lambda epochs, drops: max(_low(options), options.gamma ** math.floor(epochs / every))
+
+
+def multistep(options: ScheduleOptions, length: float) -> Shape:
+    """A drop at each of some epochs."""
+    milestones = options.milestones or ()
+    return lambda epochs, drops: max(_low(options), options.gamma ** sum(epochs >= one for one in milestones))
+
+
+def exponential(options: ScheduleOptions, length: float) -> Shape:
+    """A factor for each epoch, and in between."""
+    return lambda epochs, drops: max(_low(options), options.gamma**epochs)
+
+
+def plateau(options: ScheduleOptions, length: float) -> Shape:
+    """A drop whenever the recall on val has come to a plateau."""
+    return lambda epochs, drops: max(_low(options), options.gamma**drops)
+
+
+def cosine(options: ScheduleOptions, length: float) -> Shape:
+    """Half a cosine from the base rates down."""
+    return lambda epochs, drops: _cosine(1.0, _low(options), epochs / length)
+
+
+def onecycle(options: ScheduleOptions, length: float) -> Shape:
+    """Up and down once."""
+    return partial(_one_cycle, length=length, rise=options.onecycle_rise or 0.3, low=_low(options))
+
+
+def _low(options: ScheduleOptions) -> float:
+    return options.min_lr_fraction or 0.0
 
 
 def _cosine(start: float, end: float, part: float) -> float:

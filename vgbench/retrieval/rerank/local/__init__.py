@@ -14,4 +14,17 @@ EXTRACTORS = Registry(
         "disk": "vgbench.retrieval.rerank.local.lightglue:DiskExtractor",
         "superpoint": "vgbench.retrieval.rerank.local.lightglue:SuperPointExtractor",
     },
+    positional=2,
+)
+
+# A function of (features, ratio, runtime, its own keywords) that returns a Matcher.
+MATCHERS = Registry(
+    "matcher",
+    {
+        "mutual": "vgbench.retrieval.rerank.local.matchers:mutual",
+        "ratio": "vgbench.retrieval.rerank.local.matchers:with_ratio",
+        "lightglue": "vgbench.retrieval.rerank.local.matchers:lightglue",
+        "lighterglue": "vgbench.retrieval.rerank.local.matchers:lighterglue",
+    },
+    positional=3,
 )

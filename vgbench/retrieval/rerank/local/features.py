@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +61,13 @@ class Extractor(Protocol):
         """Return the features of images uint8 [B,3,H,W] on the CPU."""
 
 
-def make_extractor(name: str, keypoints: int, runtime: Runtime) -> Extractor:
-    """Return the extractor of a name.
+def make_extractor(name: str, keypoints: int, runtime: Runtime, keywords: Mapping[str, Any] | None = None) -> Extractor:
+    """Return the extractor of a name, with keywords of `--local_features_args`.
 
     Raises:
         UserError: there is none, or it needs a package that is not installed.
     """
-    made: Extractor = EXTRACTORS.resolve(name)(keypoints, runtime)
+    made: Extractor = EXTRACTORS.resolve(name)(keypoints, runtime, **(keywords or {}))
+    if keywords:  # features that are kept are found again by their name
+        made.name = f"{made.name}-{hashlib.sha256(repr(sorted(keywords.items())).encode()).hexdigest()[:8]}"
     return made

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +12,10 @@ from vgbench.errors import UserError
 from vgbench.models.network import Network
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
-from vgbench.retrieval.rerank.local.features import make_extractor
+from vgbench.retrieval.rerank.local import EXTRACTORS, MATCHERS
+from vgbench.retrieval.rerank.local.features import Extractor, make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
-from vgbench.retrieval.rerank.local.matchers import make_matcher
+from vgbench.retrieval.rerank.local.matchers import Matcher, make_matcher
 from vgbench.retrieval.rerank.local.verification import Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
@@ -49,10 +53,24 @@ class LocalReranker(Reranker):
 
 def plans_of(options: RerankOptions, runtime: Runtime) -> tuple[Plan, ...]:
     """Return how `--local_...` say to verify; raises UserError where features and matcher cannot be had or differ."""
-    return tuple(_plan_of(features, matcher, options, runtime) for features, matcher in options.verifications)
+    of_features = EXTRACTORS.keywords_of_each("local_features", options.local_features, options.local_features_args)
+    of_matchers = MATCHERS.keywords_of_each("local_matcher", options.local_matcher, options.local_matcher_args)
+    plans = []
+    for features, matcher in options.verifications:
+        extractor = make_extractor(features, options.local_keypoints, runtime, of_features[features])
+        make = partial(make_matcher, matcher, features, options.local_ratio, runtime, of_matchers[matcher])
+        plans.append(_plan_of(features, matcher, extractor, make, options, runtime))
+    return tuple(plans)
 
 
-def _plan_of(features: str, matcher: str, options: RerankOptions, runtime: Runtime) -> Plan:
+def _plan_of(
+    features: str,
+    matcher: str,
+    extractor: Extractor,
+    make: Callable[[], Matcher],
+    options: RerankOptions,
+    runtime: Runtime,
+) -> Plan:
     refined = "lighterglue" if features == "xfeat" else "lightglue"
     if options.local_refine and matcher == refined:
         raise UserError(
@@ -60,10 +78,10 @@ def _plan_of(features: str, matcher: str, options: RerankOptions, runtime: Runti
             "Expected --local_matcher mutual or ratio beside it; leave one of them out"
         )
     return Plan(
-        extractor=make_extractor(features, options.local_keypoints, runtime),
+        extractor=extractor,
         size=options.local_size,
         keypoints=options.local_keypoints,
-        matcher=make_matcher(matcher, features, options.local_ratio, runtime),
+        matcher=make(),
         judge=lambda query, candidate: counted(query, candidate, options),
         second=make_matcher(refined, features, options.local_ratio, runtime) if options.local_refine else None,
         refine=options.local_refine,

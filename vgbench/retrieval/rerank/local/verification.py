@@ -208,7 +208,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _matches_path(name: str, context: RerankContext) -> Path:
-    options = {key: str(value) for key, value in vars(context.options).items()}
+    options = {key: str(value) for key, value in vars(context.options).items() if value is not None}
     facts = [name, context.database.fingerprint, context.queries.fingerprint, options]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     return context.cache / f"{context.split.root.name}_{context.split.queries.root.name}_matches-{digest}.h5"

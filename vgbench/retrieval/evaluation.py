@@ -30,7 +30,7 @@ from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.comparison import compare
-from vgbench.retrieval.searching.exact import resolve_backend
+from vgbench.retrieval.searching.exact import finder_of
 from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
 from vgbench.retrieval.searching.searchers import ExactSearch, exact_search, make_searcher, searcher_type
 from vgbench.runtime import Inference
@@ -291,7 +291,7 @@ def _checked(split: Split, options: EvalOptions) -> ImageTable | None:
     for table, what in ((split.queries, "queries"), (split.database, "database images")):
         if len(table) == 0:
             raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
-    resolve_backend(options.search_backend)
+    finder_of(options)
     searcher_type(options)
     if options.pca_file is not None:
         PCA.load(options.pca_file)

@@ -1,0 +1,79 @@
+"""What a user can set about networks that are made out of checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgbench.data.augment.options import BatchOptions, TranslatedOptions
+from vgbench.models.options import COMBINATIONS
+from vgbench.options import REQUIRED, Options, at_least, between, option, option_names
+
+SOUPS = ("uniform", "greedy")
+BATCH_NORMS = ("average", "reestimate")
+BN_IMAGES = 1024
+# Below it, the layer's float32 would round away what is left of the directions.
+LEAST_SHRINKAGE = 1e-6
+# Augmentation of whole batches, or from files of its own: it does not vary one query after the other.
+NOT_OF_QUERIES = (*option_names(BatchOptions), *option_names(TranslatedOptions))
+
+_COUNT = at_least(1)
+
+
+@dataclass(frozen=True)
+class OutputOptions(Options, topic="files"):
+    """What is written."""
+
+    output: Path = option(REQUIRED, "the checkpoint to write", metavar="FILE")
+    own_code: tuple[str, ...] | None = option(
+        None, "code of your own, package.module:Class, that the files may use", metavar="NAME", this_run=True
+    )
+
+
+@dataclass(frozen=True)
+class SoupOptions(Options):
+    """What a soup is made of."""
+
+    checkpoints: tuple[Path, ...] = option(REQUIRED, "two or more, of train.py or of combine", metavar="FILE")
+    soup: str = option("uniform", "all checkpoints, or those that lift val's recall, best first", choices=SOUPS)
+    recall: int = option(1, "greedy goes by val R@N", range=_COUNT)
+    batch_norm: str = option(
+        "average",
+        "average BatchNorm's statistics too, which fits networks that are near each other, or reestimate them on "
+        f"{BN_IMAGES} images of the train split",
+        choices=BATCH_NORMS,
+    )
+    infer_batch_size: int = option(16, "images in one inference batch", range=_COUNT)
+
+
+@dataclass(frozen=True)
+class EnsembleOptions(Options):
+    """What an ensemble is made of."""
+
+    checkpoints: tuple[Path, ...] = option(REQUIRED, "two or more, of train.py or of combine", metavar="FILE")
+    combine: str = option("concat", "descriptors side by side, or averaged", choices=COMBINATIONS)
+    weights: tuple[float, ...] | None = option(None, "weight of each checkpoint", unset="equal")
+
+
+@dataclass(frozen=True)
+class WhitenOptions(Options):
+    """How a whitening is learned.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    positives: int = option(
+        8, "pairs of one query: with the database images of its place that look most alike", range=_COUNT
+    )
+    pairs: int = option(
+        8192, "pairs of all queries at most, before any is seen varied; beyond, queries are drawn at random",
+        range=_COUNT,
+    )  # fmt: skip
+    shrinkage: float = option(
+        0.5, f"how far the covariance of the pairs is drawn towards an even spread, {LEAST_SHRINKAGE:.6f} to 1",
+        range=between(LEAST_SHRINKAGE, 1), metavar="A",
+    )  # fmt: skip
+    dim: int | None = option(
+        None, "keep this many dimensions, those that vary most after whitening", range=_COUNT, unset="all"
+    )

@@ -1,0 +1,98 @@
+"""The network that options describe, and whether options say the same as a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vgbench.errors import UserError
+from vgbench.flags import plain
+from vgbench.models.build import build_network
+from vgbench.models.network import Network
+from vgbench.models.options import OFF_THE_SHELF, NetworkOptions, network_option_names
+from vgbench.models.releases import RELEASES, OwnRelease, load_release
+from vgbench.options import changed_options
+
+
+def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
+    """Build the network that the options describe; raises UserError as `build_network` does.
+
+    Args:
+        resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
+    """
+    values = asdict(options)
+    method, shelf = values.pop("method"), values.pop("off_the_shelf")
+    if shelf != "imagenet":
+        if method is not None:
+            raise UserError(f"--off_the_shelf {shelf}: stands beside --method {method}. Expected one of them")
+        return _from_the_shelf(shelf, options)
+    if method is None:
+        values["norm_layer"] = None if options.norm_layer else False  # most backbones know of no such choice
+        return build_network(**values, resize=resize)
+    _check_pretrain(f"--method {method}", options.pretrain)
+    changed = [name for name in changed_options(options) if name not in ("method", "pretrain")]
+    if changed:
+        raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
+    return load_release(method, trained=options.pretrain != "none")
+
+
+def _from_the_shelf(shelf: str, options: NetworkOptions) -> Network:
+    """Return a network trained for retrieval; raises UserError for options that are not what it is."""
+    released = [name.removeprefix(f"{shelf}-") for name in RELEASES if name.startswith(f"{shelf}-")]
+    if options.backbone not in released:
+        raise UserError(
+            f"--off_the_shelf {shelf}: was not released with --backbone {options.backbone}. "
+            f"Expected --backbone {' or '.join(released)}"
+        )
+    _check_pretrain(f"--off_the_shelf {shelf}", options.pretrain)
+    release = RELEASES[f"{shelf}-{options.backbone}"]
+    parts = release.parts if isinstance(release, OwnRelease) else {}
+    for name, value in changed_options(options).items():
+        if name not in ("off_the_shelf", "pretrain") and value != parts.get(name):
+            held = f"has --{name} {parts[name]}" if name in parts else f"has no --{name}"
+            raise UserError(
+                f"--off_the_shelf {shelf}: its network {held}, not {value}. Expected no --{name} beside it; "
+                "leave that out"
+            )
+    return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
+
+
+def _check_pretrain(whole: str, pretrain: str) -> None:
+    """Raise UserError if a released network, `whole`, is to start from weights of a backbone."""
+    if pretrain not in ("imagenet", "none"):
+        raise UserError(
+            f"--pretrain {pretrain}: {whole} is a whole network with its own weights. Expected no --pretrain beside it"
+        )
+
+
+def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str, Any], flag: str) -> None:
+    """Refuse network options beside a checkpoint that say another network than it holds.
+
+    Args:
+        path, config: the checkpoint and its network's configuration, which lists no option that is at its default.
+        given: what the user set, by flat name.
+        flag: the option that named the checkpoint.
+
+    Raises:
+        UserError: an option says otherwise.
+    """
+    released = _shelf_parts(config)
+    for name in network_option_names():
+        if name not in given or (name == "pretrain" and name not in config):  # a whole network's start is not stored
+            continue
+        held = config.get(name, getattr(NetworkOptions, name))
+        if plain(given[name]) == plain(held) or (name in released and given[name] == released[name]):
+            continue
+        said = f"holds a network with --{name} {held}, not" if name in config else f"holds a network without --{name}"
+        raise UserError(f"{path}: {said} {given[name]}. Expected no network options beside {flag}; leave --{name} out")
+
+
+def _shelf_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options beside which `--off_the_shelf` made a network, {} of others."""
+    release = RELEASES.get(str(config.get("method")))
+    shelf = str(config.get("method")).partition("-")[0]
+    if shelf not in OFF_THE_SHELF or not isinstance(release, OwnRelease):
+        return {}
+    return {**release.parts, "off_the_shelf": shelf}
