@@ -137,7 +137,7 @@ def _typed(where: str, text: str, hint: Any) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    for one in options:
+    for one in sorted(options, key=lambda kind: kind is not type(None)):
         fits, converted = _as(value, text, one)
         if fits:
             return converted

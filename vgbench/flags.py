@@ -15,6 +15,7 @@ from vgbench.options import OptionError, shown, table_of
 
 OptionsT = TypeVar("OptionsT")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_SHORT = 18  # characters of choices that still stand beside an option's name
 _TRUTH = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -37,7 +38,7 @@ def add_flags(
     for field in dataclasses.fields(options_type):
         if field.name not in without and (only is None or field.name in only):
             needed = field.name in required or field.default is dataclasses.MISSING
-            help = (helps or {}).get(field.name, "") or help_of(field, short=True)
+            help = (helps or {}).get(field.name, "") or field.metadata[declared.HELP]
             _add_flag(parser, field, hints[field.name], help, required=needed)
 
 
@@ -68,9 +69,12 @@ def help_of(field: dataclasses.Field[Any], *, short: bool = False) -> str:
     """
     text = field.metadata[declared.HELP]
     table = table_of(field)
+    choices = field.metadata[declared.CHOICES]
+    if choices is not None and len(_braced(choices)) > _SHORT:
+        text += f": {', '.join(map(str, choices))}"
     if table is not None:
         names = table.families() if short else list(table)
-        own = "" if table.closed else ", or your own package.module:Class"
+        own = "" if table.closed or short else ", or your own package.module:Class"
         text += f": {', '.join(names)}{own}"
     unset, default = field.metadata[declared.UNSET], field.default
     if isinstance(default, bool):
@@ -101,14 +105,18 @@ def metavar_of(field: dataclasses.Field[Any], hint: Any) -> str | tuple[str, ...
     """Return the placeholder of an option's value in the help: its choices, where they are few."""
     choices, metavar = field.metadata[declared.CHOICES], field.metadata[declared.METAVAR]
     item, count = item_type(hint)
-    if choices is not None and metavar is None:
-        return "{" + ",".join(map(str, choices)) + "}"
+    if choices is not None and metavar is None and len(_braced(choices)) <= _SHORT:
+        return _braced(choices)
     words = (metavar or {int: "N", float: "X", Path: "PATH"}.get(item, "NAME")).split()
     return tuple(words) if isinstance(count, int) and len(words) == count else words[0]
 
 
+def _braced(choices: Sequence[Any]) -> str:
+    return "{" + ",".join(map(str, choices)) + "}"
+
+
 def item_type(hint: Any) -> tuple[type, int | str | None]:
-    """Split an option's annotation into the type of one value and argparse's `nargs`."""
+    """Split an annotation into the type of one value and argparse's `nargs`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         [hint] = [part for part in typing.get_args(hint) if part is not type(None)]
     if typing.get_origin(hint) is tuple:

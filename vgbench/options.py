@@ -104,7 +104,7 @@ def option(
     needs: str = "",
     without: str = "",
     unset: str = "",
-    common: bool = False,
+    common: bool | str = False,
     positional: bool = False,
     this_run: bool = False,
     late: bool = False,
@@ -127,7 +127,7 @@ def option(
         without: what to say where what it needs is not there ("--pca_x {value}: there is no PCA"). Then this is checked
             in every dataclass that is made, and not only where a user gave the option.
         unset: what None means.
-        common: whether the short help lists it.
+        common: whether the short help lists it; "eval" or "train": that of this command alone.
         positional: whether it is typed without its name.
         this_run: whether it is of one run only: never taken from a checkpoint, and not written for the next run.
         late: whether a name is looked up in its table only where it is used: a checkpoint may say it of a network that

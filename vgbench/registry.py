@@ -53,7 +53,7 @@ class Registry:
         families: dict[str, list[str]] = {}
         for name in self:
             families.setdefault(re.match(r"[a-z]*", name)[0], []).append(name)  # type: ignore[index]
-        shown = [names if len(names) < 3 else [f"{names[0]} ... {names[-1]}"] for names in families.values()]
+        shown = [names if len(names) < 2 else [f"{names[0]} ... {names[-1]}"] for names in families.values()]
         return [name for names in shown for name in names] if len(list(self)) > 20 else list(self)
 
     def unknown(self, name: str) -> str:

@@ -18,7 +18,7 @@ class RuntimeOptions(Options):
     )
     amp: str = option(
         "auto",
-        "mixed precision, or float32 (off); auto: bf16 where the hardware has units for it",
+        "mixed precision (auto takes bf16 where the hardware has it)",
         choices=("auto", "bf16", "fp16", "off"),
         common=True,
     )

@@ -45,14 +45,14 @@ class Command:
         description: what it does; after an empty line, examples.
         groups: its options.
         commands: the commands within it, by name; then it has no options of its own.
-        short: whether its `--help` lists the common options alone.
+        short: where its `--help` lists the common options alone, its name: "train" or "eval".
     """
 
     program: str
     description: str
     groups: Sequence[Group] = ()
     commands: Mapping[str, Command] = field(default_factory=dict)
-    short: bool = False
+    short: str = ""
 
 
 @dataclass(frozen=True)

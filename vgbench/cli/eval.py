@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vgbench.cli.console import log_to_console
 from vgbench.cli.exits import run_script
 from vgbench.cli.parser import read_command_line
 from vgbench.invocation import command
-from vgbench.runs.choosing import eval_settings
-from vgbench.runs.eval_run import evaluate
 from vgbench.runs.settings import EvalSettings
 
 # Descriptors are kept as they are made.
@@ -24,9 +21,15 @@ GOING_ON = "the same command goes on from here"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Test with the options of a command line."""
-    log_to_console()
     description = (__doc__ or "").replace("python3 eval.py", command("eval"))
-    evaluate(eval_settings(read_command_line(EvalSettings, description, arguments)))
+    given = read_command_line(EvalSettings, description, arguments)
+    # With torch, which is slow to import: help and mistakes do not wait for it.
+    from vgbench.cli.console import log_to_console
+    from vgbench.runs.choosing import eval_settings
+    from vgbench.runs.eval_run import evaluate
+
+    log_to_console()
+    evaluate(eval_settings(given))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shutil
 import textwrap
 import typing
@@ -41,7 +42,7 @@ def page(command: Command, topic: str = "") -> str:
     """Return a page of help.
 
     Args:
-        topic: "" for what people use, "all", a topic, or an option.
+        topic: "" for what people use, "all", a topic, an option, or a word of options' help, such as "salad".
 
     Raises:
         UserError: there is no such topic.
@@ -50,27 +51,34 @@ def page(command: Command, topic: str = "") -> str:
     topics = list(dict.fromkeys(field.metadata[TOPIC] for _, field, _ in fields))
     topic = topic.lstrip("-")
     by_name = {field.name: (group, field, hint) for group, field, hint in fields}
+    details = [_details(*by_name[topic])] if topic in by_name else []
     if topic in topics:
-        return _section(topic, [one for one in fields if one[1].metadata[TOPIC] == topic], _width())
-    if topic in by_name:
-        return _details(*by_name[topic])
+        details.append(_section(topic, [one for one in fields if one[1].metadata[TOPIC] == topic]))
+    if details:
+        return "\n\n".join(details)
+    mentioning = [one for one in fields if topic in re.split(r"[^\w]+", help_of(one[1]))]
+    if topic not in ("", "all") and mentioning:
+        return _section(topic, mentioning)
     if topic not in ("", "all"):
         known = ["all", *topics, *by_name]
         raise UserError(
             f"--help {topic}: no such topic.{did_you_mean(topic, known)} Expected all, {', '.join(topics)}, or the "
             "name of an option"
         )
-    short = command.short and topic == ""
-    chosen = [one for one in fields if one[1].metadata[COMMON] or not short]
+    short = bool(command.short) and topic == ""
+    chosen = [one for one in fields if one[1].metadata[COMMON] in (True, command.short) or not short]
     text = [command.description.strip(), ""]
+    text.append(_line("--config FILE.yaml", "options from a YAML file; those typed here count first", _width()))
     for name in topics:
         some = [one for one in chosen if one[1].metadata[TOPIC] == name]
         if some:
-            text += [_section(name, some, _width(), short=short)] + ([] if short else [""])
-    text.append(_line("--config FILE.yaml", "options from a YAML file; those typed here count first", _width()))
+            text += [_section("" if short else name, some, short=short)] + ([] if short else [""])
     if short:
         rest = len(fields) - len(chosen)
-        more = f"{rest} more options: --help all, --help <option>, or --help <topic> of: {', '.join(topics)}"
+        more = (
+            "Where names are listed, your own package.module:Class is one too; --<option>_args NAME=VALUE ... sets its "
+            f"keywords. {rest} more options: --help all, --help <option>, or --help <topic> of: {', '.join(topics)}."
+        )
         text += textwrap.wrap(more, _width())
     return "\n".join(text)
 
@@ -92,8 +100,9 @@ def _fields(command: Command) -> Iterator[tuple[Group, Field, Any]]:
                 yield group, field, hints[field.name]
 
 
-def _section(topic: str, fields: Sequence[tuple[Group, Field, Any]], width: int, *, short: bool = False) -> str:
-    lines = [f"{topic}:"]
+def _section(topic: str, fields: Sequence[tuple[Group, Field, Any]], *, short: bool = False) -> str:
+    width = _width()
+    lines = [f"{topic}:"] if topic else []
     for group, field, hint in fields:
         text = group.helps.get(field.name) or help_of(field, short=short)
         required = field.default is dataclasses.MISSING or field.name in group.required

@@ -32,7 +32,7 @@ def read_command_line(
         UserError: an option, a value or a YAML key that nobody declared.
     """
     groups = tuple(Group(kind) for kind in groups_of(settings_type).values())
-    program = command("train" if issubclass(settings_type, TrainSettings) else "eval")
-    given = parse(Command(program, description, groups, short=True), argv)
+    name = "train" if issubclass(settings_type, TrainSettings) else "eval"
+    given = parse(Command(command(name), description, groups, short=name), argv)
     in_file = given.from_file.keys() - given.typed.keys()
     return GivenValues(given.values, given.config, in_file)

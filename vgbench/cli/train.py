@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vgbench.cli.console import log_to_console
 from vgbench.cli.exits import run_script
 from vgbench.cli.parser import read_command_line
 from vgbench.invocation import command
-from vgbench.runs.choosing import train_settings
-from vgbench.runs.folder import after_restart
 from vgbench.runs.settings import TrainSettings
-from vgbench.runs.train_run import train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train with the options of a command line."""
-    log_to_console()
     description = (__doc__ or "").replace("python3 train.py", command("train"))
-    train(train_settings(after_restart(read_command_line(TrainSettings, description, arguments))))
+    given = read_command_line(TrainSettings, description, arguments)
+    # With torch, which is slow to import: help and mistakes do not wait for it.
+    from vgbench.cli.console import log_to_console
+    from vgbench.runs.choosing import train_settings
+    from vgbench.runs.folder import after_restart
+    from vgbench.runs.train_run import train
+
+    log_to_console()
+    train(train_settings(after_restart(given)))
 
 
 if __name__ == "__main__":

@@ -23,24 +23,22 @@ class DataOptions(Options):
     dataset_name: str = option("pitts30k", "name of the dataset's folder in --datasets_folder", common=True)
     train_dataset_name: str | None = option(
         None,
-        "train on this dataset (gsv_cities, say); val and test stay those of --dataset_name",
+        "train on this dataset, gsv_cities for example",
         unset="--dataset_name",
         metavar="NAME",
         common=True,
     )
     queries_folder: tuple[str, ...] = option(
         ("queries",),
-        "folder of the test queries, e.g. queries_v1, queries_night; several for one table of all (eval.py), the "
-        "database described once",
+        "folders of the test queries, e.g. queries_v1 queries_night; eval.py tests several with one database",
         metavar="NAME",
+        common="eval",
     )
     resize: tuple[int, int] = option(
         (480, 640), "height and width that images are resized to, pixels", range=at_least(1), metavar="H W",
         common=True,
     )  # fmt: skip
-    num_workers: int = option(
-        8, "processes that decode images, at most the machine's cores; 0: the main one", range=at_least(0), common=True
-    )
+    num_workers: int = option(8, "processes that decode images; 0: the main one", range=at_least(0), common=True)
     val_positive_dist_threshold: float = option(
         25, "a prediction within this distance of the query is right, metres", range=_METRES
     )

@@ -35,10 +35,10 @@ class PartsOptions(Options, topic="network"):
         needs="aggregation=mac|spoc|gem|rmac",
     )
     netvlad_clusters: int = option(
-        64, "clusters of NetVLAD and CRN", range=at_least(1), needs="aggregation=netvlad|crn", common=True
+        64, "clusters of NetVLAD and CRN", range=at_least(1), needs="aggregation=netvlad|crn"
     )
     fc_output_dim: int | None = option(
-        None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1), common=True
+        None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1)
     )
     trunc_te: int | None = option(
         None, "keep only this many layers of a transformer, from the first", range=at_least(1), unset="all"
@@ -68,8 +68,7 @@ class PartsOptions(Options, topic="network"):
     aggregation_args: tuple[str, ...] | None = arguments("aggregation")
     pretrain: str = option(
         "imagenet",
-        "the backbone's first weights; places (Places 365) and gldv2 (Google Landmarks v2) exist for ResNet-18, 50, "
-        "101 and VGG-16",
+        "the backbone's first weights; Places 365 and GLDv2 for ResNet-18, 50, 101 and VGG-16",
         choices=("imagenet", "places", "gldv2", "none"),
         common=True,
     )
@@ -81,8 +80,8 @@ class PartsOptions(Options, topic="network"):
     )
     method: str | None = option(
         None,
-        "a whole network as its authors released it, instead of --backbone and --aggregation: salad, boq, megaloc, "
-        "mixvpr, cosplace, eigenplaces, netvlad, ...; with its own --resize",
+        "a whole released network instead, with its own --resize: salad, boq, megaloc, mixvpr, cosplace, eigenplaces, "
+        "netvlad, ...",
         metavar="NAME",
         common=True,
     )

@@ -29,7 +29,7 @@ class ReportOptions(Options):
     )
     save_preds: int = option(
         0, "write this many queries, from the first, with their predictions as JPEG files in preds/", range=_COUNT,
-        common=True,
+        common="eval",
     )  # fmt: skip
     pairs_out: Path | None = option(
         None, "write each query's predictions as pairs of images to this file", this_run=True

@@ -20,7 +20,7 @@ class CompressionOptions(Options):
     )
     pca_dim: int | None = option(
         None, "project descriptors to this many dimensions by PCA, and normalise them again", range=at_least(1),
-        unset="no PCA", common=True,
+        unset="no PCA", common="eval",
     )  # fmt: skip
     pca_whiten: bool = option(
         True, "give every dimension of the PCA the same variance", needs="pca_dim or pca_file",

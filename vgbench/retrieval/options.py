@@ -35,12 +35,12 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
     )
     threshold: tuple[float, ...] | None = option(
         None,
-        "distances in metres within which a prediction is right, one table of recalls for each; "
-        "--val_positive_dist_threshold comes first if it is one of them; maps and galleries show the first",
+        "a prediction is right within these distances, a table of recalls for each; --val_positive_dist_threshold "
+        "comes first if it is one of them; maps and galleries show the first",
         range=at_least(0),
         unset="--val_positive_dist_threshold",
         metavar="METRES",
-        common=True,
+        common="eval",
     )
 
     def check_together(self) -> None:

@@ -17,7 +17,7 @@ class ViewOptions(Options, topic="evaluation"):
 
     test_method: str = option(
         "hard_resize",
-        "how a query becomes the images that are described",
+        "how query images are resized or cropped",
         registry="vgbench.retrieval.query_methods:QUERY_METHODS",
         common=True,
     )

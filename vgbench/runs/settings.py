@@ -35,7 +35,7 @@ class RunOptions(Options):
     )
     run_dir: Path | None = option(None, "write the run to exactly this folder instead", this_run=True)
     resume: Path | None = option(
-        None, "a checkpoint: train.py goes on from it, eval.py tests it; its own options become the defaults",
+        None, "a checkpoint or run folder: train.py goes on from it, eval.py tests it; its options become the defaults",
         this_run=True, common=True,
     )  # fmt: skip
     seed: int = option(0, "the seed of every random choice", common=True)

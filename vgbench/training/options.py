@@ -20,7 +20,7 @@ class MiningOptions(Options, needs="train_mode=triplets|geowarp", topic="trainin
         4, "queries in a training step, each with its positive and negatives", range=_COUNT, common=True
     )
     cache_refresh_rate: int = option(
-        1000, "queries mined at a time, after which their negatives are chosen again", range=_COUNT, common=True
+        1000, "queries mined at a time, after which their negatives are chosen again", range=_COUNT
     )
     queries_per_epoch: int = option(
         5000, "queries in an epoch; need not be a multiple of --cache_refresh_rate", range=_COUNT, common=True
@@ -36,7 +36,7 @@ class TripletOptions(Options, needs="train_mode=triplets", topic="training"):
     margin: float = option(
         0.1, "margin of the triplet loss, in descriptor distance", range=at_least(0), needs="criterion=triplet"
     )
-    negs_num_per_query: int = option(10, "negatives of each query in the loss", range=_COUNT, common=True)
+    negs_num_per_query: int = option(10, "negatives of each query in the loss", range=_COUNT)
     neg_samples_num: int = option(
         1000,
         "database images among which a query's hardest negatives are looked for",
@@ -59,16 +59,16 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     train_mode_args: tuple[str, ...] | None = arguments("train_mode")
     start_from: Path | None = option(
         None,
-        "a checkpoint of this project, whose network and weights a new run starts from; that run is not continued",
+        "a checkpoint that a new run takes the network and weights from",
         common=True,
     )
     epochs_num: int = option(1000, "epochs to train at most", range=_COUNT, common=True)
     patience: int = option(
-        3, "stop after this many epochs without a better val R@5 (or R@1 at the same R@5)", range=_COUNT, common=True
+        3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
     )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
     dry_run: bool = option(
-        False, "one step of everything (mine, train, validate, test) on a few images, to find wrong settings early",
+        False, "one step of everything on a few images, to find wrong settings early",
         this_run=True, common=True,
     )  # fmt: skip
 

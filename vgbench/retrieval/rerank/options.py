@@ -21,7 +21,7 @@ class ChainOptions(Options, topic="rerank"):
 
     rerank: tuple[str, ...] | None = option(
         None,
-        "re-rankers, applied in this order; or a package.module:function of your own",
+        "re-rankers, applied in this order",
         registry="vgbench.retrieval.rerank:RERANKERS",
         metavar="NAME",
         unset="none",
@@ -35,7 +35,7 @@ class ChainOptions(Options, topic="rerank"):
         "predictions of each query that are re-ranked; the rest keep their order",
         range=_COUNT,
         needs="rerank=spatial|kreciprocal|local|dense|geowarp",
-        common=True,
+        common="eval",
     )
 
 

@@ -55,8 +55,7 @@ class PlacesOptions(DerivedPlacesOptions, needs=_MODE, topic="places"):
     )
     loss: str = option(
         "MultiSimilarity",
-        "a loss of pytorch-metric-learning on embeddings and labels, by its name there, or your own "
-        "package.module:Class; --help loss lists them",
+        "loss of --train_mode places, of pytorch-metric-learning; --help loss lists them",
         common=True,
     )
     loss_args: tuple[str, ...] | None = arguments("loss", "its keywords, e.g. alpha=1 beta=50")
