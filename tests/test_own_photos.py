@@ -63,7 +63,9 @@ def test_photographs_are_placed_where_the_labelled_queries_are(
     names = list(queries.relative_paths())
     for photo, number in (("first.jpg", 0), ("day 2/second.PNG", 5), ("third.jpeg", 9)):
         assert float(rows[photo]["utm_east"]) == pytest.approx(float(rows[names[number]]["utm_east"]), abs=15)
-    assert sorted(path.name for path in (run / "preds").iterdir()) == ["00000.jpg", "00001.jpg"]
+    names = sorted(path.name for path in photos.iterdir())[:2]
+    panels = [f"{row:05}_{Path(name).stem}.jpg" for row, name in enumerate(names)]
+    assert sorted(path.name for path in (run / "preds").iterdir()) == panels
     results = json.loads((run / "results.json").read_text())
     assert results["recalls"] == {} and results["queries"] == 19
     assert "All positions are in predictions.csv" in (run / "report.html").read_text()

@@ -1,5 +1,6 @@
 """What a real browser makes of the page: themes, phones, filters, and no request but the file."""
 
+import re
 import shutil
 import subprocess
 
@@ -78,7 +79,7 @@ def test_the_buttons_filter(report, tmp_path, chosen, shown):
 
 @pytest.mark.parametrize(
     ("words", "shown", "said"),
-    [("", 6, ""), ("MISSED", 3, "3 of 6"), ("rank 3", 1, "1 of 6"), ("nowhere", 0, "0 of 6")],
+    [("", 6, ""), ("MISSED", 3, "3 of 6"), ("rank 3", 1, "1 of 6"), ("nowhere", 0, "0 of 6"), ("0500990", 0, "0 of 6")],
 )
 def test_words_filter_the_gallery(report, tmp_path, words, shown, said):
     script = (
@@ -88,6 +89,39 @@ def test_words_filter_the_gallery(report, tmp_path, words, shown, said):
         "document.getElementById('filtered').textContent)"
     )
     assert measure(report, tmp_path, 900, script) == f"{shown}/{said}"
+
+
+def test_the_count_heeds_the_buttons(report, tmp_path):
+    script = (
+        "(document.getElementById('show-misses').click(), document.getElementById('filter').value = 'rank', "
+        "document.getElementById('filter').dispatchEvent(new Event('input')), "
+        "document.getElementById('filtered').textContent)"
+    )
+    assert measure(report, tmp_path, 900, script) == "1 of 4"
+
+
+def test_a_link_into_what_is_filtered_out_shows_it(report, tmp_path):
+    script = (
+        "(document.getElementById('show-hits').click(), location.hash = '#query-4', "
+        "dispatchEvent(new Event('hashchange')), "
+        "getComputedStyle(document.getElementById('query-4')).display !== 'none')"
+    )
+    assert measure(report, tmp_path, 900, script) == "true"
+
+
+def test_a_picture_enlarges_beside_its_query(report, tmp_path):
+    script = (
+        "(document.querySelector('#query-4 .wrong .enlarge').click(), "
+        "(d => d.open + ' ' + d.querySelectorAll('img').length + ' ' + (d.querySelector('img').width > 250))"
+        "(document.querySelector('dialog')))"
+    )
+    assert measure(report, tmp_path, 900, script) == "true 2 true"
+
+
+def test_it_prints_with_all_pictures(report, tmp_path):
+    pdf = tmp_path / "report.pdf"
+    chromium(f"--print-to-pdf={pdf}", report.as_uri())
+    assert pdf.read_bytes().count(b"/Subtype /Image") >= len(set(re.findall('data:image[^"]+', report.read_text())))
 
 
 def test_the_policy_lets_the_filter_run_and_nothing_else(report, tmp_path):
@@ -117,6 +151,6 @@ def test_every_photograph_is_shown(report, tmp_path):
     script = (
         "[...document.images].map(i => (i.loading = 'eager', i.complete && i.naturalWidth)).filter(w => w > 0).length"
     )
-    text = report.read_text().replace('loading="lazy" decoding="async"', "")
+    text = report.read_text().replace('decoding="async"', "")
     report.write_text(text)
     assert int(measure(report, tmp_path, 900, script)) == 24

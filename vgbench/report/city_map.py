@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
@@ -20,7 +21,12 @@ MOST_DATABASE, MOST_QUERIES = 8000, 4000
 
 
 def city_map(
-    database_utm: NDArray[np.float64], queries_utm: NDArray[np.float64], hit: NDArray[np.bool_] | None, *, title: str
+    database_utm: NDArray[np.float64],
+    queries_utm: NDArray[np.float64],
+    hit: NDArray[np.bool_] | None,
+    *,
+    title: str,
+    links: Mapping[int, str] | None = None,
 ) -> str:
     """Return one `<svg>`, north up: database as grey dots, hits as green discs, misses as red crosses.
 
@@ -31,6 +37,7 @@ def city_map(
         queries_utm: float64 [Q,2], likewise.
         hit: bool [Q]; None where nobody knows, for queries as blue discs.
         title: what the map says, for screen readers.
+        links: query row -> what its mark says; a click on it leads to the element `query-<row>` of the page.
     """
     everything = np.concatenate([database_utm, queries_utm])
     everything = everything[np.isfinite(everything).all(1)]
@@ -60,10 +67,22 @@ def city_map(
             f'<path class="map-miss" d="{_crosses(spots[share == 0])}"/>',
             f'<path class="map-both" d="{_dots(spots[both])}"/>',
             f'<path class="map-share" d="{_sectors(spots[both], share[both])}"/>',
+            *_links(on_page(queries_utm), links or {}),
             _scale_bar(scale, height),
             "</svg>",
         ]
     )
+
+
+def _links(at: NDArray[np.float64], links: Mapping[int, str]) -> list[str]:
+    """Return a ring around each query that has something to say; equal positions are one, and lead to their first."""
+    rings: dict[str, str] = {}
+    for row, words in links.items():
+        if np.isfinite(at[row]).all():
+            x, y = at[row]
+            ring = f'<circle class="map-link" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+            rings.setdefault(ring, f'<a href="#query-{row}"><title>{escape(words)}</title>{ring}</a>')
+    return list(rings.values())
 
 
 def _spots(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 TOP = 5
-THUMBNAIL = (240, 200)
+# Twice as large as it is shown, so that it can be enlarged.
+THUMBNAIL = (400, 320)
 # Of the cards in the gallery, the share kept for hits where there are enough of both.
 SHARE_OF_HITS = 1 / 3
 # Queries whose matches are drawn: a picture each.
@@ -52,6 +52,29 @@ class Evidence:
         return self.matches.of(query, int(rank[0])) if len(rank) else None
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a card: what kind of picture, the file that it shows or what it says, two words below, its URI."""
+
+    kind: str
+    name: str
+    caption: str
+    detail: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A query in the gallery: its row, "hit", "miss" or "unjudged", what became of it, and its pictures."""
+
+    row: int
+    kind: str
+    verdict: str
+    confidence: str
+    name: str
+    figures: list[Figure]
+
+
 def choose_queries(outcome: Outcome, limit: int) -> NDArray[np.int64]:
     """Choose at most `limit` query rows, worst failure first: int64 [<= limit].
 
@@ -76,8 +99,8 @@ def gallery(
     outcome: Outcome | None,
     rows: NDArray[np.int64],
     evidence: Evidence | None = None,
-) -> str:
-    """Return the cards of the queries in `rows` (int64 [n]) as HTML, thumbnails embedded.
+) -> list[Card]:
+    """Return the cards of the queries in `rows` (int64 [n]), thumbnails embedded.
 
     Args:
         outcome: what became of the queries; None where their coordinates are not known.
@@ -91,21 +114,22 @@ def gallery(
     cards = []
     for number, (row, best) in enumerate(zip(rows.tolist(), shown.tolist(), strict=True)):
         query_name = split.queries.relative_path(row)
-        figures = [_figure(uris[query_paths[row]], query_name, "query", f"query {row}", "")]
+        figures = [Figure("query", query_name, f"query {row}", "", uris[query_paths[row]])]
         for rank, index in enumerate(best):
             kind, caption = _judged(outcome, row, rank)
             inliers = evidence.inliers(row, index)
             detail = f"d {predictions.distances[row, rank]:.3f}" if inliers is None else f"{len(inliers)} inliers"
             name = split.database.relative_path(index)
-            figures.append(_figure(uris[database_paths[index]], name, kind, caption, detail))
+            figures.append(Figure(kind, name, caption, detail, uris[database_paths[index]]))
         figures += _why(split, evidence, row, best[0] if best else None, drawn=number < DRAWN)
-        cards.append(_card(_kind(outcome, row), row, _verdict(outcome, row, evidence), query_name, figures))
-    return "\n".join(cards)
+        verdict, confidence = _verdict(outcome, row, evidence), _confidence(row, evidence)
+        cards.append(Card(row, _kind(outcome, row), verdict, confidence, query_name, figures))
+    return cards
 
 
-def _why(split: Split, evidence: Evidence, row: int, best: int | None, *, drawn: bool) -> list[str]:
+def _why(split: Split, evidence: Evidence, row: int, best: int | None, *, drawn: bool) -> list[Figure]:
     """Return the second line of a card: where the network looked, and what was verified."""
-    figures: list[str] = []
+    figures: list[Figure] = []
     if best is None:
         return figures
     paths = split.queries.path(row), split.database.path(best)
@@ -114,20 +138,14 @@ def _why(split: Split, evidence: Evidence, row: int, best: int | None, *, drawn:
         of_both = zip(paths, upright, evidence.heat[row], ("the query", "its best match"), strict=True)
         for path, turned, heat, of in of_both:
             uri = jpeg_uri(heat_picture(path, heat, THUMBNAIL, upright=turned))
-            figures.append(_figure(uri, f"Bright: what makes {of} similar to the other", "heat", "where it looks", ""))
+            says = f"Bright: what makes {of} similar to the other"
+            figures.append(Figure("heat", says, "where it looks", "", uri))
     inliers = evidence.inliers(row, best)
     if drawn and inliers is not None and len(inliers):
         uri = jpeg_uri(match_picture(*paths, inliers, (340, 260), upright=upright), 78)
         caption = f"{len(inliers)} inliers with the best match"
-        figures.append(_figure(uri, "Matches of local features that fit one geometry", "matches", caption, ""))
+        figures.append(Figure("matches", "Matches of local features that fit one geometry", caption, "", uri))
     return figures
-
-
-def _card(kind: str, row: int, verdict: str, name: str, figures: list[str]) -> str:
-    return (
-        f'<article class="card {kind}" id="query-{row}"><header><strong>{verdict}</strong>'
-        f'<span class="name">{escape(name)}</span></header><div class="strip">{"".join(figures)}</div></article>'
-    )
 
 
 def _kind(outcome: Outcome | None, row: int) -> str:
@@ -144,24 +162,18 @@ def _judged(outcome: Outcome | None, row: int, rank: int) -> tuple[str, str]:
     return "right" if right else "wrong", f"{'✓' if right else '✗'} {metres_text(float(outcome.metres[row, rank]))}"
 
 
+def _confidence(row: int, evidence: Evidence) -> str:
+    if evidence.confidence is None or not math.isfinite(evidence.confidence[row]):
+        return ""
+    return f"{100 * evidence.confidence[row]:.0f}%"
+
+
 def _verdict(outcome: Outcome | None, row: int, evidence: Evidence) -> str:
-    sure = "" if evidence.confidence is None or not math.isfinite(evidence.confidence[row]) else (
-        f" <small>confidence {100 * evidence.confidence[row]:.0f}%</small>"
-    )  # fmt: skip
     if outcome is None:
-        return escape(evidence.where.get(row, "Placed")) + sure
+        return evidence.where.get(row, "Placed")
     if outcome.hit[row]:
-        return "Hit" + sure
+        return "Hit"
     if not outcome.answerable[row]:
-        return "No right answer in the database" + sure
+        return "No right answer in the database"
     first = int(outcome.first_hit[row])
-    missed = f"not in the best {outcome.correct.shape[1]}" if first == NEVER else f"right at rank {first}"
-    return f"Missed, {missed}{sure}"
-
-
-def _figure(uri: str, name: str, kind: str, caption: str, detail: str) -> str:
-    small = f"<small>{escape(detail)}</small>" if detail else ""
-    return (
-        f'<figure class="{kind}" title="{escape(name)}"><img loading="lazy" decoding="async" alt="{escape(caption)}" '
-        f'src="{uri}"><figcaption><span>{escape(caption)}</span>{small}</figcaption></figure>'
-    )
+    return f"Missed, not in the best {outcome.correct.shape[1]}" if first == NEVER else f"Missed, right at rank {first}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,12 @@ def _by_gps(gps: Mapping[str, Any]) -> list[str]:
     return [f"{gps['with_gps']} of {gps['photographs']} photographs carry GPS: position by the best match: {off}"]
 
 
+def panel_name(row: int, query: str) -> str:
+    """Return the file name of a query's panel: its row, and its own name without what a file name cannot hold."""
+    words = re.sub(r"[^\w@.+-]+", "_", query.rpartition(".")[0] or query, flags=re.ASCII).strip("_")
+    return f"{row:05}_{words[-150:]}.jpg"
+
+
 def _write_panels(folder: Path, tested: Tested, count: int) -> None:
     split, predictions = tested.split, tested.found.predictions
     count = min(count, len(predictions))
@@ -156,7 +163,7 @@ def _write_panels(folder: Path, tested: Tested, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for row in range(count):
             panel = prediction_panel(split, predictions, tested.positives, row)
-            panel.save(folder / f"{row:05}.jpg", quality=88)
+            panel.save(folder / panel_name(row, split.queries.relative_path(row)), quality=88)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}). Expected a writable folder") from error
     LOG.info("%d panels: %s", count, folder)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from vgbench.files import written_whole
 from vgbench.models.network import name_of
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
-from vgbench.report.gallery import TOP, Evidence, choose_queries, gallery, spread
+from vgbench.report.gallery import TOP, Card, Evidence, choose_queries, gallery, spread
 from vgbench.report.history import History, history_of
 from vgbench.report.insight import (
     PERCENT,
@@ -30,12 +28,11 @@ from vgbench.report.insight import (
 )
 from vgbench.report.labels import Results, dataset_label, main_threshold, within
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
+from vgbench.report.templates import as_html, read, render, section
 
 if TYPE_CHECKING:
     from vgbench.data import Neighbours, Split
     from vgbench.retrieval.predictions import Predictions
-
-_HERE = Path(__file__).parent
 
 
 def write_report(
@@ -73,7 +70,7 @@ def write_report(
         if outcome is None
         else _judged(results, split, predictions, outcome, history_of(history), evidence, max_queries)
     )
-    page = _page(results, "\n".join([*sections, _details(results)]))
+    page = _page(results, [*sections, _details(results)])
     with written_whole(path) as partial:
         # File names that are no valid text arrive as lone surrogates, which UTF-8 cannot hold.
         partial.write_bytes(page.encode("utf-8", "replace"))
@@ -89,20 +86,19 @@ def gallery_rows(
     return choose_queries(outcome_of(split, predictions, neighbours), max_queries)
 
 
-def _page(results: Results, sections: str) -> str:
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    label = dataset_label(results)
-    return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{_network_name(results)} on {label}"),
-        network=escape(_network_name(results)),
-        dataset=escape(label),
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+def _page(results: Results, sections: Sequence[str]) -> str:
+    script = read("page.js")
+    return render(
+        "page.html",
+        network=_network_name(results),
+        dataset=dataset_label(results),
+        style=read("page.css"),
         script=script,
         # Only this very script may run: a file name that smuggles one in may not.
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         headline=_headline(results),
-        sections=sections,
-        version=escape(str(results.get("version", vgbench.__version__))),
+        sections=[as_html(one) for one in sections],
+        version=str(results.get("version", vgbench.__version__)),
     )
 
 
@@ -120,11 +116,12 @@ def _judged(
     rows = choose_queries(outcome, max_queries)
     lead = (
         f"{len(rows):,} of {len(outcome.hit):,} queries: the worst failures first, then hits spread over the set. "
-        f"Green (✓) is right ({_counts(results)}), red (✗) is not; distances are on the ground, d is between "
-        "descriptors."
+        f"Green (✓) is right ({within(results, main_threshold(results))}), red (✗) is not; distances are on the ground, "
+        "d is between descriptors. A click on a picture enlarges it beside its query."
     )
     hits = int(outcome.hit[rows].sum())
-    chosen = {"all": ("All", len(rows)), "misses": ("Misses", len(rows) - hits), "hits": ("Hits", hits)}
+    buttons = [("all", "All", len(rows)), ("misses", "Misses", len(rows) - hits), ("hits", "Hits", hits)]
+    cards = gallery(split, predictions, outcome, rows, evidence)
     return [
         _recall(results, outcome),
         rerank_section(results.get("rerank") or []),
@@ -133,9 +130,14 @@ def _judged(
         trust_section(results),
         compression_section(results.get("compression") or {}),
         _training(history),
-        _map(split, outcome),
-        _gallery(f"Queries and their best {_top(predictions)} predictions", lead, chosen)
-        + f"{gallery(split, predictions, outcome, rows, evidence)}</div></section>",
+        _map(split, outcome, cards),
+        section(
+            "gallery",
+            heading=f"Queries and their best {_top(predictions)} predictions",
+            lead=lead,
+            buttons=[(name, text, f"{count:,}") for name, text, count in buttons],
+            cards=cards,
+        ),
     ]
 
 
@@ -146,21 +148,27 @@ def _unjudged(
     rows = spread(len(predictions), max_queries)
     lead = (
         f"{len(rows):,} of {len(predictions):,} photographs. Nobody knows their coordinates, so nothing is marked "
-        "right or wrong; d is the distance between descriptors. All positions are in predictions.csv."
+        "right or wrong; d is the distance between descriptors. All positions are in predictions.csv. A click on a "
+        "picture enlarges it beside its query."
     )
     if results.get("confidence"):
-        lead += f" The confidence was learned from {escape(results['confidence']['learned_from'])}."
-    drawing = ""
-    if evidence.positions is not None:
-        drawing = city_map(split.database.utm, evidence.positions, None, title="Map of the predicted positions")
-        drawing = (
-            '<section id="map"><h2>Where they were taken</h2><p class="key"><span><i class="dot query"></i>'
-            f'{len(predictions):,} photographs, by their predictions</span><span><i class="dot database"></i>'
-            f'{len(split.database):,} database images</span></p><div class="panel">{drawing}</div></section>'
-        )
-    heading = f"Photographs and their best {_top(predictions)} matches"
+        lead += f" The confidence was learned from {results['confidence']['learned_from']}."
     cards = gallery(split, predictions, None, rows, evidence)
-    return [drawing, f"{_gallery(heading, lead, {})}{cards}</div></section>"]
+    heading = f"Photographs and their best {_top(predictions)} matches"
+    shown = section("gallery", heading=heading, lead=lead, buttons=[], cards=cards)
+    if evidence.positions is None:
+        return [shown]
+    drawing = city_map(
+        split.database.utm, evidence.positions, None, title="Map of the predicted positions", links=_links(cards)
+    )
+    of_map = section(
+        "map_of_predictions",
+        photographs=f"{len(predictions):,}",
+        database=f"{len(split.database):,}",
+        linked=bool(cards),
+        drawing=as_html(drawing),
+    )
+    return [of_map, shown]
 
 
 def _top(predictions: Predictions) -> int:
@@ -168,44 +176,38 @@ def _top(predictions: Predictions) -> int:
 
 
 def _recall(results: Results, outcome: Outcome) -> str:
-    return (
-        '<section id="recall"><h2>Recall</h2><p class="lead">A query counts as localised by R@N if one of its first N '
-        f"predictions lies within the threshold. The headline is at {_counts(results)}.</p>"
-        f'<div class="pair"><div class="panel scroll">{_recall_table(results)}<p class="note">{_how_far(outcome)}</p>'
-        f'</div><div class="panel">{_recall_chart(results, outcome)}</div></div></section>'
+    values = list(dict.fromkeys(value for recalls in results["recalls"].values() for value in recalls))
+    rows = [
+        (within(results, threshold), [f"{recalls[value]:.1f}" if value in recalls else "" for value in values])
+        for threshold, recalls in results["recalls"].items()
+    ]
+    return section(
+        "recall",
+        threshold=within(results, main_threshold(results)),
+        values=[str(value) for value in values],
+        rows=rows,
+        note=_how_far(outcome),
+        chart=as_html(_recall_chart(results, outcome)),
     )
 
 
-def _counts(results: Results) -> str:
-    """Return what the headline's right ones are: "25 m", "±1 frames"."""
-    return escape(within(results, main_threshold(results)))
-
-
-def _map(split: Split, outcome: Outcome) -> str:
+def _map(split: Split, outcome: Outcome, cards: Sequence[Card]) -> str:
     hits, total = int(outcome.hit.sum()), len(outcome.hit)
-    drawing = city_map(
-        split.database.utm, split.queries.utm, outcome.hit, title=f"Map of {total} queries, {hits} hits"
-    )  # fmt: skip
-    return (
-        f'<section id="map"><h2>Where it works</h2><p class="key"><span><i class="dot hit"></i>{hits:,} hits at rank 1'
-        f'</span><span><i class="cross">✕</i>{total - hits:,} misses</span><span><i class="dot both"></i>several '
-        'queries at one spot, the share of hits in green</span><span><i class="dot database"></i>'
-        f'{len(split.database):,} database images</span></p><div class="panel">{drawing}</div></section>'
+    title = f"Map of {total} queries, {hits} hits"
+    drawing = city_map(split.database.utm, split.queries.utm, outcome.hit, title=title, links=_links(cards))
+    return section(
+        "map_of_queries",
+        hits=f"{hits:,}",
+        misses=f"{total - hits:,}",
+        database=f"{len(split.database):,}",
+        linked=bool(cards),
+        drawing=as_html(drawing),
     )
 
 
-def _gallery(heading: str, lead: str, chosen: Mapping[str, tuple[str, int]]) -> str:
-    """Return the gallery's beginning, up to its cards: buttons that need no script, and a search that does."""
-    buttons = "".join(
-        f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
-        f'<label for="show-{name}">{text} <b>{count:,}</b></label>'
-        for name, (text, count) in chosen.items()
-    )
-    return (
-        f'<section id="gallery"><h2>{heading}</h2><p class="lead">{lead}</p>{buttons}<span class="search" hidden>'
-        '<input type="search" id="filter" placeholder="Filter by name or words" aria-label="Filter by name or words">'
-        '<output id="filtered"></output></span><div class="cards">'
-    )
+def _links(cards: Sequence[Card]) -> dict[int, str]:
+    """Return query row -> what its mark on the map says, for those that the gallery shows."""
+    return {card.row: f"{card.verdict}: {card.name}" for card in cards}
 
 
 def _network_name(results: Results) -> str:
@@ -216,32 +218,21 @@ def _network_name(results: Results) -> str:
     return name or "network"
 
 
-def _headline(results: Results) -> str:
+def _headline(results: Results) -> list[tuple[str, str, str]]:
+    """Return (what, number, unit) of each headline figure."""
     recalls = results["recalls"][main_threshold(results)] if results["recalls"] else {}
-    facts = [(f"R@{value}", f"{recalls[value]:.1f}<small>%</small>") for value in list(recalls)[:3]]
+    facts = [(f"R@{value}", f"{recalls[value]:.1f}", "%") for value in list(recalls)[:3]]
     counts = [
         ("queries", "queries" if recalls else "photographs"),
         ("database", "database images"),
         ("descriptors_dim", "dimensions"),
     ]
-    facts += [(label, f"{int(results[key]):,}") for key, label in counts if results.get(key) is not None]
+    facts += [(label, f"{int(results[key]):,}", "") for key, label in counts if results.get(key) is not None]
     if results.get("images_per_second"):
-        facts.append(("images a second", f"{results['images_per_second']:,.0f}"))
+        facts.append(("images a second", f"{results['images_per_second']:,.0f}", ""))
     if results.get("queries_without_positives"):
-        facts.append(("queries without positives", f"{results['queries_without_positives']:,}"))
-    return "".join(f"<div><dt>{escape(label)}</dt><dd>{number}</dd></div>" for label, number in facts)
-
-
-def _recall_table(results: Results) -> str:
-    values = list(dict.fromkeys(value for recalls in results["recalls"].values() for value in recalls))
-    head = "".join(f'<th scope="col">R@{escape(str(value))}</th>' for value in values)
-    body = ""
-    for threshold, recalls in results["recalls"].items():
-        cells = "".join(f"<td>{recalls[value]:.1f}</td>" if value in recalls else "<td></td>" for value in values)
-        body += f'<tr><th scope="row">{escape(within(results, threshold))}</th>{cells}</tr>'
-    return (
-        f'<table class="recalls"><thead><tr><th scope="col">within</th>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
+        facts.append(("queries without positives", f"{results['queries_without_positives']:,}", ""))
+    return facts
 
 
 def _how_far(outcome: Outcome) -> str:
@@ -278,25 +269,25 @@ def _training(history: History) -> str:
         curves = [Series(f"R@{value}", list(curve), list(curve.values())) for value, curve in shown]
         title = "Recall on the validation split"
         charts.append(line_chart(curves, title=title, x_label="epoch", y_label="val recall, %", mark_x=mark))
-    figures = "".join(f'<div class="panel">{chart}</div>' for chart in charts)
-    return f'<section id="training"><h2>Training</h2><div class="pair">{figures}</div></section>'
+    return section("training", charts=[as_html(chart) for chart in charts])
 
 
 def _details(results: Results) -> str:
-    groups: Sequence[tuple[str, Mapping[str, Any]]] = [
+    """Return the section of what was run: what was set, and the options at their defaults folded away."""
+    options = results.get("options") or {}
+    # Results from before this was written down show every option.
+    changed = results.get("options_set", list(options))
+    groups = [
         ("Network", results.get("network") or {}),
-        ("Seconds a stage", results.get("seconds") or {}),
-        ("Options", results.get("options") or {}),
+        ("Seconds of each stage", results.get("seconds") or {}),
+        ("Options that were set", {name: value for name, value in options.items() if name in changed}),
     ]
-    lists = ""
-    for heading, values in groups:
-        rows = "".join(
-            f"<div><dt>{escape(str(key))}</dt><dd>{escape(_value_text(value))}</dd></div>"
-            for key, value in _with_members(values).items()
-        )
-        if rows:
-            lists += f'<h3>{heading}</h3><dl class="options">{rows}</dl>'
-    return f'<section id="options"><h2>What was run</h2>{lists}</section>'
+    defaults = {name: value for name, value in options.items() if name not in changed}
+    return section("details", groups=[(heading, _texts(of)) for heading, of in groups], defaults=_texts(defaults))
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): _value_text(value) for name, value in _with_members(values).items()}
 
 
 def _with_members(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,19 @@ def flat(settings: Settings) -> dict[str, Any]:
     return {key: plain(value) for key, value in values.items()}
 
 
+def not_at_default(settings: Settings) -> list[str]:
+    """Return the flat names of the options that are not at their defaults."""
+    names = []
+    for group in dataclasses.fields(settings):
+        held = getattr(settings, group.name)
+        for field in dataclasses.fields(held):
+            made = field.default_factory
+            default = field.default if made is dataclasses.MISSING else made()
+            if getattr(held, field.name) != default:
+                names.append(field.name)
+    return names
+
+
 def groups_of(settings_type: type[Settings]) -> dict[str, Any]:
     """Return the option dataclasses that settings are composed of, by their names in them."""
     return typing.get_type_hints(settings_type)

@@ -29,7 +29,7 @@ from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.chain import predictions_needed, steps_table
 from vgbench.runs.facts import code_version
 from vgbench.runs.results import EvalResult
-from vgbench.runs.settings import Settings
+from vgbench.runs.settings import Settings, not_at_default
 from vgbench.runtime import Runtime
 from vgbench.training.checkpoint import METRICS
 
@@ -63,7 +63,7 @@ def test_and_report(
     found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
     started = time.perf_counter()
     findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
-    results = results_of(found, network, split, options) | findings.facts
+    results = results_of(found, network, split, options) | findings.facts | {"options_set": not_at_default(settings)}
     tested_as = EvalResult(
         folder=folder,
         recalls=found.recalls,
