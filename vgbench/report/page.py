@@ -116,8 +116,8 @@ def _judged(
     rows = choose_queries(outcome, max_queries)
     lead = (
         f"{len(rows):,} of {len(outcome.hit):,} queries: the worst failures first, then hits spread over the set. "
-        f"Green (✓) is right ({within(results, main_threshold(results))}), red (✗) is not; distances are on the ground, "
-        "d is between descriptors. A click on a picture enlarges it beside its query."
+        f"Green (✓) is right ({within(results, main_threshold(results))}), red (✗) is not; distances are on the "
+        "ground, d is between descriptors. A click on a picture enlarges it beside its query."
     )
     hits = int(outcome.hit[rows].sum())
     buttons = [("all", "All", len(rows)), ("misses", "Misses", len(rows) - hits), ("hits", "Hits", hits)]
