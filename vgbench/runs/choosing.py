@@ -16,7 +16,7 @@ from vgbench.runs.networks import method_defaults, options_to_resume, options_to
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of
-from vgbench.runs.training import own_reranker
+from vgbench.runs.training import own_reranker, unit_length
 from vgbench.stored import own_names
 from vgbench.training.start import start_options
 
@@ -35,7 +35,8 @@ def train_settings(given: Mapping[str, Any]) -> TrainSettings:
         given["resume"] = to_train_on(Path(given["resume"]))
     stored = options_to_resume(given)
     known = stored | start_options(given)
-    implied = method_defaults(given) | own_reranker({**known, **given})
+    chosen = {**known, **given}
+    implied = method_defaults(given) | own_reranker(chosen) | unit_length(chosen)
     settings = resolve(TrainSettings, given, known, implied)
     check_parts(settings)
     if stored and settings.training.dry_run:

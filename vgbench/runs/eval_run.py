@@ -27,6 +27,7 @@ from vgbench.runs.networks import network_to_test
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
 from vgbench.runs.testing import test_and_report, write_results
+from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import resolve_runtime
 
 LOG = logging.getLogger("vgbench")
@@ -51,6 +52,7 @@ def evaluate(settings: EvalSettings) -> EvalResult:
     seed_everything(settings.run.seed, "set-up")
     resume = settings.run.resume
     network = network_to_test({} if resume is None else read_checkpoint(resume), resume, settings)
+    try_own_parts(network, settings.data.resize)
     runtime.prepare(network)
     with open_run_folder(settings.run) as folder:
         options: dict[str, Any] = flat(settings)

@@ -26,6 +26,7 @@ from vgbench.runs.results import TrainResult
 from vgbench.runs.settings import TrainSettings, flat
 from vgbench.runs.testing import test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
+from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
 from vgbench.training import LoopResult
 from vgbench.training.checkpoint import BEST, LAST, METRICS
@@ -64,6 +65,7 @@ def train(settings: TrainSettings) -> TrainResult:
     # The set-up's draws; each round of training seeds again by its place in the run.
     seed_everything(settings.run.seed, "set-up")
     network = network_to_train(settings)
+    try_own_parts(network, settings.data.resize)
     recipe = recipe_of(settings, network, runtime)
     mode = with_domain(build_mode(recipe), settings.domain, recipe)
     runtime.prepare(network)

@@ -19,6 +19,9 @@ from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogge
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
 
+# The aggregations of which --l2 says where they are normalised.
+UNIT_LENGTH_BY_L2 = ("gem", "mac", "spoc", "rmac")
+
 
 def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
     """What trains a re-ranker is validated and tested with it, unless told otherwise."""
@@ -31,6 +34,18 @@ def inference_of(settings: Settings, runtime: Runtime) -> Inference:
     """How the settings describe images."""
     data = settings.data
     return Inference(data.resize, settings.evaluation.infer_batch_size, data.num_workers, runtime)
+
+
+def unit_length(options: dict[str, Any]) -> dict[str, Any]:
+    """Poolings are normalised after they pool where places train them, unless told otherwise.
+
+    Places compare by cosine and the test by Euclidean distance: both agree on descriptors of unit length. Those of GeM,
+    MAC, SPoC and R-MAC are not, as in the Deep VG Benchmark; GSV-Cities normalises them so.
+    """
+    pooling = options.get("aggregation") in UNIT_LENGTH_BY_L2 and not options.get("fc_output_dim")
+    if options.get("train_mode") != "places" or not pooling or "l2" in options:
+        return {}
+    return {"l2": "after_pool"}
 
 
 def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Recipe:
