@@ -1,5 +1,9 @@
 """Optimisers: which parameters at which rates, what is refused, and that each of them learns."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_training import run_tiny
@@ -11,6 +15,7 @@ from vgbench.models import build_network
 from vgbench.models.weights import load_weights
 from vgbench.training import TrainOptions, build_optimizer, build_own_optimizer, load_optimizer
 
+REPO = Path(__file__).resolve().parents[3]
 CLASSES = {
     "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "asgd": torch.optim.ASGD,
     "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad,
@@ -79,7 +84,7 @@ def test_the_order_is_the_networks():
 @pytest.mark.parametrize("name", CLASSES)
 def test_kinds_and_their_defaults(name):
     optimizer = build_optimizer(nn.Linear(2, 2), TrainOptions(optim=name))
-    assert type(optimizer) is CLASSES[name]
+    assert isinstance(optimizer, CLASSES[name])
     group = optimizer.param_groups[0]
     assert group["weight_decay"] == {"sgd": 1e-3, "adamw": 1e-2}.get(name, 0.0)
     assert group.get("momentum") == {"sgd": 0.9, "rmsprop": 0.0}.get(name)
@@ -102,7 +107,7 @@ def test_a_modes_own_parameters():
     assert rates(build_own_optimizer(layer.parameters(), options)) == {"classifier": 0.01}
     classifier = TrainOptions(optim="adamw", lr_classifier=0.5)
     optimizer = build_own_optimizer(layer.parameters(), classifier)
-    assert rates(optimizer) == {"classifier": 0.5} and type(optimizer) is torch.optim.AdamW
+    assert rates(optimizer) == {"classifier": 0.5} and isinstance(optimizer, torch.optim.AdamW)
     assert rates(build_own_optimizer(layer.parameters(), classifier, lr=0.25)) == {"classifier": 0.25}
     assert {id(p) for p in parameters(optimizer)} == {id(p) for p in layer.parameters()}
 
@@ -202,3 +207,21 @@ def test_the_toy_is_not_learnt_by_standing_still(tmp_path):
     """The tests above can fail."""
     start, end = start_and_end(tmp_path, optim="sgd", lr=0.0)
     assert end == start
+
+
+def test_an_optimiser_steps_without_importing_the_compiler() -> None:
+    script = """
+import sys, torch
+from vgbench.training.optimisation.optim import build_own_optimizer
+from vgbench.training.options import TrainOptions
+weight = torch.nn.Parameter(torch.ones(3))
+for name in ("adam", "sgd"):
+    optimizer = build_own_optimizer([weight], TrainOptions(optim=name), 0.1)
+    optimizer.zero_grad()
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print(weight.detach().tolist() != [1, 1, 1], "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True False"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from vgbench.training.tables import OPTIMIZERS
 SGD_MOMENTUM = 0.9
 WEIGHT_DECAY = {"sgd": 1e-3, "adamw": 1e-2}
 CLASSIFIER_LR = 0.01
+_HIDDEN = "__dynamo_disable"  # where torch._compile keeps the function that it calls instead of a method
 
 
 def build_optimizer(network: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
@@ -127,6 +129,20 @@ def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
     }
 
 
+def _without_compiler(kind: type[Any]) -> type[Any]:
+    """Return a class of optimisers whose methods do not import torch's compiler, only to keep it off themselves.
+
+    That import takes a second and a half, before the first step. Nothing here compiles an optimiser.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        inner, code = getattr(method, "__wrapped__", None), getattr(method, "__code__", None)
+        hidden = inner is not None and code is not None and code.co_filename.endswith("_compile.py")
+        if hidden and not hasattr(inner, _HIDDEN):
+            setattr(inner, _HIDDEN, inner)
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"step": step, "__doc__": kind.__doc__})
+
+
 def _build(groups: list[dict[str, Any]], options: OptimOptions, lr: float) -> torch.optim.Optimizer:
     values: dict[str, Any] = {"lr": lr}
     if options.weight_decay is not None or options.optim in OPTIMIZERS:  # one's own has a usual value of its own
@@ -150,6 +166,8 @@ def _or(value: float | None, usual: float) -> float:
 def _made(name: str, groups: list[dict[str, Any]], values: Mapping[str, Any]) -> torch.optim.Optimizer:
     """Return an optimiser of a table; raises UserError where a user's own cannot be made so."""
     make = OPTIMIZERS.resolve(name)
+    if name in OPTIMIZERS:
+        make = _without_compiler(make)
     try:
         optimizer: torch.optim.Optimizer = make(groups, **values)
     except (TypeError, ValueError) as error:
