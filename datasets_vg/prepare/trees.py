@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from datasets_vg import catalog
 from datasets_vg.prepare.base import MissingRawError, Picture, Raw
 from vgbench.data.layout import SPLITS
 from vgbench.data.listing import IMAGE_EXTENSIONS
 from vgbench.errors import UserError
 
+_LEVELS = {"images", "processed", "small"}
 _DEPTH = 4
 """Folders between a split and its images, at most, and one more."""
 _LIST = "_images_paths.txt"
@@ -25,8 +25,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 def find_tree(raw: Raw, name: str, splits: Sequence[str] = SPLITS, above: str = "") -> Path | None:
     """Return the folder that has some of the splits as subfolders with named images in them, or None.
 
-    Where several lie below one folder, such as that of all downloads, it is the one below a folder of the dataset's
-    name, and never one below a folder of another dataset's.
+    It is the root itself (or its images/, processed/, small/), or lies below a folder of the dataset's name: a folder
+    of all downloads has trees of other sets, too.
 
     Args:
         raw: where to look.
@@ -34,18 +34,15 @@ def find_tree(raw: Raw, name: str, splits: Sequence[str] = SPLITS, above: str = 
         splits: one of these must be there.
         above: the folder has this name.
     """
-    found: list[Path] = []
     for root, folder in raw.folders():
         inside = folder.relative_to(root).parts
         if folder.name in SPLITS or (above and folder.name != above):
             continue
-        if any(part in catalog.KNOWN and part != name for part in inside):
+        if not (name in (root.name, *inside) or set(inside) <= _LEVELS):
             continue
         if any(_is_split(folder / split) for split in splits):
-            if name in inside:
-                return folder
-            found.append(folder)
-    return found[0] if found else None
+            return folder
+    return None
 
 
 def pictures_of_tree(folder: Path, splits: Sequence[str] = SPLITS, inside: str = "") -> Iterator[Picture]:

@@ -299,6 +299,7 @@ def test_among_all_downloads_the_set_of_that_name_is_taken(tmp_path: Path, capsy
     raw_trees.in_protocol(tmp_path / "raw", "tokyo_xs")
     raw_trees.picture(tmp_path / "raw" / "a" / "test" / "queries" / "@1@2@.jpg")
     assert prepare(tmp_path, "tokyo_xs", "--raw", tmp_path / "raw") == 0
+    assert len([path for path in files_of(tmp_path / "sets" / "tokyo_xs") if path.endswith(".jpg")]) == 2
     assert EXPECTED["tokyo_xs"] <= files_of(tmp_path / "sets" / "tokyo_xs")
 
 
