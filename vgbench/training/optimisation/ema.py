@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from vgbench.models import Network, load_state_dict
 from vgbench.stored import checked_value
 
 
 class Ema:
-    """A second network whose weights follow the trained one's.
+    """A second network whose weights follow the trained one's: torch's `AveragedModel` with a decay that warms up.
 
     The running statistics of BatchNorm are averaged like the weights: those of the trained network belong to other
     weights than the averaged ones. Counters are copied. The first steps count for more, as the decay starts at
@@ -31,27 +31,32 @@ class Ema:
 
     def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
-        self.network: Network = copy.deepcopy(network).requires_grad_(False).eval()
         self.updates = 0
-        self._pairs = _pairs(self.network, network)
+        self._trained = network
+        self._averaged = AveragedModel(network, multi_avg_fn=self._average, use_buffers=True)
+        self._averaged.requires_grad_(False).eval()
+        # Its first update would copy the trained weights; ours averages with those that training started from.
+        self._averaged.n_averaged.fill_(1)
+        self.network = cast(Network, self._averaged.module)
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take the trained network's weights, as they are after a step, into the average."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averaged = [(mine, theirs) for mine, theirs in self._pairs if mine.is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in averaged], [theirs for _, theirs in averaged], 1 - decay)
-        for mine, theirs in self._pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        self._averaged.update_parameters(self._trained)
 
     @torch.no_grad()
     def restart(self) -> None:
         """Start again from the trained network's weights as they are now."""
         self.updates = 0
-        for mine, theirs in self._pairs:
-            mine.copy_(theirs)
+        self.network.load_state_dict(self._trained.state_dict())
+
+    def _average(self, averaged: Sequence[Tensor], trained: Sequence[Tensor], count: Tensor | int) -> None:
+        """Average tensors of one dtype and device in place."""
+        if averaged[0].is_floating_point():
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            torch._foreach_lerp_(list(averaged), list(trained), 1 - decay)
+        else:
+            torch._foreach_copy_(list(averaged), list(trained))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights and how many steps they are of."""
@@ -61,9 +66,3 @@ class Ema:
         """Take back what `state_dict` returned; raises UserError if it is of another network."""
         load_state_dict(self.network, state["averaged"])
         self.updates = checked_value("updates", state["updates"], int)
-
-
-def _pairs(averaged: nn.Module, trained: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Return every parameter and persistent buffer of one beside that of the other."""
-    mine, theirs = averaged.state_dict(keep_vars=True), trained.state_dict(keep_vars=True)
-    return [(mine[name], theirs[name]) for name in mine if isinstance(mine[name], Tensor)]
