@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datasets_vg.splits import SplitFolders, find_splits
 from vgbench.data import ImageTable, read_folder
 from vgbench.errors import UserError
+from vgbench.report.city_map import cells_of, dots
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 1000.0, 800.0, 30.0, 24.0
 PANELS = 4
@@ -71,8 +72,9 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
     for row, (label, colour, size, utm) in enumerate(layers):
         at = (utm - low) * scale + MARGIN
         at[:, 1] = height - at[:, 1]
-        path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in _thin(at))
-        parts.append(f'<path d="{path}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>')
+        parts.append(
+            f'<path d="{dots(_thin(at))}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>'
+        )
         y = height + LEGEND * (row + 1)
         parts.append(f'<circle cx="{MARGIN}" cy="{y - 5:.1f}" r="6" fill="{colour}"/>')
         parts.append(f'<text x="{MARGIN + 14}" y="{y:.1f}">{escape(label)}: {len(utm)} images</text>')
@@ -96,10 +98,10 @@ def city_panels(title: str, cities: list[tuple[str, ImageTable]]) -> str:
         extent = max(float(np.ptp(table.utm, axis=0).max()), 1.0)
         at = (table.utm - table.utm.min(0)) / extent * side
         at[:, 1] = side - at[:, 1]
-        dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in _thin(at + np.array([x, y])))
+        path = dots(_thin(at + np.array([x, y])))
         parts += [
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="#ddd"/>',
-            f'<path d="{dots}" stroke="{COLOURS["train"][1]}" stroke-width="2" stroke-linecap="round" fill="none"/>',
+            f'<path d="{path}" stroke="{COLOURS["train"][1]}" stroke-width="2" stroke-linecap="round" fill="none"/>',
             f'<text x="{x:.1f}" y="{y + side + LEGEND:.1f}">{escape(city)}: {len(table)} images, '
             f"{extent / 1000:.1f} km</text>",
         ]
@@ -107,9 +109,7 @@ def city_panels(title: str, cities: list[tuple[str, ImageTable]]) -> str:
 
 
 def _thin(at: Points) -> Points:
-    cells = np.floor(at / _CELL).astype(np.int64)
-    _, first = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True)
-    thinned: Points = at[np.sort(first)]
+    thinned: Points = at[np.sort(cells_of(at, _CELL)[0])]
     return thinned
 
 

@@ -62,10 +62,10 @@ def city_map(
     return "".join(
         [
             f'<svg class="map" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">',
-            f'<path class="map-database" d="{_dots(grey)}"/>',
-            f'<path class="map-{"query" if hit is None else "hit"}" d="{_dots(spots[share == 1])}"/>',
+            f'<path class="map-database" d="{dots(grey)}"/>',
+            f'<path class="map-{"query" if hit is None else "hit"}" d="{dots(spots[share == 1])}"/>',
             f'<path class="map-miss" d="{_crosses(spots[share == 0])}"/>',
-            f'<path class="map-both" d="{_dots(spots[both])}"/>',
+            f'<path class="map-both" d="{dots(spots[both])}"/>',
             f'<path class="map-share" d="{_sectors(spots[both], share[both])}"/>',
             *_links(on_page(queries_utm), links or {}),
             _scale_bar(scale, height),
@@ -91,9 +91,7 @@ def _spots(
     """Merge what falls into one cell: the first position in each, float64 [M,2], and its share of hits, float64 [M]."""
     cell = CELL
     while True:
-        cells = np.floor(at / cell).astype(np.int64)
-        # A drawing has far fewer than 2**20 columns of cells, so a cell's two numbers fit in one.
-        _, first, which = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True, return_inverse=True)
+        first, which = cells_of(at, cell)
         if len(first) <= most:
             break
         cell *= 1.5
@@ -101,7 +99,21 @@ def _spots(
     return at[first], share
 
 
-def _dots(at: NDArray[np.float64]) -> str:
+def cells_of(at: NDArray[np.float64], cell: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row in each cell of a grid, int64 [M], and which of these cells each row is in, int64 [N].
+
+    Args:
+        at: float64 [N,2], positions on a drawing.
+        cell: the side of a cell, in drawing units.
+    """
+    cells = np.floor(at / cell).astype(np.int64)
+    # A drawing has far fewer than 2**20 columns of cells, so a cell's two numbers fit in one.
+    _, first, which = np.unique(cells[:, 0] * 2**20 + cells[:, 1], return_index=True, return_inverse=True)
+    return first, which
+
+
+def dots(at: NDArray[np.float64]) -> str:
+    """Return the path of a round dot at each position on a drawing, float64 [N,2]."""
     # A stroke of no length with round caps is a disc, and the shortest way to write one.
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in at)
 
