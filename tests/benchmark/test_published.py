@@ -1,9 +1,10 @@
 import re
 
 import pytest
-from locations import CONFORMANCE
+from locations import CONFORMANCE, REPOSITORY
 
-from vgbench.benchmark.published import published_models, published_results
+from vgbench.benchmark.matrix import read_matrix
+from vgbench.benchmark.published import differences_table, published_models, published_results
 from vgbench.errors import UserError
 from vgbench.report.labels import dataset_label, main_threshold
 
@@ -22,8 +23,8 @@ def number(model, trained_on, label, value="1"):
 def test_some_numbers_that_everybody_knows():
     assert number("resnet18-netvlad", "pitts30k", "pitts30k") == 86.4
     assert number("cct384-netvlad", "msls", "msls") == 85.1
-    assert number("resnet50-convap 8192", "gsv_cities", "nordland", "5") == 58.8
-    assert number("dinov2b-salad", "gsv_cities", "msls val", "10") == 97.0
+    assert number("resnet50-convap 8192", "gsv_cities", "nordland ±1 frames", "5") == 58.8
+    assert number("dinov2b-salad", "gsv_cities", "msls 740 val", "10") == 97.0
 
 
 def test_every_name_stands_for_one_number_a_dataset():
@@ -62,3 +63,36 @@ def _tables_only(text):
             cells = [cells[0], *cells[3:]]
         lines.append(" ".join(cells))
     return "\n".join(lines)
+
+
+def test_ours_beside_the_published_and_never_across_protocols():
+    def ours(name, recall, dataset, **more):
+        return {"name": name, "dataset": dataset, "recalls": {"25": {"1": recall, "5": 99.0}}, **more}
+
+    results = [
+        ours("resnet18-gem on pitts30k", 78.3, "pitts30k"),
+        ours("resnet18-gem random mining on pitts30k", 70.0, "msls"),
+        ours("dinov2b-salad on gsv_cities", 92.0, "msls", split="val", queries_folder="queries_740"),
+        ours("dinov2b-salad on gsv_cities", 91.0, "msls", split="val"),
+        ours("mine", 91.0, "pitts30k"),
+    ]
+    lines = differences_table(results, published_results()).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[1:] for row in cells] == [
+        ["pitts30k R@1", "78.3", "77.8", "+0.5"],
+        ["msls R@1", "70.0", "30.5", "+39.5"],
+        ["msls 740 val R@1", "92.0", "92.2", "-0.2"],
+        ["msls 740 val R@5", "99.0", "96.4", "+2.6"],
+    ]
+    assert differences_table(results[-1:], published_results()) == ""
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "benchmarks/published").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_published_matrices_can_be_read(file):
+    matrix = read_matrix(file)
+    models = {one["name"].partition(" [")[0].replace(",", "") for one in published_results()}
+    assert matrix.jobs and (file.stem == "vpr_methods" or matrix.published)
+    if file.stem == "deep_vg":
+        assert set(matrix.runs) <= models

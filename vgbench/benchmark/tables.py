@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from vgbench.benchmark.published import differences_table
 from vgbench.benchmark.store import Store
 from vgbench.files import write_text
 from vgbench.report.markdown import markdown_text
@@ -44,6 +45,8 @@ def write_tables(folder: Path, store: Store, options: TableOptions, failures: Ma
         order=store.matrix.rows if results else (), costs=options.costs, baseline=options.baseline,
     )  # fmt: skip
     text = markdown_text(table)
+    beside = differences_table(results, store.matrix.published)
+    text += f"\nOurs beside the published numbers:\n\n{beside}" if beside else ""
     name = store.matrix.name
     write_text(folder / "table.md", text)
     write_text(folder / "table.tex", latex_text(table, name))
