@@ -91,3 +91,12 @@ def test_the_table_of_positions(split, predictions, tmp_path):
             float(row[f"distance_{n}"]) for n in (1, 2, 3)
         )
     assert rows[0]["confidence"] == "" and float(rows[-1]["confidence"]) == 1
+
+
+def test_the_prediction_file_of_the_msls_challenge_has_keys(split, predictions, tmp_path):
+    path = tmp_path / "predictions.txt"
+    assert write_pairs(path, split, predictions, "msls", 3) == 3 * len(split.queries)
+    lines = [line.split(" ") for line in path.read_text().splitlines()]
+    key = [name.split("@")[7] for name in split.database.relative_paths()]
+    assert [line[0] for line in lines] == [name.split("@")[7] for name in split.queries.relative_paths()]
+    assert [line[1:] for line in lines] == [[key[row] for row in rows] for rows in predictions.indices.tolist()]

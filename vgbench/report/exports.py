@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vgbench.errors import UserError
 from vgbench.files import write_text
@@ -17,28 +18,36 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+MSLS = "msls"
+_PANO_ID = 7  # its place among the fields of a name
+
 
 def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str, count: int | None = None) -> int:
     """Write pairs of a query and a database image, best first, and return how many.
 
     The names are relative to the folder that holds both tables, such as `queries/x.jpg database/y.jpg`. `hloc`: a pair
-    a line, parted by a space. `kapture`: a pairs file of its version 1.1, whose score is minus the distance.
+    a line, parted by a space. `kapture`: a pairs file of its version 1.1, whose score is minus the distance. `msls`:
+    the prediction file of the MSLS challenge, a line a query: its key and those of its predictions, parted by spaces.
 
     Args:
-        layout: "hloc" or "kapture".
+        layout: "hloc", "kapture" or "msls".
         count: predictions a query; None for all.
 
     Raises:
         UserError: there are fewer predictions than `count`, names with the separator in them, or a file that cannot
             be written.
     """
-    check_names(path, split, layout)
+    if layout != MSLS:
+        check_names(path, split, layout)
     depth = predictions.indices.shape[1]
     if count is not None and count > depth:
         raise UserError(
             f"--pairs_num {count}: there are {depth} predictions a query. Expected at most as many; "
             f"search for more by --recall_values 1 5 {count}"
         )
+    if layout == MSLS:
+        write_text(path, _msls_lines(split, predictions.indices[:, :count]))
+        return predictions.indices[:, :count].size
     queries = [f"{split.queries.root.name}/{name}" for name in split.queries.relative_paths()]
     shown = predictions.indices[:, :count]
     database = {row: f"database/{split.database.relative_path(row)}" for row in np.unique(shown).tolist()}
@@ -49,6 +58,23 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
             lines.append(pair if layout == "hloc" else f"{pair}, {-distance:.6g}")
     write_text(path, "".join(f"{line}\n" for line in lines))
     return shown.size
+
+
+def _msls_lines(split: Split, rows: NDArray[np.int64]) -> str:
+    """Return the keys of queries and predictions, which `prepare msls` keeps in the field of the panorama's id."""
+    known = {row: _key(split.database.relative_path(row)) for row in np.unique(rows).tolist()}
+    queries = map(_key, split.queries.relative_paths())
+    return "".join(
+        " ".join([query, *(known[row] for row in own)]) + "\n"
+        for query, own in zip(queries, rows.tolist(), strict=True)
+    )
+
+
+def _key(path: str) -> str:
+    """Return the key of an MSLS image: the panorama's id of a name in the protocol, else the name without extension."""
+    name = path.rpartition("/")[2]
+    fields = name.split("@")
+    return fields[_PANO_ID] if len(fields) > _PANO_ID and fields[_PANO_ID] else name.rpartition(".")[0]
 
 
 def check_names(path: Path, split: Split, layout: str) -> None:

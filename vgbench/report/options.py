@@ -8,7 +8,7 @@ from pathlib import Path
 from vgbench.errors import UserError
 from vgbench.options import Options, at_least, option
 
-PAIRS_FORMATS = ("hloc", "kapture")
+PAIRS_FORMATS = ("hloc", "kapture", "msls")
 _COUNT = at_least(0)
 
 
@@ -36,7 +36,8 @@ class ReportOptions(Options):
     )
     pairs_format: str = option(
         "hloc",
-        "of --pairs_out: hloc (`query database`) or kapture (`query, database, score`)",
+        "of --pairs_out: hloc (`query database`), kapture (`query, database, score`) or msls (the challenge's: keys, "
+        "a line a query)",
         choices=PAIRS_FORMATS,
         needs="pairs_out",
     )

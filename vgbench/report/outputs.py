@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import check_writable
-from vgbench.report.exports import check_names, write_pairs
+from vgbench.report.exports import MSLS, check_names, write_pairs
 from vgbench.report.gallery import Evidence
 from vgbench.report.options import ReportOptions
 from vgbench.report.outcome import metres_text
@@ -87,7 +87,8 @@ def check_report(options: ReportOptions, predictions: int, split: Split) -> None
             f"--pairs_num {options.pairs_num}: there are {predictions} predictions a query. Expected at most as many; "
             f"ask for more by --recall_values 1 5 {options.pairs_num}"
         )
-    check_names(options.pairs_out, split, options.pairs_format)
+    if options.pairs_format != MSLS:
+        check_names(options.pairs_out, split, options.pairs_format)
     check_writable(options.pairs_out)
 
 
