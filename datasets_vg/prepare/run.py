@@ -12,6 +12,7 @@ from pathlib import Path
 
 from datasets_vg import catalog
 from datasets_vg.fetch.sources import fetched, unpacked
+from datasets_vg.fetch.space import check_space
 from datasets_vg.prepare.base import MissingRawError, Picture, Raw, Request
 from datasets_vg.prepare.record import (
     is_ours,
@@ -95,6 +96,9 @@ class FromRaw:
     def _make(self, request: Request, entry: Entry, part: str) -> None:
         raw = self._raw(request, entry, part)
         pictures, tree = self._pictures(raw, request.name, part)
+        if request.transfer == "copy":
+            first, _ = self._pictures(raw, request.name, part)
+            check_space(request.partial, _bytes_of(first, request.partial / "out"), f"{request.name} {part} --copy")
         out = request.partial / "out"
         writer = Writer(out, request.root, request.transfer, request.partial, request.jobs)
         written = writer.write(pictures, f"{request.name} {part}", _expected(entry, part))
@@ -178,6 +182,18 @@ def _expected(entry: Entry, part: str) -> int | None:
     of_part = {folder: count for folder, count in entry.counts.items() if folder.partition("/")[0] == part}
     total = sum(count.images for count in (of_part or entry.counts).values())
     return total or None
+
+
+def _bytes_of(pictures: Iterator[Picture], out: Path) -> int:
+    """Return how many bytes the copies of raw files will have, 0 where files are encoded anew."""
+    total = 0
+    for picture in pictures:
+        if picture.image is not None:
+            break  # small files are made of large ones; and frames of a film would be decoded twice
+        if not (out / picture.target).exists():
+            with contextlib.suppress(OSError):  # what misses is told later, all of it
+                total += Path(picture.source).stat().st_size
+    return total
 
 
 def _refuse_gaps(request: Request, entry: Entry, part: str, written: Written) -> None:
