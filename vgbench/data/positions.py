@@ -6,6 +6,7 @@ and degrees is kept while a folder is read, checked, and used to bring everythin
 
 from __future__ import annotations
 
+import functools
 import re
 from array import array
 from collections import Counter
@@ -96,6 +97,7 @@ def is_plain_decimal(text: str) -> bool:
     return PLAIN_DECIMAL.fullmatch(text) is not None
 
 
+@functools.lru_cache(1024)  # of millions of names, which have few zones
 def is_zone(text: str) -> bool:
     """Say whether the zone field of a name is a UTM zone; else the name keeps another order of fields."""
     number = text[:-2] if text.endswith(".0") else text
@@ -305,7 +307,7 @@ def _usable(said: SaidPositions) -> NDArray[np.bool_]:
 
 def _zone_code(fields: Sequence[str], latitude: float, longitude: float) -> int:
     """Return the zone of a name as `SaidPositions` keeps it."""
-    number = int(float(fields[3])) if len(fields) > 3 and is_zone(fields[3]) else 0
+    number = int(fields[3].partition(".")[0]) if len(fields) > 3 and is_zone(fields[3]) else 0
     letter = fields[4].upper() if len(fields) > 4 else ""
     if not number and abs(longitude) <= 180 and SOUTHERNMOST <= latitude <= NORTHERNMOST:
         number = zone_of(longitude, latitude)
