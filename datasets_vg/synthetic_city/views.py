@@ -103,7 +103,7 @@ def views(district: District, work: Work, size: tuple[int, int]) -> Iterator[Vie
     for number in range(work.counts.database):
         along, aside, turn = places[number]
         rng = district.stream("database", *work.segment, number)
-        yield _view(district, work, "database", number, along, aside, turn, "summer", rng, size)
+        yield _view(district, work, _Stand("database", number, along, aside, turn, "summer"), rng, size)
     for folder, count in (("queries", work.counts.queries), ("queries_night", work.counts.queries_night)):
         for number in range(count):
             rng = district.stream(folder, *work.segment, number)
@@ -114,7 +114,7 @@ def views(district: District, work: Work, size: tuple[int, int]) -> Iterator[Vie
             if folder == "queries" and work.split == "train" and rng.random() < NIGHT_SHARE:
                 kind = "night"
             turn += rng.normal(0, HEADING_JITTER)
-            yield _view(district, work, folder, number, along, aside, turn, kind, rng, size)
+            yield _view(district, work, _Stand(folder, number, along, aside, turn, kind), rng, size)
 
 
 def _lane(segment: Segment) -> float:
@@ -132,14 +132,23 @@ def _database_places(district: District, segment: Segment) -> list[tuple[float, 
     return [(float(along), _lane(segment), turn) for along in stations for turn in turns]
 
 
-def _view(
-    district: District, work: Work, folder: str, number: int, along: float, aside: float, turn: float, kind: str,
-    rng: np.random.Generator, size: tuple[int, int],
-) -> View:  # fmt: skip
+@dataclass(frozen=True)
+class _Stand:
+    """From where a picture is taken: metres along the street and aside of its middle, degrees from its direction."""
+
+    folder: str
+    number: int
+    along: float
+    aside: float
+    turn: float
+    kind: str  # of light
+
+
+def _view(district: District, work: Work, stand: _Stand, rng: np.random.Generator, size: tuple[int, int]) -> View:
     axis, street, _ = work.segment
-    x, y = district.place(axis, street, along, aside)
-    heading = (90.0 if axis == 0 else 0.0) + turn
-    steady = folder == "database"
+    x, y = district.place(axis, street, stand.along, stand.aside)
+    heading = (90.0 if axis == 0 else 0.0) + stand.turn
+    steady = stand.folder == "database"
     camera = Camera(
         x=x, y=y,
         height=2.3 if steady else float(rng.uniform(1.8, 2.4)),
@@ -148,35 +157,28 @@ def _view(
         horizon=0.60 if steady else float(rng.normal(0.60, 0.015)),
         rows=int(size[0] * OVERSAMPLING), columns=int(size[1] * OVERSAMPLING),
     )  # fmt: skip
-    light = make_light(kind, rng)
-    name = _name(district, work, folder, number, camera, turn, kind, rng)
-    return View(f"{work.split}/{folder}/{name}", Shot(camera, light, (folder, *work.segment, number)))
+    light = make_light(stand.kind, rng)
+    name = _name(district, work, stand, camera, rng)
+    at = (stand.folder, *work.segment, stand.number)
+    return View(f"{work.split}/{stand.folder}/{name}", Shot(camera, light, at))
 
 
-def _name(
-    district: District,
-    work: Work,
-    folder: str,
-    number: int,
-    camera: Camera,
-    turn: float,
-    kind: str,
-    rng: np.random.Generator,
-) -> str:
+def _name(district: District, work: Work, stand: _Stand, camera: Camera, rng: np.random.Generator) -> str:
+    kind = stand.kind
     east, north = (round(value, 2) for value in district.to_utm(camera.x, camera.y))
     latitude, longitude = to_latitude_longitude(east, north, ZONE, LETTER)
     compass = (90.0 - math.degrees(camera.heading + district.rotation)) % 360
-    turned = abs((turn + 180) % 360 - 180)
+    turned = abs((stand.turn + 180) % 360 - 180)
     direction = "forward" if turned < 45 else "backward" if turned > 135 else "sideways"
     hour = int(rng.integers(19, 23)) if kind == "night" else int(rng.integers(9, 16))
-    year = 2019 if folder == "database" else 2021
+    year = 2019 if stand.folder == "database" else 2021
     minute, second, date = (int(rng.integers(low, high)) for low, high in ((0, 60), (0, 60), (1, 28)))
     axis, street, block = work.segment
     return format_name(
         ImageName(
             utm_east=east, utm_north=north, zone_number=ZONE, zone_letter=LETTER,
             latitude=float(latitude), longitude=float(longitude),
-            pano_id=f"{work.split}{axis}-{street:03d}-{block:03d}", tile_num=f"{number:03d}",
+            pano_id=f"{work.split}{axis}-{street:03d}-{block:03d}", tile_num=f"{stand.number:03d}",
             heading=compass, timestamp=f"{year}{SEASONS[kind].month:02d}{date:02d}_{hour:02d}{minute:02d}{second:02d}",
             note=f"{'night' if kind == 'night' else 'day'}_{direction}_{kind}",
         )

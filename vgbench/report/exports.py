@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data import Split
 from vgbench.errors import UserError
 from vgbench.files import write_text
-
-if TYPE_CHECKING:
-    from vgbench.data import Split
-    from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.predictions import Predictions
 
 LOG = logging.getLogger(__name__)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data import Split
 from vgbench.report.outcome import NEVER, Outcome, metres_text
 from vgbench.report.picture import heat_picture, jpeg_uri, match_picture, thumbnail_uris
-
-if TYPE_CHECKING:
-    from vgbench.data import Split
-    from vgbench.retrieval.predictions import Predictions
-    from vgbench.retrieval.rerank.local.matches import LocalMatches
+from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 TOP = 5
 # Twice as large as it is shown, so that it can be enlarged.

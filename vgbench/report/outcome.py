@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data import Neighbours, Split
 from vgbench.retrieval.metrics.recall import hits
-
-if TYPE_CHECKING:
-    from vgbench.data import Neighbours, Split
-    from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.predictions import Predictions
 
 NEVER = np.iinfo(np.int64).max
 

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data import Neighbours, Split
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import check_writable
+from vgbench.models import Network
 from vgbench.report.exports import MSLS, check_names, write_pairs
 from vgbench.report.gallery import Evidence
 from vgbench.report.options import ReportOptions
@@ -25,14 +27,10 @@ from vgbench.report.page import gallery_rows, write_report
 from vgbench.report.picture import prediction_panel
 from vgbench.report.positions import Placed, write_positions
 from vgbench.report.saliency import heat_maps
+from vgbench.retrieval import Evaluation
+from vgbench.retrieval.metrics.findings import Findings
 from vgbench.retrieval.rerank.local.matches import LocalMatches
-
-if TYPE_CHECKING:
-    from vgbench.data import Neighbours, Split
-    from vgbench.models import Network
-    from vgbench.retrieval import Evaluation
-    from vgbench.retrieval.metrics.findings import Findings
-    from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
 

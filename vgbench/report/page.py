@@ -6,12 +6,13 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import vgbench
+from vgbench.data import Neighbours, Split
 from vgbench.files import written_whole
 from vgbench.models.network import name_of
 from vgbench.report.chart import Series, line_chart
@@ -29,10 +30,7 @@ from vgbench.report.insight import (
 from vgbench.report.labels import Results, dataset_label, main_threshold, within
 from vgbench.report.outcome import Outcome, metres_text, outcome_of
 from vgbench.report.templates import as_html, read, render, section
-
-if TYPE_CHECKING:
-    from vgbench.data import Neighbours, Split
-    from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.predictions import Predictions
 
 
 def write_report(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from vgbench.data import Neighbours, Split
 from vgbench.data.decode import orientation
 from vgbench.report.outcome import metres_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vgbench.data import Neighbours, Split
-    from vgbench.retrieval.predictions import Predictions
-from numpy.typing import NDArray
+from vgbench.retrieval.predictions import Predictions
 
 GREEN, RED, BLUE, INK, PAPER = "#1a7f37", "#cf222e", "#0969da", "#1f2328", "#ffffff"
 MISSING = "#8b949e"

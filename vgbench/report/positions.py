@@ -10,22 +10,20 @@ import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gpxpy.gpx
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data import Split
 from vgbench.data.exif import located
 from vgbench.data.positions import in_same_frame
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.files import write_text
+from vgbench.retrieval.metrics.findings import Findings
 from vgbench.retrieval.metrics.pose import QUANTILES
-
-if TYPE_CHECKING:
-    from vgbench.data import Split
-    from vgbench.retrieval.metrics.findings import Findings
-    from vgbench.retrieval.predictions import Predictions
+from vgbench.retrieval.predictions import Predictions
 
 TABLE, GEOJSON, KML, GPX = "predictions.csv", "predictions.geojson", "predictions.kml", "predictions.gpx"
 MATCHES = 5  # best matches of a query in the table

@@ -6,22 +6,19 @@ import contextlib
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from vgbench.data import Split
 from vgbench.data.decode import decode_image
 from vgbench.errors import UserError, in_short
 from vgbench.files import written_whole
+from vgbench.models import Network
 from vgbench.models.contribution import pair_contributions
-
-if TYPE_CHECKING:
-    from vgbench.data import Split
-    from vgbench.models import Network
-    from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
 

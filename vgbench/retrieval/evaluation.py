@@ -29,7 +29,7 @@ from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.searching.comparison import compare
+from vgbench.retrieval.searching.comparison import Searched, compare
 from vgbench.retrieval.searching.exact import finder_of
 from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
 from vgbench.retrieval.searching.searchers import ExactSearch, exact_search, make_searcher, searcher_type
@@ -198,18 +198,11 @@ def _compared(
     if not described.options.is_lossy:
         return {}
     with clock.stage("compare"):
-        return compare(
-            None if threshold is None else described.full_precision(files, found.original, views),
-            found.predictions,
-            described.split,
-            views[1],
-            described.options,
-            described.runtime,
-            threshold=threshold or 0.0,
-            dim=found.original[0].shape[1],
-            bytes_per_image=found.bytes_per_image,
-            ms_per_query=1000 * clock.seconds["search"] / len(described.split.queries),
-        )
+        original = None if threshold is None else described.full_precision(files, found.original, views)
+        ms_per_query = 1000 * clock.seconds["search"] / len(described.split.queries)
+        searched = Searched(found.predictions, found.original[0].shape[1], found.bytes_per_image, ms_per_query)
+        options, runtime = described.options, described.runtime
+        return compare(original, searched, described.split, views[1], options, runtime, threshold or 0.0)
 
 
 def _without_positives(split: Split, neighbours: Mapping[float, Neighbours]) -> int:

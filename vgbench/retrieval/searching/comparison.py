@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,37 +23,47 @@ from vgbench.runtime import Runtime
 LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A search that is judged.
+
+    Attributes:
+        found: its predictions, [Q,K].
+        dim: of the descriptors as extracted.
+        bytes_per_image: of what was searched.
+        ms_per_query: milliseconds that a query took.
+    """
+
+    found: Predictions
+    dim: int
+    bytes_per_image: float
+    ms_per_query: float
+
+
 def compare(
     original: tuple[Descriptors, Descriptors] | None,
-    found: Predictions,
+    searched: Searched,
     split: Split,
     views: Views,
     options: EvalOptions,
     runtime: Runtime,
-    *,
     threshold: float,
-    dim: int,
-    bytes_per_image: float,
-    ms_per_query: float,
 ) -> dict[str, Any]:
     """Search up to `options.compare_queries` queries exactly as well, and return what differs, as JSON values.
 
     Args:
         original: the database's and the queries' descriptors as extracted; None where there are none to compare with.
-        found: the predictions to judge, [Q,K].
+        searched: what is judged.
         views: the queries' (a query may have several descriptors).
         threshold: metres within which a prediction is right.
-        dim: of the descriptors as extracted.
-        bytes_per_image: of what was searched.
-        ms_per_query: that the search took.
     """
-    full = 4.0 * dim
+    found, bytes_per_image, full = searched.found, searched.bytes_per_image, 4.0 * searched.dim
     facts: dict[str, Any] = {
         "what": _what(options, bytes_per_image),
         "bytes_per_image": round(bytes_per_image, 1),
         "bytes_per_image_float32": full,
         "bytes_saved_percent": round(100 * (1 - bytes_per_image / full), 2),
-        "ms_per_query": round(ms_per_query, 3),
+        "ms_per_query": round(searched.ms_per_query, 3),
     }
     count = min(options.compare_queries, len(split.queries))
     if original is None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from vgbench.data import ImageTable
-    from vgbench.models import Network
+from vgbench.data import ImageTable
+from vgbench.models import Network
 
 # Images [B,3,H,W] -> descriptors float32 [B,D]: the network in training mode, in the run's precision.
 Forward = Callable[[Tensor], Tensor]
