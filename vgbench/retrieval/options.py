@@ -71,6 +71,7 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
             infer_batch_size=self.infer_batch_size,
             recall_values=tuple(recall_values),
             search_backend=self.search_backend,
+            search_backend_args=self.search_backend_args,
             efficient_ram_testing=self.efficient_ram_testing,
         )
 
