@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vgbench.data.cells import derive_places, heading_bins, rows_by_label
+from vgbench.data.cells import heading_bins
 from vgbench.data.classes import cosplace_groups, eigenplaces_groups, focal_points, looks_at
 from vgbench.data.table import ImageTable, TableBuilder
 
@@ -26,25 +26,6 @@ def table_of(rows: list[tuple[float, float, float]]) -> ImageTable:
 ROWS = st.lists(
     st.tuples(st.floats(0, 300), st.floats(0, 300), st.floats(0, 359.9) | st.just(math.nan)), min_size=1, max_size=60
 )
-
-
-@settings(max_examples=60, deadline=None)
-@given(ROWS, st.sampled_from([7.0, 20.0, 55.0]), st.sampled_from([30.0, 90.0, 100.0]))
-def test_places_are_cells_and_bins(rows: list[tuple[float, float, float]], side: float, width: float) -> None:
-    labels = derive_places(table_of(rows), side=side, bin_width=width, origin=(1.5, -2.0), turn=-15.0)
-    heading = [np.float32(row[2]) for row in rows]
-    keys = [
-        (
-            math.floor((e - 1.5) / side),
-            math.floor((n + 2.0) / side),
-            None if math.isnan(h) else (h + 15.0) % 360 // width,
-        )
-        for (e, n, _), h in zip(rows, heading, strict=True)
-    ]
-    for i, one in enumerate(keys):
-        for j, other in enumerate(keys):
-            assert (labels[i] == labels[j]) == (one == other)
-    assert sorted(set(labels.tolist())) == list(range(len(set(keys))))
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,8 +112,3 @@ def test_draws_go_through_all_classes() -> None:
     )
     for row, label in zip(rows, labels, strict=True):
         assert row in classes.rows[classes.starts[label] : classes.starts[label + 1]]
-
-
-def test_rows_by_label() -> None:
-    rows, starts = rows_by_label(np.array([2, 0, 2, 1, 0]))
-    assert rows.tolist() == [1, 4, 3, 0, 2] and starts.tolist() == [0, 2, 3, 5]

@@ -4,20 +4,12 @@ import pytest
 import torch
 import torchvision.transforms.functional as reference
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, RandAugment
-from torchvision.transforms.autoaugment import _apply_op
 
 from vgbench.data import augment
 from vgbench.data.augment import AugmentOptions, BatchAugment
-from vgbench.data.augment.rand_augment import OPERATIONS
 from vgbench.errors import UserError
 
 COUNT, HEIGHT, WIDTH = 14, 37, 50
-_TORCHVISION = (
-    "Identity ShearX ShearY TranslateX TranslateY Rotate Brightness Color Contrast Sharpness Posterize Solarize "
-    "AutoContrast Equalize"
-)
-THEIR_NAMES = dict(zip(OPERATIONS, _TORCHVISION.split(), strict=True))
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -49,75 +41,6 @@ def test_tone_ranges_are_even_on_both_sides() -> None:
         assert stops.mean().abs() < 0.05
     still = augment.draw_tone(AugmentOptions(), 5, seeded(3))
     assert all(torch.equal(value, torch.ones(5)) for value in (still.sharpness, still.gamma, still.gain))
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("magnitude", [0, 9, 30])
-def test_rand_augments_operations_are_torchvisions(images: Tensor, name: str, magnitude: int) -> None:
-    space = RandAugment()._augmentation_space(31, (HEIGHT, WIDTH))
-    levels, signed = space[THEIR_NAMES[name]]
-    level = float(levels[magnitude]) if levels.ndim else 0.0
-    for sign in (1, -1) if signed else (1,):
-        drawn = torch.tensor([[[OPERATIONS.index(name), sign]]]).expand(COUNT, 1, 2)
-        found = augment.apply_operations(images, drawn, magnitude)
-        for i in range(COUNT):
-            expected = _apply_op(images[i], THEIR_NAMES[name], sign * level, InterpolationMode.BILINEAR, None)
-            apart = (found[i].int() - expected.int()).abs()
-            assert apart.max() <= 1 and apart.double().mean() < 0.1  # theirs cuts off what ours rounds
-
-
-def test_rand_augment_draws_what_torchvision_draws() -> None:
-    drawn = augment.draw_operations(AugmentOptions(rand_augment=(3, 9)), 5000, seeded(4))
-    assert drawn.shape == (5000, 3, 2)
-    counts = torch.bincount(drawn[..., 0].flatten(), minlength=len(OPERATIONS)).double() / 15000
-    assert (counts - 1 / len(OPERATIONS)).abs().max() < 0.01
-    space = RandAugment()._augmentation_space(31, (HEIGHT, WIDTH))
-    for index, name in enumerate(OPERATIONS):
-        signs = drawn[drawn[..., 0] == index][:, 1].double()
-        assert (0.4 < (signs > 0).double().mean() < 0.6) if space[THEIR_NAMES[name]][1] else (signs == 1).all()
-
-
-def test_rand_augment_steps_follow_each_other(images: Tensor) -> None:
-    drawn = augment.draw_operations(AugmentOptions(rand_augment=(2, 12)), COUNT, seeded(5))
-    one_after_another = augment.apply_operations(augment.apply_operations(images, drawn[:, :1], 12), drawn[:, 1:], 12)
-    both = augment.apply_operations(images, drawn, 12)
-    assert torch.equal(both, one_after_another) and not torch.equal(both, images)
-    for i in range(COUNT):
-        assert torch.equal(both[i : i + 1], augment.apply_operations(images[i : i + 1], drawn[i : i + 1], 12))
-
-
-def test_erasing_fills_a_rectangle_with_noise_and_nothing_else(images: Tensor) -> None:
-    values = images.double() / 255
-    boxes = augment.draw_boxes(
-        AugmentOptions(random_erasing=0.6, erasing_area=(0.1, 0.3)), COUNT, HEIGHT, WIDTH, seeded(6)
-    )
-    found = augment.erase(values, boxes)
-    erased = 0
-    for i in range(COUNT):
-        top, left, h, w = boxes[i, :4].tolist()
-        inside = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
-        inside[top : top + h, left : left + w] = True
-        assert torch.equal(found[i][:, ~inside], values[i][:, ~inside])
-        assert top + h <= HEIGHT and left + w <= WIDTH
-        if h * w:
-            erased += 1
-            assert (found[i][:, inside] != values[i][:, inside]).double().mean() > 0.98
-        assert torch.equal(found[i : i + 1], augment.erase(values[i : i + 1], boxes[i : i + 1]))
-    assert 3 < erased < COUNT
-
-
-def test_erased_rectangles_have_the_papers_sizes() -> None:
-    options = AugmentOptions(random_erasing=0.7, erasing_area=(0.05, 0.4))
-    boxes = augment.draw_boxes(options, 4000, 480, 640, seeded(7))
-    h, w = boxes[:, 2].double(), boxes[:, 3].double()
-    some = h * w > 0
-    assert 0.66 < some.double().mean() < 0.74
-    area, ratio = (h * w / (480 * 640))[some], (h / w)[some]
-    assert 0.049 < area.min() < 0.07 and 0.36 < area.max() < 0.401
-    assert 0.29 < ratio.min() < 0.4 and 2.5 < ratio.max() < 3.4
-    # Uniform noise: mean and spread of 0..1.
-    pixels = augment.erase(torch.zeros(1, 3, 480, 640), torch.tensor([[0, 0, 480, 640, 1, 2, 3, 4, 500, 6]]))
-    assert abs(pixels.mean() - 0.5) < 0.01 and abs(pixels.std() - 12**-0.5) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -22,56 +22,7 @@ from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, Trai
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places import PlacesMode
 from vgbench.training.modes.places_options import PlacesOptions
-from vgbench.training.modes.sample_places import OVERLAP, Sites, draw_batches
 from vgbench.training.modes.table import build_mode
-
-
-@pytest.mark.parametrize("gap", [0.0, 30.0, 100.0])
-def test_places_of_a_batch_are_apart(gap: float) -> None:
-    rng = np.random.default_rng(0)
-    count = 60
-    sites = Sites(
-        rows=np.arange(4 * count), starts=np.arange(0, 4 * count + 1, 4), usable=np.arange(count),
-        centres=rng.uniform(0, 200, (count, 2)), headings=rng.choice([0.0, 50.0, 90.0, 359.0, np.nan], count),
-        radii=rng.uniform(0, 9, count),
-    )  # fmt: skip
-    options = dataclasses.replace(PLACES_OPTIONS, place_gap=gap, places_per_batch=8, img_per_place=3)
-    batches = draw_batches(sites, options, np.random.default_rng(1))
-
-    def are_apart(one: int, other: int) -> bool:
-        apart = np.linalg.norm(sites.centres[one] - sites.centres[other])
-        turned = abs((sites.headings[one] - sites.headings[other] + 180) % 360 - 180) >= OVERLAP
-        return bool(turned or apart >= gap + sites.radii[one] + sites.radii[other])
-
-    seen: list[int] = []
-    for rows, labels in batches:
-        places = labels[::3]
-        assert 1 < len(places) <= 8 and (labels.reshape(-1, 3) == places[:, None]).all()
-        assert len(set(rows.tolist())) == len(rows) and (rows // 4 == labels).all()
-        seen += places.tolist()
-        assert all(are_apart(one, other) for i, one in enumerate(places) for other in places[:i])
-    assert len(set(seen)) == len(seen)
-    # What is left over could not have made a batch.
-    left = sorted({*range(count)} - {*seen})
-    assert not any(are_apart(one, other) for i, one in enumerate(left) for other in left[:i])
-
-
-def test_neighbours_stand_together_in_a_batch() -> None:
-    count = 80
-    east = np.arange(count) * 30.0
-    sites = Sites(
-        rows=np.arange(2 * count), starts=np.arange(0, 2 * count + 1, 2), usable=np.arange(count),
-        centres=np.stack([east, 0 * east], 1), headings=np.zeros(count), radii=np.zeros(count),
-    )  # fmt: skip
-    spans = {}
-    for spread in (None, 120.0):
-        options = dataclasses.replace(
-            PLACES_OPTIONS, place_spread=spread, places_per_batch=8, img_per_place=2, min_img_per_place=2
-        )
-        batches = draw_batches(sites, options, np.random.default_rng(0))
-        assert sorted(np.concatenate([labels[::2] for _, labels in batches])) == list(range(count))
-        spans[spread] = np.median([np.ptp(east[labels]) for _, labels in batches[:5]])
-    assert spans[120.0] <= 240 < spans[None]
 
 
 def test_derived_places_have_a_new_grid_for_every_pass(tiny_dataset: Path) -> None:
@@ -168,36 +119,6 @@ def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume:
             Run(checkpoints, watch, 0, checkpoints.last if resume else None),
         )  # fmt: skip
     return losses
-
-
-@pytest.mark.parametrize("loss", ["cosface", "arcface", "sphereface"])
-@pytest.mark.parametrize("partition", ["cosplace", "eigenplaces"])
-def test_a_classifier_for_each_group(tiny_dataset: Path, partition: str, loss: str) -> None:
-    _give_headings(tiny_dataset)
-    options = dataclasses.replace(
-        CLASSES_OPTIONS, partition=partition, margin_loss=loss, focal_tolerance=180.0, lambda_front=0.5
-    )
-    mode: Any = build_mode(recipe_of(tiny_dataset, "classes", classes=options))
-    network = network_of()
-    forward = lambda images: network(images)  # noqa: E731
-    for epoch in range(len(mode.groups)):
-        (batch, *_) = mode.round(network, epoch, 0)
-        parts = mode.groups[epoch]
-        assert len(parts) == (2 if partition == "eigenplaces" else 1)
-        assert len(batch) == 6 * len(parts) and int(batch.labels.max()) < sum(map(len, parts))
-        mode.loss(forward, batch, torch.Generator()).backward()
-        mine = [head.weight.grad for head in mode.heads[epoch]]
-        assert all(grad is not None and grad.abs().sum() > 0 for grad in mine)
-        (optimizer,) = mode.optimizers(epoch)
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        assert held == {id(head.weight) for head in mode.heads[epoch]}
-
-
-def _give_headings(root: Path) -> None:
-    for number, path in enumerate(sorted((root / "images" / "train").rglob("*.jpg"))):
-        fields = path.name.split("@")
-        fields[9] = f"{90 * (number % 2):03d}"
-        path.rename(path.with_name("@".join(fields)))
 
 
 @pytest.mark.parametrize(

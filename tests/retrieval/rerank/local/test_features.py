@@ -7,111 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from textured import HEIGHT, WIDTH, homography, texture, view
 
 from vgbench.errors import UserError
-from vgbench.retrieval.rerank.dense import rapid_score
 from vgbench.retrieval.rerank.local import EXTRACTORS
 from vgbench.retrieval.rerank.local.features import LocalFeatures, make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
 from vgbench.retrieval.rerank.local.matchers import make_matcher
 from vgbench.retrieval.rerank.local.nearest import NearestMatcher
 from vgbench.runtime import Runtime
-
-SEEDS = st.integers(0, 10_000)
-
-
-def random_features(generator: np.random.Generator, count: int, binary: bool = False) -> LocalFeatures:
-    keypoints = generator.uniform(0, 100, (count, 2)).astype(np.float32)
-    if binary:
-        return LocalFeatures(keypoints, generator.integers(0, 256, (count, 4)).astype(np.uint8), (100, 100))
-    vectors = generator.normal(size=(count, 5)).astype(np.float32)
-    return LocalFeatures(keypoints, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), (100, 100))
-
-
-def brute_force(query: LocalFeatures, candidate: LocalFeatures, ratio: float) -> set[tuple[int, int]]:
-    if not len(query) or not len(candidate):
-        return set()
-    apart = np.linalg.norm(query.vectors()[:, None].astype(np.float64) - candidate.vectors(), axis=2)
-    found = set()
-    for i, row in enumerate(apart):
-        j = int(row.argmin())
-        if apart[:, j].argmin() != i:
-            continue
-        others = np.delete(row, j)
-        if len(others) == 0 or ratio == 1 or row[j] <= ratio * others.min():
-            found.add((i, j))
-    return found
-
-
-@given(SEEDS, st.integers(0, 12), st.lists(st.integers(0, 12), max_size=4), st.sampled_from([1.0, 0.8]))
-@settings(max_examples=60, deadline=None)
-def test_mutual_matches_on_both_paths(seed: int, count: int, counts: list[int], ratio: float) -> None:
-    generator = np.random.default_rng(seed)
-    query = random_features(generator, count)
-    candidates = [random_features(generator, c) for c in counts]
-    wanted = [brute_force(query, one, ratio) for one in candidates]
-    matcher = NearestMatcher(ratio, Runtime())
-    with ThreadPoolExecutor(1) as pool:
-        found = matcher(query, candidates, pool)
-    for pairs in (found, matcher._batched(query, candidates)):
-        assert [{tuple(pair) for pair in one.tolist()} for one in pairs] == wanted
-
-
-def test_products_of_bits_order_as_hamming_distances() -> None:
-    generator = np.random.default_rng(0)
-    left, right = random_features(generator, 6, binary=True), random_features(generator, 7, binary=True)
-    hamming = np.unpackbits(left.descriptors[:, None] ^ right.descriptors[None], axis=2).sum(2)
-    np.testing.assert_allclose(left.vectors() @ right.vectors().T, 1 - hamming / 16, atol=1e-6)
-
-
-@pytest.mark.parametrize("model", ["homography", "fundamental"])
-def test_inliers_of_a_known_homography(model: str) -> None:
-    generator = np.random.default_rng(3)
-    points = generator.uniform(0, 300, (120, 2)).astype(np.float32)
-    matrix = homography(3)
-    moved = np.c_[points, np.ones(120)] @ matrix.T
-    moved = (moved[:, :2] / moved[:, 2:]).astype(np.float32)
-    moved[80:] = generator.uniform(0, 300, (40, 2))
-    good = inliers(points, moved, model, 1.0, 500)
-    assert good[:80].all()
-    # A point may lie near another's epipolar line by chance, hardly near its place.
-    assert good[80:].sum() <= (1 if model == "homography" else 8)
-
-
-@pytest.mark.parametrize("model", ["homography", "fundamental"])
-@pytest.mark.parametrize("count", [0, 3, 4, 7, 40])
-def test_degenerate_matches_are_no_inliers(model: str, count: int) -> None:
-    same = np.full((count, 2), 7, np.float32)
-    line = np.stack([np.arange(count), np.arange(count)], axis=1).astype(np.float32)
-    for points in (same, line):
-        good = inliers(points, points[::-1].copy(), model, 1.0, 50)
-        assert good.shape == (count,)
-        assert good.dtype == np.bool_
-        if count <= 4:
-            assert not good.any()
-
-
-def test_rapid_score_rewards_one_shift() -> None:
-    generator = np.random.default_rng(0)
-    points = generator.integers(0, 20, (50, 2)).astype(np.float32)
-    for shift in ([0, 0], [3, 1]):
-        score, support = rapid_score(points, points + np.float32(shift), (20, 20))
-        assert score == pytest.approx(50)
-        assert support.all()
-    mixed = points + np.float32([3, 1])
-    mixed[0] = points[0] - np.float32([3, 0])
-    score, support = rapid_score(points, mixed, (20, 10))
-    wanted = 0.0
-    for shift in (mixed - points).astype(np.float64):
-        for axis, size in enumerate((20, 10)):
-            wanted += (1 - abs(shift[axis] - (mixed - points)[:, axis].mean()) / size) ** 2 / 2
-    assert score == pytest.approx(wanted)
-    assert not support[0] and support[1:].all()
-    assert rapid_score(points, generator.permutation(points), (20, 20))[0] < 40
-    assert rapid_score(points[:0], points[:0], (20, 20))[0] == 0
 
 
 @pytest.mark.parametrize("name", ["xfeat", "sift", "orb"])
