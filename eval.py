@@ -1,7 +1,18 @@
 """Test a network on a dataset: `python3 eval.py --help`."""
 
-from vgbench.cli.eval import GOING_ON, main
-from vgbench.cli.exits import run_script
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vgbench.cli.exits import AGAIN, run_script
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do it; what is slow to import is imported here, so that Ctrl-C meanwhile ends without a traceback."""
+    from vgbench.cli.eval import main as work
+
+    work(arguments)
+
 
 if __name__ == "__main__":
-    run_script(main, GOING_ON)
+    run_script(main, AGAIN)

@@ -22,6 +22,18 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run that can go on; the message says by which command."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def in_short(error: BaseException) -> str:
     """Return the kind of somebody else's error and the first line of what it says, for a message of one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

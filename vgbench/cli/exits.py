@@ -1,13 +1,20 @@
-"""How every command ends: 0, or one line on stderr and 2 (a person can mend it) or 130 (Ctrl-C)."""
+"""How every command ends: 0, or one line on stderr and 2 (a person can mend it), 130 (Ctrl-C) or 128 + the signal."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vgbench.errors import Interrupted, UserError
+from vgbench.errors import Interrupted, Stopped, UserError
+from vgbench.signals import ending_cleanly
+
+_WORDS = {15: "terminated", 1: "hung up"}
+
+# What commands that keep what they have made say after Ctrl-C.
+AGAIN = "the same command goes on from here"
 
 
 def ended(work: Callable[[], int | None], going_on: str = "") -> int:
@@ -19,19 +26,31 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     """
     _find_modules_here()
     try:
-        status = work() or 0
+        with ending_cleanly():
+            status = work() or 0
     except UserError as error:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
         return _leave_others(2)
     except KeyboardInterrupt as stop:
         remedy = str(stop) if isinstance(stop, Interrupted) else going_on
-        print("interrupted" + (f"; {remedy}" if remedy else ""), file=sys.stderr)
-        return 130
+        signal = _signal_of(stop)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(_WORDS.get(signal, "interrupted") + (f"; {remedy}" if remedy else ""), file=sys.stderr, flush=True)
+        return 128 + signal
     if _one_of_several():
         from vgbench import parallel  # with torch, which is slow to import
 
         parallel.stop()
     return status
+
+
+def _signal_of(stop: BaseException | None) -> int:
+    """Return the signal that ended the work; that of Ctrl-C where there was none."""
+    while stop is not None:
+        if isinstance(stop, Stopped):
+            return stop.number
+        stop = stop.__cause__
+    return 2
 
 
 def run_script(work: Callable[[], int | None], going_on: str = "") -> None:

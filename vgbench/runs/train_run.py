@@ -28,6 +28,7 @@ from vgbench.runs.testing import test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
+from vgbench.signals import answering
 from vgbench.training import LoopResult
 from vgbench.training.checkpoint import BEST, LAST, METRICS
 from vgbench.training.modes.base import TrainingMode
@@ -72,7 +73,8 @@ def train(settings: TrainSettings) -> TrainResult:
     continued = folder_to_continue(settings.run.resume)
     with open_run_folder(settings.run, continued, unless=(LAST, BEST)) as folder:
         try:
-            return _train_and_test(settings, network, mode, val, test, runtime, folder)
+            with answering(f"SIGUSR1: {folder / LAST} has everything up to the last round; going on", LOG.info):
+                return _train_and_test(settings, network, mode, val, test, runtime, folder)
         except KeyboardInterrupt as stop:
             raise Interrupted(_going_on(folder)) from stop
 
