@@ -22,8 +22,9 @@ from vgbench.benchmark.matrix import COMBINED, Job, Matrix, read_matrix
 from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.exits import run_script
 from vgbench.cli.parser import read_command_line
-from vgbench.data import dataset_root, read_split, train_root
+from vgbench.data import dataset_root, train_root
 from vgbench.data.digest import folder_digest
+from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
 from vgbench.invocation import command
 from vgbench.plain_yaml import read_yaml
@@ -101,14 +102,14 @@ def check_data(part: str, config: Path) -> None:
     settings = _settings(part, config)
     root = dataset_root(settings.data)
     for split in ("val", "test") if part == "train" else ("test",):
-        _check_split(root, split, settings.data.queries_folder if split == "test" else "queries")
+        _check_split(root, split, settings.data.queries_folder if split == "test" else ("queries",))
     if part == "train" and not train_root(settings.data).is_dir():
-        _check_split(train_root(settings.data), "train", "queries")  # says what is missing, and how to get it
+        _check_split(train_root(settings.data), "train", ("queries",))  # says what is missing, and how to get it
 
 
 @functools.cache
-def _check_split(root: Path, split: str, queries: str) -> None:
-    read_split(root, split, queries)
+def _check_split(root: Path, split: str, queries: tuple[str, ...]) -> None:
+    read_splits(root, split, queries)
 
 
 def job_facts(job: Job) -> Mapping[str, Any]:
