@@ -219,6 +219,8 @@ def _contradictions(table: ImageTable, said: SaidPositions) -> Finding | None:
     off = np.zeros(len(table))
     for code in np.unique(said.zone[said.zone != 0]).tolist():
         rows = np.flatnonzero((said.zone == code) & _usable(said))
+        if not len(rows):
+            continue  # and PROJ, which takes a while to import, is left alone
         there = project(said.latitude[rows], said.longitude[rows], abs(code), south=code < 0)
         off[rows] = np.hypot(*(there - table.utm[rows]).T)
     tolerance = _SLACK + _DEGREE * 10.0 ** -said.decimals.astype(np.float64)
