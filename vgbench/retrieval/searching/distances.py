@@ -15,6 +15,7 @@ from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.tile import UNIT64, QueryBlock
 
 _ROUND_BYTES = (2**21, 2**26)  # float64 values of one round of differences: in a CPU's cache; on a GPU
+_READS = 4
 # |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
 # be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
 _SAFE = 2.0**20
@@ -30,7 +31,7 @@ def squared_distances(
         query: int64 [M], which of the queries.
         database: read in order, where rows are needed.
         row: int64 [M], which of its rows.
-        work_bytes: about the most that is held of the queries in float64, and as much again of the rows as stored.
+        work_bytes: about the most that is held of the queries in float64; a quarter of it of the rows, as stored.
     """
     out = torch.empty(len(query), dtype=torch.float64, device=query.device)
     at_once = max(1, work_bytes // (8 * database.shape[1]))
@@ -51,7 +52,7 @@ def _of_block(block: _Queries, query: Tensor, database: Descriptors, row: Tensor
     order = (which * len(block.queries) + query).argsort()
     ends = torch.bincount(which, minlength=len(rows)).cumsum(0).tolist()
     ends.append(0)  # what comes before the first
-    read = max(1, work_bytes // database.row_bytes)
+    read = max(1, work_bytes // (_READS * database.row_bytes))
     used = read if out.is_cuda else max(1, _ROUND_BYTES[0] // (8 * database.shape[1]))
     for start in range(0, len(rows), read):
         vectors = database.rows(rows[start : start + read].cpu().numpy()).to(out.device)
