@@ -358,3 +358,20 @@ def test_a_checkpoint_says_nowhere_to_write(
     assert precious.read_text() == "mine"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["logs", "other", "precious.txt", "run"]
     assert [one.name for one in (tmp_path / "logs").iterdir()] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\x80\x04garbage", "save its state_dict"),
+        (b"PK\x03\x04" + b"\0" * 100, "damaged, or no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, said: str, door: Any, tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    path.write_bytes(content)
+    line = complaint(door("eval.py", f"--resume={path}"))
+    assert said in line and "weights_only" not in line and "checkpoint ()" not in line

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vgbench.errors import UserError, about, in_short
+from vgbench.files import is_file
 from vgbench.models.base import Backbone
 from vgbench.models.foreign import own_keys, read_inert
 
@@ -132,8 +133,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: no such file, not a checkpoint, or damaged.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
+    _check_kind(path)
     _check_size(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
@@ -147,6 +149,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}. Expected a dict of tensors or a checkpoint dict")
     return checkpoint
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is often saved under a checkpoint's name; raises UserError that says what it is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}). Expected a checkpoint that you may read"
+        ) from error
+    if not start:
+        raise UserError(f"{path}: is empty. Expected a checkpoint; fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: is a pointer of git-lfs, not the file. Expected the checkpoint itself: git lfs pull")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path}: is a web page. Expected a checkpoint; download the file itself, not its page")
 
 
 def _check_size(path: Path) -> None:
