@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 
@@ -16,7 +17,8 @@ class _AboveProgressBars(logging.Handler):
     """Prints records through tqdm, so that they do not tear a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any longer (`| head -1`), or the disk is full
+            tqdm.write(self.format(record), file=sys.stdout)
 
 
 def log_to_console() -> None:

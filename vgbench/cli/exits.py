@@ -8,9 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vgbench.errors import Interrupted, Stopped, UserError
+from vgbench.errors import Interrupted, Stopped, UserError, in_short
 from vgbench.signals import ending_cleanly
 
+# What torch says where memory is refused, or the system has ended a process that decodes images.
+_REFUSALS = ("DefaultCPUAllocator", "out of memory", "DataLoader worker", "insufficient shared memory")
+_OUT_OF_MEMORY = (
+    "memory: there is not enough of it. Expected smaller --infer_batch_size, --train_batch_size or --resize, or fewer "
+    "--num_workers; 0 needs no shared memory"
+)
 _WORDS = {15: "terminated", 1: "hung up"}
 
 # What commands that keep what they have made say after Ctrl-C.
@@ -31,6 +37,11 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     except UserError as error:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
         return _leave_others(2)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        print(f"error: {_rank()}{_OUT_OF_MEMORY} ({in_short(error)[:160]})", file=sys.stderr, flush=True)
+        return _leave_others(2)
     except KeyboardInterrupt as stop:
         remedy = str(stop) if isinstance(stop, Interrupted) else going_on
         signal = _signal_of(stop)
@@ -42,6 +53,11 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
 
         parallel.stop()
     return status
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether an error is a refusal of memory: of Python, of torch on a CPU or GPU, or a decoding process that died."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _REFUSALS)
 
 
 def _signal_of(stop: BaseException | None) -> int:
