@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -19,13 +20,33 @@ from vgbench.data.decode import decode_image
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 
+LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_SHARED = "/dev/shm"
+_SHARED_A_WORKER = 128 * 2**20  # a few batches of each are on their way
 
 
 def worker_count(requested: int, tasks: int) -> int:
     """Return how many processes to start for `tasks` pieces of work: no more than asked for, cores, or pieces."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(requested, cores, tasks))
+
+
+def within_shared_memory(workers: int) -> int:
+    """Return how many of some processes the shared memory has room for, through which their batches travel.
+
+    Where it is full they would wait forever: containers often have 64 MB (`docker run --shm-size=8g` gives more).
+    """
+    try:
+        found = os.statvfs(_SHARED)
+    except (OSError, AttributeError):  # another system, with another way
+        return workers
+    fitting = min(workers, found.f_bavail * found.f_frsize // _SHARED_A_WORKER)
+    if fitting < workers:
+        LOG.warning("%s: has room for %d of %d decoding processes; give it 8 GB, say", _SHARED, fitting, workers)
+    return fitting
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ class BatchLoader(DataLoader[Any], Generic[T]):
     """A DataLoader over `Batches`, in order; a worker's UserError is raised here with its own one-line message."""
 
     def __init__(self, batches: Batches[T], num_workers: int, pin_memory: bool | None = None) -> None:
-        workers = worker_count(num_workers, len(batches))
+        workers = within_shared_memory(worker_count(num_workers, len(batches)))
         super().__init__(
             batches,
             batch_size=None,
