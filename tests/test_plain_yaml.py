@@ -76,5 +76,7 @@ def test_what_yaml_writes_is_read_as_yaml_reads_it(value: object) -> None:
 
 @given(st.text(alphabet="ab:-[]{}&*!?|>,'\"# \n0.", max_size=60))
 def test_nothing_but_one_kind_of_error(text: str) -> None:
+    value: object = None
     with contextlib.suppress(yaml.YAMLError, ValueError):
-        parse_yaml(text)
+        value = parse_yaml(text)
+    assert value is None or isinstance(value, (bool, int, float, str, list, dict))
