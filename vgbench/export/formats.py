@@ -52,7 +52,7 @@ def export_network(module: Deployable, size: tuple[int, int], format_name: str, 
     1, 2 and 3 images.
 
     Args:
-        module: in eval mode, on the CPU.
+        module: on the CPU; it is in eval mode afterwards.
         size: height and width in pixels of the images that it is given (or of some, where `module.resize` is set).
         format_name: a name in `FORMATS`.
         path: the file.
@@ -64,6 +64,7 @@ def export_network(module: Deployable, size: tuple[int, int], format_name: str, 
         UserError: the network cannot be written in this format, or the file does not compute the same.
     """
     kind = FORMATS[format_name]
+    module.eval()
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_MOST)}
     if module.resize is not None:
         dynamic |= {2: torch.export.Dim("height", min=16, max=_MOST), 3: torch.export.Dim("width", min=16, max=_MOST)}
