@@ -15,7 +15,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 import vgbench
-from vgbench.benchmark.executor import Call, Executor, LocalExecutor, ranks_of
+from vgbench.benchmark.executor import Call, Executor, LocalExecutor
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.store import Facts, Store
 from vgbench.benchmark.tables import TableOptions, write_tables
@@ -53,6 +53,7 @@ class Campaign:
         gpus: names of this machine's GPUs; with several jobs at a time each takes its own.
         only: names of runs, with * and ?; of the others only those that these take a network from.
         force: run the chosen ones again, also where they have a result.
+        executor: where the jobs run; None for processes of this machine.
         tables: what the tables show.
         facts: as of `Store`.
         elsewhere: as of `Store`.
@@ -68,6 +69,7 @@ class Campaign:
     gpus: Sequence[str] = ()
     only: str | None = None
     force: bool = False
+    executor: Executor | None = None
     tables: TableOptions = field(default_factory=TableOptions)
     facts: Facts | None = None
     elsewhere: tuple[Path, ...] = ()
@@ -90,7 +92,7 @@ class Campaign:
                 for job in self._chosen():
                     self._set_aside(job, always=True)
             progress = _Progress(list(wanted))
-            executor = LocalExecutor(self.jobs, self.gpus, [lock])
+            executor = self.executor or LocalExecutor(self.jobs, self.gpus, [lock])
             try:
                 self._carry_out(progress, executor)
             except BaseException:
@@ -250,8 +252,8 @@ class Campaign:
         print("\r\x1b[K", end="", flush=True)
 
     def _call(self, job: Job) -> Call:
-        words = ranks_of(self._command(job), job.gpus)
-        return Call(job, words, self.store.path(job, ".log"), _environment())
+        last = self.store.folder / job.folder / LAST if job.script == "train" else None
+        return Call(job, tuple(self._command(job)), self.store.path(job, ".log"), _environment(), last)
 
     def _command(self, job: Job) -> list[str]:
         store = self.store
@@ -265,8 +267,6 @@ class Campaign:
             command += ["--resume", str(job.checkpoint)]
         elif makers:
             command += ["--resume", *makers]
-        elif job.script == "train" and (run_dir / LAST).is_file():
-            command += ["--resume", str(run_dir / LAST)]
         return command + self._own_code()
 
     def _own_code(self) -> list[str]:

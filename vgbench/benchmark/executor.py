@@ -28,12 +28,20 @@ class Call:
         words: the command.
         log: file that what it prints is added to.
         environment: of the process.
+        goes_on_from: a checkpoint of an earlier, interrupted try, which is taken up where it is there by then.
     """
 
     job: Job
     words: tuple[str, ...]
     log: Path
     environment: Mapping[str, str]
+    goes_on_from: Path | None = None
+
+    def words_now(self) -> tuple[str, ...]:
+        """The command as it is to be given now."""
+        again = self.goes_on_from
+        words = (*self.words, "--resume", str(again)) if again is not None and again.is_file() else self.words
+        return ranks_of(words, self.job.gpus)
 
 
 class Executor(Protocol):
@@ -91,7 +99,7 @@ class LocalExecutor:
             # The process holds the lock too: if only this one is killed, a second benchmark waits for its job.
             # (On Windows no descriptor can be handed on.)
             process = subprocess.Popen(
-                call.words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                call.words_now(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 pass_fds=list(self.holds) if os.name == "posix" else [],
                 env={**call.environment, **self._share(gpus)},
             )  # fmt: skip
@@ -100,7 +108,7 @@ class LocalExecutor:
     def ended(self) -> list[tuple[Call, str]]:
         done = [one for one in self._running if one.process.poll() is not None]
         self._running = [one for one in self._running if one not in done]
-        return [(one.call, _reason(one.process.returncode, one.call.log, one.log_start)) for one in done]
+        return [(one.call, reason_of(one.process.returncode, one.call.log, one.log_start)) for one in done]
 
     def last_line(self, call: Call) -> str:
         return last_line(call.log, 0)
@@ -128,7 +136,7 @@ class LocalExecutor:
         return {}
 
 
-def _reason(status: int, log: Path, start: int) -> str:
+def reason_of(status: int, log: Path, start: int) -> str:
     if status == 0:
         return ""
     if status < 0:

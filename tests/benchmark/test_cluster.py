@@ -1,0 +1,155 @@
+"""The executors of clusters, on this machine: submitit's local executor, and several nodes of Ray."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import fake_doors
+import pytest
+import yaml
+
+from vgbench.benchmark.campaign import Campaign
+from vgbench.benchmark.executor import Call
+from vgbench.benchmark.matrix import Job, read_matrix
+from vgbench.benchmark.process import Process
+from vgbench.benchmark.slurm import SlurmExecutor
+from vgbench.errors import UserError
+
+GRID = {"grid": {"over": {"train.lr": [40.0, 60.0]}, "seeds": [0, 1, 2], "eval": [{}]}}
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    program = fake_doors.write_program(tmp_path / "program")
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(GRID))
+
+    def of(name, **more):
+        return Campaign(read_matrix(tmp_path / "m.yaml"), tmp_path / name, program, say=lambda line: None, **more)
+
+    return of
+
+
+def calls(tmp_path):
+    lines = (tmp_path / "program" / "calls.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def wait_until(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+def test_a_process_passes_on_the_end_and_takes_up_its_checkpoint(tmp_path):
+    last = tmp_path / "last.pth"
+    code = (
+        "import sys, time, signal, pathlib\n"
+        f"last = pathlib.Path({str(last)!r})\n"
+        "if '--resume' in sys.argv: sys.exit('error: resumed')\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (last.touch(), sys.exit(143)))\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    call = Call(
+        Job("a", "train", "train", {}), (sys.executable, "-c", code), tmp_path / "a.log", dict(os.environ), last
+    )
+    child = os.fork()
+    if child == 0:  # a process of its own, whose main thread gets the signal
+        process = Process(call)
+        signal.signal(signal.SIGUSR1, lambda *_: process.end())
+        process.run()
+        os._exit(0)
+    wait_until(lambda: call.log.exists() and "ready" in call.log.read_text())
+    os.kill(child, signal.SIGUSR1)
+    os.waitpid(child, 0)
+    assert last.exists(), "it had the time to save"
+    assert Process(call).run() == "resumed"
+
+
+def test_through_submitit_the_table_is_the_same(campaign, tmp_path):
+    pytest.importorskip("submitit")
+    here = campaign("here").run()
+    executor = SlurmExecutor(tmp_path / "submitit", cluster="local", at_a_time=4)
+    assert campaign("there", executor=executor).run() == here
+    assert len(calls(tmp_path)) == 2 * 12, "nothing was done twice"
+
+
+def test_what_fails_through_submitit_says_why(campaign, tmp_path):
+    pytest.importorskip("submitit")
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump([{"name": "bad", "train": {"dataset_name": "missing"}}]))
+    executor = SlurmExecutor(tmp_path / "submitit", cluster="local")
+    _, failures = campaign("there", executor=executor).run()
+    assert failures == {"bad": "train: datasets/missing: no such folder"}
+
+
+def test_unknown_options_of_slurm(tmp_path):
+    pytest.importorskip("submitit")
+    with pytest.raises(UserError, match="partiton is not known"):
+        SlurmExecutor(tmp_path, {"partiton": "gpu"})
+
+
+@pytest.mark.slow
+def test_a_preempted_job_goes_on_where_it_was(campaign, tmp_path):
+    """The signal of a preemption, sent to the job: it is started again and takes up its checkpoint."""
+    pytest.importorskip("submitit")
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump([{"name": "a", "train": {"dataset_name": "slow"}}]))
+    script = tmp_path / "program" / "program.py"
+    here = campaign("there", executor=SlurmExecutor(tmp_path / "submitit", cluster="local"))
+    text = script.read_text().replace(
+        '    time.sleep(60)\n', '    time.sleep(0 if typed.resume else 60)\n'
+    )  # fmt: skip
+    script.write_text(text)
+    import threading
+
+    waiting = tmp_path / "there" / "a" / "train" / "waiting"
+
+    def preempt():
+        wait_until(waiting.exists)
+        for _, job in list(here.executor._running):
+            job._interrupt()
+
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    _, failures = here.run()
+    thread.join()
+    found = calls(tmp_path)
+    assert failures == {} and found[0][3] is None and found[1][3].endswith("last_model.pth")
+
+
+@pytest.mark.slow
+def test_a_node_of_ray_that_dies_costs_nothing_but_time(campaign, tmp_path):
+    """Two nodes, one killed in the middle: the same table as without, and no finished job done twice."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    from vgbench.benchmark.ray_tasks import RayExecutor
+
+    here = campaign("here").run()
+    (tmp_path / "program" / "calls.jsonl").unlink()
+    script = tmp_path / "program" / "program.py"
+    script.write_text(script.read_text().replace('(run_dir / "last', 'time.sleep(1)\n(run_dir / "last'))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        executor = RayExecutor(cluster.address)
+        import threading
+
+        def kill():
+            wait_until(lambda: len(list((tmp_path / "there").glob("*/*/results.json"))) >= 3)
+            cluster.remove_node(node, allow_graceful=False)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        found = campaign("there", executor=executor).run()
+        thread.join()
+        assert found == here
+        finished = [call[1:3] for call in calls(tmp_path)]
+        # Only what ran on the node when it died ran again.
+        assert 12 <= len(finished) <= 13 and len({str(one) for one in finished}) == 12
+        assert Path(tmp_path / "there" / "table.tex").exists()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
