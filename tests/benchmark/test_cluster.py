@@ -109,7 +109,10 @@ def test_a_preempted_job_goes_on_where_it_was(campaign, tmp_path):
     def preempt():
         wait_until(waiting.exists)
         for _, job in list(here.executor._running):
-            job._interrupt()
+            # submitit's local executor passes on SIGTERM alone: the signal of a preemption goes to the task itself.
+            watcher = job._process.pid
+            task = Path(f"/proc/{watcher}/task/{watcher}/children").read_text().split()[0]
+            os.kill(int(task), signal.SIGUSR2)
 
     thread = threading.Thread(target=preempt)
     thread.start()
