@@ -79,3 +79,12 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
 @pytest.mark.parametrize("door", ["train.py", "eval.py", "benchmark.py"])
 def test_doors_are_short(door):
     assert len((REPOSITORY / door).read_text().splitlines()) < 100
+
+
+def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):
+    (tmp_path / "slurm.yaml").write_text("partiton: gpu")
+    pytest.importorskip("submitit")
+    plain = benchmark.main
+    monkeypatch.setattr(benchmark, "main", lambda: plain([*sys.argv[1:], "--slurm", str(tmp_path / "slurm.yaml")]))
+    status, _, err = run([{"name": "a", "train": {}}])
+    assert status == 2 and "partiton is not known" in err and err.count("\n") == 1

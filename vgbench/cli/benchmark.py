@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from vgbench import combine
 from vgbench.benchmark.campaign import PROGRAM, Campaign, flags
+from vgbench.benchmark.executor import Executor
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix, read_matrix
 from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.exits import run_script
@@ -69,8 +70,24 @@ def _campaign(matrix: Matrix, typed: argparse.Namespace) -> Campaign:
         matrix, folder, program=PROGRAM, check=check_options, check_data=check_data, jobs=typed.jobs, gpus=_gpus(),
         only=typed.only, force=typed.force or typed.dry_run, facts=job_facts,
         tables=TableOptions(tuple(typed.values), tuple(typed.costs), typed.baseline),
-        elsewhere=() if typed.dry_run else tuple(others),
+        elsewhere=() if typed.dry_run else tuple(others), executor=_executor(typed, folder),
     )  # fmt: skip
+
+
+def _executor(typed: argparse.Namespace, folder: Path) -> Executor | None:
+    """Return what runs the jobs elsewhere; None for this machine."""
+    if typed.ray is not None:
+        from vgbench.benchmark.ray_tasks import RayExecutor
+
+        return RayExecutor(typed.ray, gpus=bool(_gpus()))
+    if typed.slurm is not None:
+        from vgbench.benchmark.slurm import SlurmExecutor
+
+        options = read_yaml(typed.slurm)
+        if not isinstance(options, dict):
+            raise UserError(f"{typed.slurm}: expected `slurm_partition: ...`, one of submitit's options a line")
+        return SlurmExecutor((folder / "slurm").resolve(), options)
+    return None
 
 
 def listing(campaign: Campaign) -> str:
@@ -190,6 +207,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs", type=_jobs, default=1, metavar="N",
         help="jobs at a time: each on a GPU of its own, or sharing the processor's threads (default: 1)",
+    )  # fmt: skip
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--slurm", type=Path, metavar="FILE.yaml",
+        help="hand the jobs to SLURM, with these options of submitit (slurm_partition, slurm_time, gpus_per_node, ...)",
+    )  # fmt: skip
+    where.add_argument(
+        "--ray", metavar="ADDRESS", nargs="?", const="auto",
+        help="hand the jobs to a Ray cluster; without an address to the one of this machine",
     )  # fmt: skip
     parser.add_argument("--only", metavar="PATTERN", help="these runs and what they need; * and ? stand for anything")
     parser.add_argument("--force", action="store_true", help="run again what is done; the old results are kept aside")
