@@ -43,6 +43,7 @@ import yaml
 from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
 from vgbench.errors import UserError
+from vgbench.plain_yaml import parse_yaml
 
 Options = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*( [A-Za-z0-9._+=-]+)*")
@@ -166,8 +167,8 @@ def read_matrix(path: Path) -> Matrix:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
             f"{path}: cannot be read as YAML ({reason}). Expected a file like benchmarks/demo.yaml"
