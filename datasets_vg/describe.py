@@ -56,7 +56,7 @@ def stats_table(root: Path, radius: float) -> str:
 
     Columns: images; rectangle round their positions in km2; image sizes (of a sample); years;
     for queries the database images within `radius` metres, as least / median / most, and queries with none.
-    A set of places (GSV-Cities, GSV-XS) has a row a city, with the number of places.
+    A set of places (GSV-Cities, GSV-XS) has a row per city, with the number of places.
 
     Raises:
         UserError: no dataset there, or a folder in it cannot be read.

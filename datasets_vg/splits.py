@@ -1,4 +1,4 @@
-"""Which folders of images a dataset has, in any layout that training or testing reads."""
+"""Which folders of images per dataset has, in any layout that training or testing reads."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Every backbone with every aggregation that fits it: parameters, GFLOPs, dimensions, images a second, peak memory.
+"""Every backbone with every aggregation that fits it: parameters, GFLOPs, dimensions, images per second, peak memory.
 
 python3 -m perf.pairings                                             # all of them: hours on a laptop
 python3 -m perf.pairings --backbones resnet18conv4 dinov2_vits14     # some of them
 python3 -m perf.pairings --output docs/pairings.md                   # started again, it goes on where it stopped
 
-Each pairing runs in a process of its own, forward and backward, at the image size of its method; images a second are
+Each pairing runs in a process of its own, forward and backward, at the image size of its method; images per second are
 those of the fastest of several rounds, so that other work on the machine counts little. A pairing that does not fit is
 left out; one that fails is a row that says why.
 """
@@ -35,8 +35,8 @@ HEAD = """# Every backbone with every aggregation that fits it
 
 {rows} pairings, each built, run forward and backward, then for inference, in a process of its own, by
 `python3 -m perf.pairings` ({threads} threads of the machine at hand). Parameters and dimensions are the network's,
-GFLOPs those of one image, images a second those of its fast form, the peak memory that of the whole process. Where
-other work ran beside it, images a second are lower limits.
+GFLOPs those of one image, images per second those of its fast form, the peak memory that of the whole process. Where
+other work ran beside it, images per second are lower limits.
 """
 IMAGES = 2
 # One at a time, as a small machine would have to.

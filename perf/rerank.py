@@ -71,7 +71,7 @@ def measure_local(queries: int, candidates: int, rounds: int) -> Pair:
         for store in stores:
             store.close()
     mine, theirs = ([1e3 * second / queries for second in side] for side in times)
-    return pair_of(f"local re-ranking, {candidates} candidates x {KEYPOINTS} keypoints", "ms a query", mine, theirs)
+    return pair_of(f"local re-ranking, {candidates} candidates x {KEYPOINTS} keypoints", "ms per query", mine, theirs)
 
 
 def _features(queries: int, candidates: int) -> list[tuple[LocalFeatures, list[LocalFeatures]]]:

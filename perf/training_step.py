@@ -1,4 +1,4 @@
-"""Images a second in a training step, beside the same step in plain float32 eager PyTorch."""
+"""Images per second in a training step, beside the same step in plain float32 eager PyTorch."""
 
 from __future__ import annotations
 

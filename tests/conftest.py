@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that every package's tests share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from doors import TRAINING, of, run_door
+from calls import TRAINING, of, run_here
 from tiny_city import write_dataset
 
 
@@ -36,12 +36,12 @@ def _torch_threads() -> None:
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Run a door in an empty folder: (exit status, stdout, stderr)."""
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run a script in an empty folder: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *arguments: str) -> tuple[int, str, str]:
-        status = run_door(script, *arguments)
+        status = run_here(script, *arguments)
         shown = capsys.readouterr()
         return status, shown.out, shown.err
 
@@ -51,7 +51,7 @@ def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 @pytest.fixture(scope="module")
 def first_run(pristine_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first") / "run"
-    assert run_door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={folder}") == 0
+    assert run_here("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={folder}") == 0
     return folder
 
 

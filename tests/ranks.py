@@ -1,4 +1,4 @@
-"""Runs a door on several ranks of this machine, as torchrun does, and reads what came of it."""
+"""Runs a script on several ranks of this machine, as torchrun does, and reads what came of it."""
 
 from __future__ import annotations
 

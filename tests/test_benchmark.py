@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import fake_doors
+import fake_program
 import pytest
 import yaml
 from locations import REPOSITORY
@@ -17,8 +17,8 @@ from vgbench.cli.exits import ended
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run the door on a matrix; return (exit status, stdout, stderr)."""
-    monkeypatch.setattr(benchmark, "PROGRAM", fake_doors.write_program(tmp_path / "program"))
+    """Run the script on a matrix; return (exit status, stdout, stderr)."""
+    monkeypatch.setattr(benchmark, "PROGRAM", fake_program.write_program(tmp_path / "program"))
     monkeypatch.setattr(benchmark, "check_data", lambda part, config: None)  # nothing is read by the pretended program
 
     def run_matrix(content):
@@ -76,9 +76,9 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
         benchmark.check_options(job.script, config)
 
 
-@pytest.mark.parametrize("door", ["train.py", "eval.py", "benchmark.py"])
-def test_doors_are_short(door):
-    assert len((REPOSITORY / door).read_text().splitlines()) < 100
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "benchmark.py"])
+def test_scripts_are_short(call):
+    assert len((REPOSITORY / call).read_text().splitlines()) < 100
 
 
 def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from doors import complaint, of
+from calls import complaint, of
 from PIL import Image
 
 from vgbench.data import read_folder
 
 
-def evaluated(door: Any, trained: Path, dataset: Path, run: Path, *extra: str) -> tuple[int, str, str]:
+def evaluated(call: Any, trained: Path, dataset: Path, run: Path, *extra: str) -> tuple[int, str, str]:
     arguments = [f"--resume={trained / 'best_model.pth'}", *of(dataset), "--num_workers=0", f"--run_dir={run}", *extra]
-    return tuple(door("eval.py", *arguments))  # type: ignore[return-value]
+    return tuple(call("eval.py", *arguments))  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def photos(pristine_dataset: Path, tmp_path: Path) -> Path:
 
 
 def test_photographs_are_placed_where_the_labelled_queries_are(
-    door: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
 ) -> None:
     """The same pixels, without coordinates, find what they find with them; with a confidence learned on val."""
-    status, out, err = evaluated(door, trained, pristine_dataset, tmp_path / "labelled")
+    status, out, err = evaluated(call, trained, pristine_dataset, tmp_path / "labelled")
     assert status == 0, err
     assert "learned from the val split" in out
     shutil.copytree(pristine_dataset / "images/test/queries", photos, dirs_exist_ok=True)
     run = tmp_path / "photos"
     status, out, err = evaluated(
-        door, trained, pristine_dataset, run, f"--queries_folder={photos}", "--no_labels", "--save_preds=2",
+        call, trained, pristine_dataset, run, f"--queries_folder={photos}", "--no_labels", "--save_preds=2",
     )  # fmt: skip
     assert status == 0, err
     assert "R@1" not in out and "confidence learned from the val split (16 queries)" in out
@@ -72,13 +72,13 @@ def test_photographs_are_placed_where_the_labelled_queries_are(
 
 
 def test_without_training_the_confidence_is_learned_on_the_datasets_own_queries(
-    door: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
 ) -> None:
     extra = [f"--queries_folder={photos}", "--no_labels", "--rerank", "spatial"]
-    status, out, err = evaluated(door, trained, pristine_dataset, tmp_path / "a", *extra)
+    status, out, err = evaluated(call, trained, pristine_dataset, tmp_path / "a", *extra)
     assert status == 0, err
     assert "learned from the dataset's test queries (16 queries)" in out and "spatial: no recalls" in out
-    status, out, err = evaluated(door, trained, pristine_dataset, tmp_path / "b", *extra, "--confidence_queries=0")
+    status, out, err = evaluated(call, trained, pristine_dataset, tmp_path / "b", *extra, "--confidence_queries=0")
     assert status == 0, err
     assert "learned" not in out
     [*rows] = csv.DictReader((tmp_path / "b/predictions.csv").open())
@@ -86,12 +86,12 @@ def test_without_training_the_confidence_is_learned_on_the_datasets_own_queries(
 
 
 def test_bad_folders_are_one_line(
-    door: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, photos: Path, tmp_path: Path
 ) -> None:
     def said(folder: Path, *extra: str) -> str:
         run = tmp_path / "bad"
         extra = (f"--queries_folder={folder}", "--no_labels", *extra)
-        return complaint(evaluated(door, trained, pristine_dataset, run, *extra))
+        return complaint(evaluated(call, trained, pristine_dataset, run, *extra))
 
     assert "--queries_folder" in said(tmp_path / "absent") and "no such folder" in said(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
@@ -101,14 +101,14 @@ def test_bad_folders_are_one_line(
     assert "--pairs_num 99" in said(photos, "--on_bad_image=skip", f"--pairs_out={tmp_path / 'p'}", "--pairs_num=99")
 
 
-def test_a_test_leaves_its_findings(door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
+def test_a_test_leaves_its_findings(call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
     results = json.loads((trained / "results.json").read_text())
     assert set(results["pose"]["best"]) == {"25", "50", "75", "90"}
     assert results["recall_by_distance"]["1"][24] == pytest.approx(results["recalls"]["25"]["1"], abs=1e-3)
     assert results["confidence"]["learned_from"] == "the val split (16 queries)"
     assert (trained / "confidence.json").is_file() and not (trained / "descriptors" / "confidence").exists()
     status, out, err = evaluated(
-        door, trained, pristine_dataset, tmp_path / "again", "--rerank", "spatial", "--pairs_format=kapture",
+        call, trained, pristine_dataset, tmp_path / "again", "--rerank", "spatial", "--pairs_format=kapture",
         f"--pairs_out={tmp_path / 'pairs.txt'}", "--pairs_num=2",
     )  # fmt: skip
     assert status == 0, err

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from doors import complaint, of
+from calls import complaint, of
 from own_pictures import exif
 from PIL import Image
 
@@ -21,14 +21,14 @@ KML = "{http://www.opengis.net/kml/2.2}"
 
 
 @pytest.fixture
-def tested(door: Any, trained: Path, tmp_path: Path) -> Any:
+def tested(call: Any, trained: Path, tmp_path: Path) -> Any:
     """Run eval.py with a trained network; returns (status, stdout, stderr) and the run's folder."""
     numbers = iter(range(100))
 
     def run(*extra: str) -> tuple[tuple[int, str, str], Path]:
         folder = tmp_path / f"run{next(numbers)}"
         arguments = [f"--resume={trained / 'best_model.pth'}", "--num_workers=0", f"--run_dir={folder}"]
-        return door("eval.py", *arguments, "--heat_maps=0", *extra), folder
+        return call("eval.py", *arguments, "--heat_maps=0", *extra), folder
 
     return run
 
@@ -70,8 +70,8 @@ def test_the_val_split(tested: Any, pristine_dataset: Path) -> None:
     assert results_of(run)["split"] == "val"
 
 
-def test_training_takes_one_folder_of_queries(door: Any, pristine_dataset: Path) -> None:
-    assert "several are for eval.py" in complaint(door("train.py", *of(pristine_dataset), "--queries_folder", "a", "b"))
+def test_training_takes_one_folder_of_queries(call: Any, pristine_dataset: Path) -> None:
+    assert "several are for eval.py" in complaint(call("train.py", *of(pristine_dataset), "--queries_folder", "a", "b"))
 
 
 def test_predictions_are_written_for_maps(tested: Any, pristine_dataset: Path) -> None:

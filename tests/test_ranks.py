@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from doors import of
+from calls import of
 from ranks import torchrun
 from tiny_city import write_dataset
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import REPOSITORY, TRAINING, of
+from calls import REPOSITORY, TRAINING, of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 

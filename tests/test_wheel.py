@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from doors import SMALL, of
+from calls import SMALL, of
 
 import vgbench
 

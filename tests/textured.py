@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 240, 176
 
 
 def texture(place: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A picture full of corners, uint8 [H,W,3], another one a place."""
+    """A picture full of corners, uint8 [H,W,3], another one per place."""
     generator = np.random.default_rng(place)
     picture = np.full((height, width, 3), 128, np.uint8)
     for _ in range(220):

@@ -5,7 +5,7 @@ python3 -m vgbench.describe ~/photos --method=megaloc --output descriptors.npy  
 python3 -m vgbench.describe ~/photos --method=megaloc --layout=hloc --output global-feats.h5
 
 .h5: datasets `descriptors` [N,D] and `names` [N]. --layout=hloc: a group an image with the dataset `global_descriptor`
-[D], as hloc's extract_features writes it. .npy: [N,D], with a line a name in the .txt beside it.
+[D], as hloc's extract_features writes it. .npy: [N,D], with a line per name in the .txt beside it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ class UserError(Exception):
     """Something outside the program is wrong and a person can mend it.
 
     The message is one line: it names the file or option, says what was expected and gives the remedy.
-    Doors (`train.py`, `eval.py`, ...) print it without a traceback and exit with status 2.
+    Scripts (`train.py`, `eval.py`, ...) print it without a traceback and exit with status 2.
     """
 
     def __init__(self, message: str) -> None:

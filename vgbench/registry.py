@@ -15,7 +15,7 @@ _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class Registry:
-    """The table of one kind of part: one line a part.
+    """The table of one kind of part: one line per part.
 
     Args:
         kind: what the entries are, for messages ("aggregation", "loss", ...).

@@ -1,4 +1,4 @@
-"""Preparers: one file a set, or a family of sets of one format; the catalogue's row says which."""
+"""Preparers: one file per set, or a family of sets of one format; the catalogue's row says which."""
 
 from __future__ import annotations
 

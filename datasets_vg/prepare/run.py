@@ -178,7 +178,7 @@ def _is_strange(request: Request) -> bool:
 
 
 def _expected(entry: Entry, part: str) -> int | None:
-    """Return about how many images a part has, for the progress bar."""
+    """Return about how many images per part has, for the progress bar."""
     of_part = {folder: count for folder, count in entry.counts.items() if folder.partition("/")[0] == part}
     total = sum(count.images for count in (of_part or entry.counts).values())
     return total or None

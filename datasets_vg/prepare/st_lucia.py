@@ -42,7 +42,7 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
 
 
 def read_track(file: Path) -> list[Place]:
-    """Return a position a frame; the file leaves out the minus of the latitude."""
+    """Return a position per frame; the file leaves out the minus of the latitude."""
     try:
         pairs = [line.split(",")[:2] for line in file.read_text("utf-8").splitlines() if line.strip()]
         return [at_degrees(-abs(float(latitude)), float(longitude)) for latitude, longitude in pairs]

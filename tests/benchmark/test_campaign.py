@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-import fake_doors
+import fake_program
 import pytest
 import yaml
 from locations import REPOSITORY
@@ -20,7 +20,7 @@ class Bench:
     """A matrix, a program that pretends to run it, and what became of it."""
 
     def __init__(self, tmp_path):
-        self.program = fake_doors.write_program(tmp_path / "program")
+        self.program = fake_program.write_program(tmp_path / "program")
         self.folder = tmp_path / "logs" / "m"
         self.file = tmp_path / "m.yaml"
         self.said = []
@@ -214,7 +214,7 @@ def _alive(group):
     return False
 
 
-def test_an_interruption_ends_the_door_and_keeps_the_lock_free(bench, monkeypatch):
+def test_an_interruption_ends_the_job_and_keeps_the_lock_free(bench, monkeypatch):
     monkeypatch.setattr("vgbench.benchmark.executor.GRACE_SECONDS", 0.5)
     started = []
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import fake_doors
+import fake_program
 import pytest
 import yaml
 
@@ -23,7 +23,7 @@ GRID = {"grid": {"over": {"train.lr": [40.0, 60.0]}, "seeds": [0, 1, 2], "eval":
 
 @pytest.fixture
 def campaign(tmp_path):
-    program = fake_doors.write_program(tmp_path / "program")
+    program = fake_program.write_program(tmp_path / "program")
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(GRID))
 
     def of(name, **more):

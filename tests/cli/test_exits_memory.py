@@ -6,7 +6,7 @@ import logging
 
 import pytest
 import torch
-from doors import complaint
+from calls import complaint
 
 from vgbench.cli.console import log_to_console
 from vgbench.cli.exits import ended

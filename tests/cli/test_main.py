@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import SMALL, TRAINING, complaint, of
+from calls import SMALL, TRAINING, complaint, of
 
 import vgbench
 from vgbench.cli.exits import ended
@@ -104,7 +104,7 @@ def test_commands_are_named_as_they_were_called(
 
 
 def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
-    door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vgbench.training import loop
 
@@ -118,36 +118,36 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop.Checkpoints, "save", save_and_stop)
-    status, _, err = door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={run}")
+    status, _, err = call("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={run}")
     assert status == 130
     assert err.splitlines()[-1] == f"interrupted; to go on: python3 train.py --resume='{run}'"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    status, out, err = door("train.py", f"--resume={run}")
+    status, out, err = call("train.py", f"--resume={run}")
     assert status == 0, err
     assert "resumed" in out and (run / "results.json").is_file()
     # The folder of a run is what eval.py takes too: its best checkpoint.
-    status, out, err = door(
+    status, out, err = call(
         "eval.py", f"--resume={run}", *of(pristine_dataset), *SMALL[3:], f"--run_dir={tmp_path / 'e'}"
     )
     assert status == 0, err
-    assert f"--resume {tmp_path}: no best_model.pth" in complaint(door("eval.py", f"--resume={tmp_path}"))
+    assert f"--resume {tmp_path}: no best_model.pth" in complaint(call("eval.py", f"--resume={tmp_path}"))
 
 
 def test_interrupted_before_anything_is_saved(
-    door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vgbench.runs.train_run.run_training", stop)
-    status, _, err = door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={tmp_path / 'run'}")
+    status, _, err = call("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={tmp_path / 'run'}")
     assert status == 130 and "nothing was saved yet, the same command starts again" in err
 
 
-def test_what_lies_in_the_current_folder_is_found(door: Any, tmp_path: Path) -> None:
+def test_what_lies_in_the_current_folder_is_found(call: Any, tmp_path: Path) -> None:
     (tmp_path / "my_heads.py").write_text("class Mine:\n    pass\n")
-    said = complaint(door("eval.py", "--aggregation=my_heads:Mien", "--pretrain=none", "--dataset_name=none"))
+    said = complaint(call("eval.py", "--aggregation=my_heads:Mien", "--pretrain=none", "--dataset_name=none"))
     assert "no such" in said or "has no Mien" in said
     status = ended(lambda: int(__import__("my_heads").Mine is None))
     assert status == 0

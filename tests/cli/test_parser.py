@@ -29,7 +29,7 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
     assert settings.run.resume is None
 
 
-def test_a_test_takes_the_option_of_training_that_both_doors_share() -> None:
+def test_a_test_takes_the_option_of_training_that_both_scripts_share() -> None:
     given = parser.read_command_line(parser.EvalSettings, "test", ["--train_positives_dist_threshold=12"])
     assert parser.resolve(parser.EvalSettings, given, {}).data.train_positives_dist_threshold == 12
 

@@ -48,10 +48,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
-def evaluated(door: Any, dataset: Path, output: Path) -> dict[str, Any]:
+def evaluated(call: Any, dataset: Path, output: Path) -> dict[str, Any]:
     run = output.with_suffix("")
     arguments = [f"--resume={output}", f"--datasets_folder={dataset.parent}", f"--run_dir={run}", *EVAL]
-    status, _, err = door("eval.py", *arguments)
+    status, _, err = call("eval.py", *arguments)
     assert status == 0, err
     results: dict[str, Any] = json.loads((run / "results.json").read_text())
     assert results["dataset"] == dataset.name and results["options"]["resize"] == SIZE
@@ -59,7 +59,7 @@ def evaluated(door: Any, dataset: Path, output: Path) -> dict[str, Any]:
 
 
 def test_uniform_soup_is_a_checkpoint_for_eval(
-    door: Any, three: list[str], pristine_dataset: Path, tmp_path: Path
+    call: Any, three: list[str], pristine_dataset: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "soup.pth"
     assert main(["soup", "--checkpoints", *three, "--output", str(output)]) == 0
@@ -67,7 +67,7 @@ def test_uniform_soup_is_a_checkpoint_for_eval(
     weights = [read_checkpoint(path)["model_state_dict"]["backbone.0.weight"] for path in three]
     torch.testing.assert_close(content["model_state_dict"]["backbone.0.weight"], torch.stack(weights).mean(0))
     assert content["soup"]["checkpoints"] == three
-    assert evaluated(door, pristine_dataset, output)["network"]["aggregation"] == "gem"
+    assert evaluated(call, pristine_dataset, output)["network"]["aggregation"] == "gem"
 
 
 @pytest.mark.parametrize("batch_norm", ["average", "reestimate"])
@@ -102,7 +102,7 @@ def test_soup_with_reestimated_statistics_differs_in_these_alone(
 
 
 @pytest.mark.parametrize("combine", ["concat", "mean"])
-def test_ensemble_is_a_checkpoint_for_eval(door: Any, pristine_dataset: Path, tmp_path: Path, combine: str) -> None:
+def test_ensemble_is_a_checkpoint_for_eval(call: Any, pristine_dataset: Path, tmp_path: Path, combine: str) -> None:
     other = {"aggregation": "netvlad", "netvlad_clusters": 4} if combine == "concat" else {"l2": "after_pool"}
     parts = [
         checkpoint(tmp_path / "a.pth", 0, pristine_dataset),
@@ -111,7 +111,7 @@ def test_ensemble_is_a_checkpoint_for_eval(door: Any, pristine_dataset: Path, tm
     output = tmp_path / "both.pth"
     arguments = ["--checkpoints", *map(str, parts), "--output", str(output), "--weights", "1", "3"]
     assert main(["ensemble", f"--combine={combine}", *arguments]) == 0
-    results = evaluated(door, pristine_dataset, output)
+    results = evaluated(call, pristine_dataset, output)
     assert results["network"]["backbone"] == "ensemble" and results["network"]["weights"] == [1.0, 3.0]
     assert results["descriptors_dim"] == (256 + 1024 if combine == "concat" else 256)
     assert "ensemble" in (output.with_suffix("") / "report.html").read_text()
@@ -119,7 +119,7 @@ def test_ensemble_is_a_checkpoint_for_eval(door: Any, pristine_dataset: Path, tm
 
 @pytest.mark.parametrize("dim", [None, 24])
 def test_whitened_is_a_checkpoint_for_eval(
-    door: Any, pristine_dataset: Path, tmp_path: Path, dim: int | None, caplog: pytest.LogCaptureFixture
+    call: Any, pristine_dataset: Path, tmp_path: Path, dim: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = checkpoint(tmp_path / "a.pth", 0, pristine_dataset)
     output = tmp_path / "white.pth"
@@ -130,7 +130,7 @@ def test_whitened_is_a_checkpoint_for_eval(
     content = read_checkpoint(output)
     assert content["whitening"]["dataset"] == pristine_dataset.name and content["whitening"]["radius_m"] == 10
     assert f"{content['whitening']['pairs']} pairs of" in caplog.text
-    results = evaluated(door, pristine_dataset, output)
+    results = evaluated(call, pristine_dataset, output)
     assert results["network"]["backbone"] == "whitened" and results["descriptors_dim"] == (dim or 256)
 
 
@@ -205,13 +205,13 @@ def test_whitening_learns_what_night_changes(pristine_dataset: Path, tmp_path: P
 
 
 def test_a_trained_run_goes_into_an_ensemble_and_a_soup(
-    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
 ) -> None:
     files = [str(trained / name) for name in ("best_model.pth", "last_model.pth")]
     for kind in ("soup", "ensemble"):
         output = tmp_path / f"{kind}.pth"
         assert main([kind, "--checkpoints", *files, "--output", str(output)]) == 0
-        evaluated(door, pristine_dataset, output)
+        evaluated(call, pristine_dataset, output)
 
 
 def test_other_sizes_are_told(tmp_path: Path, three: list[str], caplog: pytest.LogCaptureFixture) -> None:

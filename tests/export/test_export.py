@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from doors import complaint
+from calls import complaint
 from PIL import Image
 from torch import nn
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from doors import SMALL, TRAINING, complaint, of, run_door
+from calls import SMALL, TRAINING, complaint, of, run_here
 
 from vgbench.combine import main as combine
 from vgbench.models import build_network
@@ -199,7 +199,7 @@ def test_a_hostile_network_is_refused(
     name: str, spoilt: Any, pristine_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = spoilt(NETWORKS[name])
-    status = run_door("eval.py", f"--resume={path}", f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0")
+    status = run_here("eval.py", f"--resume={path}", f"--datasets_folder={pristine_dataset.parent}", "--num_workers=0")
     line = complaint((status, *capsys.readouterr()))
     assert unharmed(tmp_path)
     assert "hostile.pth" in line or "--" in line, line
@@ -224,7 +224,7 @@ def test_other_readers_refuse_it_too(
                 == 2
             )
     assert combine(["whiten", "--checkpoints", str(path), "--output", "out.pth"]) == 2
-    assert run_door("train.py", *of(pristine_dataset), *SMALL, f"--start_from={path}") == 2
+    assert run_here("train.py", *of(pristine_dataset), *SMALL, f"--start_from={path}") == 2
     assert unharmed(tmp_path) and not (tmp_path / "out.pth").exists()
     assert "Traceback" not in capsys.readouterr().err
 
@@ -254,13 +254,13 @@ def test_soups_of_nan_are_not_written(spoilt: Any, plain: Path, tmp_path: Path) 
     assert not (tmp_path / "soup.pth").exists()
 
 
-def test_an_archive_that_unpacks_to_more_is_refused(plain: Path, tmp_path: Path, door: Any) -> None:
+def test_an_archive_that_unpacks_to_more_is_refused(plain: Path, tmp_path: Path, call: Any) -> None:
     path = tmp_path / "bomb.pth"
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for part in source.infolist():
             target.writestr(part.filename, source.read(part))
         target.writestr("archive/data/99999", bytes(10**8))
-    assert "unpacks to" in complaint(door("eval.py", f"--resume={path}"))
+    assert "unpacks to" in complaint(call("eval.py", f"--resume={path}"))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def small_run(pristine_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
         f"--run_dir={folder}",
     ]
     usual = [word for word in TRAINING if "clusters" not in word]
-    assert run_door("train.py", *of(pristine_dataset), *usual, *arguments) == 0
+    assert run_here("train.py", *of(pristine_dataset), *usual, *arguments) == 0
     return folder
 
 
@@ -330,7 +330,7 @@ def test_a_hostile_run_is_not_resumed(
     RUNS[name](content)
     torch.save(content, path)
     capsys.readouterr()
-    status = run_door("train.py", f"--resume={path}", f"--datasets_folder={pristine_dataset.parent}")
+    status = run_here("train.py", f"--resume={path}", f"--datasets_folder={pristine_dataset.parent}")
     shown = capsys.readouterr()
     assert status == 2 and "Traceback" not in shown.err, shown.err[-2000:]
     assert len([line for line in shown.err.splitlines() if line.startswith("error: ")]) == 1
@@ -354,7 +354,7 @@ def test_a_checkpoint_says_nowhere_to_write(
     }  # fmt: skip
     (tmp_path / "other").mkdir()
     torch.save(content, tmp_path / "other" / "last_model.pth")
-    assert run_door("train.py", "--resume=other/last_model.pth", *of(pristine_dataset)) == 0, capsys.readouterr().err
+    assert run_here("train.py", "--resume=other/last_model.pth", *of(pristine_dataset)) == 0, capsys.readouterr().err
     assert precious.read_text() == "mine"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["logs", "other", "precious.txt", "run"]
     assert [one.name for one in (tmp_path / "logs").iterdir()] == ["default"]
@@ -370,8 +370,8 @@ def test_a_checkpoint_says_nowhere_to_write(
         (b"PK\x03\x04" + b"\0" * 100, "damaged, or no checkpoint"),
     ],
 )
-def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, said: str, door: Any, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, said: str, call: Any, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pth"
     path.write_bytes(content)
-    line = complaint(door("eval.py", f"--resume={path}"))
+    line = complaint(call("eval.py", f"--resume={path}"))
     assert said in line and "weights_only" not in line and "checkpoint ()" not in line

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from doors import SMALL, of, run_door
+from calls import SMALL, of, run_here
 
 from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, is_reusable, write_descriptors
 
@@ -106,7 +106,7 @@ def evaluated(
 def evaluate(folder: Path, dataset: Path, kind: str) -> int:
     resume = folder / "best_model.pth"
     words = ["--report_queries=4", "--heat_maps=2", *EVALUATIONS[kind]]
-    return run_door("eval.py", f"--resume={resume}", f"--run_dir={folder / 'eval'}", *of(dataset), *SMALL, *words)
+    return run_here("eval.py", f"--resume={resume}", f"--run_dir={folder / 'eval'}", *of(dataset), *SMALL, *words)
 
 
 def side_files(folder: Path, kind: str) -> list[Path]:
@@ -148,7 +148,7 @@ def test_a_damaged_file_beside_a_run_does_not_end_its_test(
     for path in found:
         spoil(path)
     words = [*of(pristine_dataset), *SMALL, f"--run_dir={trained}", "--report_queries=4"]
-    assert run_door("eval.py", f"--resume={trained / 'best_model.pth'}", *words) == 0, capsys.readouterr().err
+    assert run_here("eval.py", f"--resume={trained / 'best_model.pth'}", *words) == 0, capsys.readouterr().err
     assert (trained / "report.html").is_file()
 
 

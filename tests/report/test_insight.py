@@ -31,8 +31,8 @@ def text(html: str) -> str:
 
 def test_what_was_lost_stands_beside_what_was_saved() -> None:
     page = compression_section(COMPARED)
-    assert "64 bytes an image instead of 5,120 in float32 (98.8% saved)" in text(page)
-    assert "0.123 ms a query, exact search 1.5 ms" in text(page)
+    assert "64 bytes per image instead of 5,120 in float32 (98.8% saved)" in text(page)
+    assert "0.123 ms per query, exact search 1.5 ms" in text(page)
     assert "lost +2.63 -0.20" in text(page)
     assert "1,234 queries, of which 57.2%" in text(page)
     assert "&lt;whitened&gt;" in page

@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from doors import of
+from calls import of
 
 from vgbench.data import DataOptions
 from vgbench.report.summary import evaluation_command, images_per_s, training_summary
@@ -49,7 +49,7 @@ def test_the_command_names_what_differs_and_nothing_else():
     )
 
 
-def test_the_command_of_a_run_finds_the_same_recalls(trained, pristine_dataset, door):
+def test_the_command_of_a_run_finds_the_same_recalls(trained, pristine_dataset, call):
     first = json.loads((trained / "results.json").read_text())
     said = (trained / "info.log").read_text()
     command = re.search(r"test again:\s+(.*)", said)
@@ -57,7 +57,7 @@ def test_the_command_of_a_run_finds_the_same_recalls(trained, pristine_dataset, 
     words = [word for word in shlex.split(command[1]) if not word.startswith("--resume=")]
     assert words[:2] == ["python3", "eval.py"] and set(of(pristine_dataset)[:1]) <= set(words)
     again = trained.parent / "again"
-    status, _, err = door("eval.py", *words[2:], f"--resume={trained / 'best_model.pth'}", f"--run_dir={again}")
+    status, _, err = call("eval.py", *words[2:], f"--resume={trained / 'best_model.pth'}", f"--run_dir={again}")
     assert status == 0, err
     assert json.loads((again / "results.json").read_text())["recalls"] == first["recalls"]
     for name in ("best epoch", "val", "test", "trained", "peak memory", "written to"):

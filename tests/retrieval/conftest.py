@@ -1,4 +1,4 @@
-"""A tiny network and image folders for the tests of this room."""
+"""A tiny network and image folders for the tests of this package."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import of
+from calls import of
 from recipes import network_of, recipe_of
 
 from vgbench.cli import parser

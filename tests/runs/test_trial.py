@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import complaint, of
+from calls import complaint, of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "your_own.md"
 TINY = [
@@ -26,7 +26,7 @@ def _no_module_stays(monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
-def test_the_page_runs(door: Any, pristine_dataset: Path, tmp_path: Path) -> None:
+def test_the_page_runs(call: Any, pristine_dataset: Path, tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     [module] = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     [commands] = re.findall(r"```bash\n(.*?)```", text, flags=re.S)
@@ -35,7 +35,7 @@ def test_the_page_runs(door: Any, pristine_dataset: Path, tmp_path: Path) -> Non
     for line in commands.strip().splitlines():
         program, script, *words = line.split()
         assert program == "python3"
-        status, out, err = door(script, *words, *(TINY if script == "train.py" else ["--num_workers=0"]))
+        status, out, err = call(script, *words, *(TINY if script == "train.py" else ["--num_workers=0"]))
         assert status == 0, err
     assert "my_heads:WeightedMean" in out and (tmp_path / "logs" / "mine" / "results.json").is_file()
 
@@ -56,7 +56,7 @@ WRONG = {
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_wrong_class_is_found_at_the_start(
-    kind: str, script: str, door: Any, pristine_dataset: Path, tmp_path: Path
+    kind: str, script: str, call: Any, pristine_dataset: Path, tmp_path: Path
 ) -> None:
     made, returned, said = WRONG[kind]
     (tmp_path / "broken.py").write_text(
@@ -64,6 +64,6 @@ def test_a_wrong_class_is_found_at_the_start(
         f"        {made}\n\n    def forward(self, features):\n        {returned}\n"
     )
     arguments = [*of(pristine_dataset), "--backbone=efficientnet_lite0", "--pretrain=none", "--aggregation=broken:Mine"]
-    told = complaint(door(script, *arguments, *(TINY if script == "train.py" else TINY[:4])))
+    told = complaint(call(script, *arguments, *(TINY if script == "train.py" else TINY[:4])))
     assert "broken:Mine" in told and said in told
     assert not (tmp_path / "logs").exists()

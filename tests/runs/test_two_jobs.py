@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import TRAINING, complaint, of
+from calls import TRAINING, complaint, of
 
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import writing_alone
@@ -63,9 +63,9 @@ def test_a_folder_in_use_is_locked(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / ".lock").exists()
 
 
-def test_a_finished_run_is_not_overwritten(door: Any, trained: Path, pristine_dataset: Path) -> None:
+def test_a_finished_run_is_not_overwritten(call: Any, trained: Path, pristine_dataset: Path) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
-    line = complaint(door("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={trained}"))
+    line = complaint(call("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={trained}"))
     assert "of an earlier run" in line and f"--resume={trained}" in line
     assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
 

@@ -77,7 +77,7 @@ class LocalExecutor:
 
     Attributes:
         jobs: how many run at a time.
-        gpus: names of the GPUs that are shared out, one a job or as many as it asks for; () on a machine without.
+        gpus: names of the GPUs that are shared out, one per job or as many as it asks for; () on a machine without.
         holds: descriptors that every process keeps open, such as the lock of the folder.
     """
 

@@ -134,7 +134,7 @@ def _line(names: str, text: str, width: int) -> str:
 
 
 def _details(group: Group, field: Field, hint: Any) -> str:
-    """Return everything about one option: also what it needs, and the names of its table one a line."""
+    """Return everything about one option: also what it needs, and the names of its table one per line."""
     lines = [_line(_flag(field, hint), group.helps.get(field.name) or help_of(field, short=True), _width())]
     needs = [need for need in field.metadata["needs"].split(",") if need]
     if needs:

@@ -155,7 +155,7 @@ def image_loader(
         table: where the images are.
         rows: int64 [M] into the table.
         size: height and width in pixels, or None for the images' own (they must then be the same within a batch).
-        batch_size: images a batch.
+        batch_size: images per batch.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
 
     Returns:

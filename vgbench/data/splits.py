@@ -1,4 +1,4 @@
-"""Splits as the doors and the training modes read them: checked before anything costs time."""
+"""Splits as the commands and the training modes read them: checked before anything costs time."""
 
 from __future__ import annotations
 

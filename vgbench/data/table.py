@@ -23,7 +23,7 @@ _STAT_THREADS = 8  # `stat` waits for the disk, most of all on network file syst
 
 
 class ImageTable:
-    """Relative paths, UTM, heading, timestamp and note of N images, at about 50 bytes an image beside its path.
+    """Relative paths, UTM, heading, timestamp and note of N images, at about 50 bytes per image beside its path.
 
     Attributes:
         root: the folder that the relative paths start from.

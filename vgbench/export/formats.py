@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 INPUT, OUTPUT = "images", "descriptors"
 _BATCHES = (1, 2, 3)
 _EXAMPLES = 2
-_MOST = 4096  # images a batch, and pixels a side where images come at any size
+_MOST = 4096  # images per batch, and pixels a side where images come at any size
 
 Run = Callable[[Tensor], Tensor]
 

@@ -33,7 +33,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch's own counter hides itself from the compiler, and imports it for that: 1.5 seconds a run."""
+        """Torch's own counter hides itself from the compiler, and imports it for that: 1.5 seconds per run."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -24,11 +24,11 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
 
     The names are relative to the folder that holds both tables, such as `queries/x.jpg database/y.jpg`. `hloc`: a pair
     a line, parted by a space. `kapture`: a pairs file of its version 1.1, whose score is minus the distance. `msls`:
-    the prediction file of the MSLS challenge, a line a query: its key and those of its predictions, parted by spaces.
+    the prediction file of the MSLS challenge, a line per query: its key and those of its predictions, parted by spaces.
 
     Args:
         layout: "hloc", "kapture" or "msls".
-        count: predictions a query; None for all.
+        count: predictions per query; None for all.
 
     Raises:
         UserError: there are fewer predictions than `count`, names with the separator in them, or a file that cannot
@@ -39,7 +39,7 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
     depth = predictions.indices.shape[1]
     if count is not None and count > depth:
         raise UserError(
-            f"--pairs_num {count}: there are {depth} predictions a query. Expected at most as many; "
+            f"--pairs_num {count}: there are {depth} predictions per query. Expected at most as many; "
             f"search for more by --recall_values 1 5 {count}"
         )
     if layout == MSLS:

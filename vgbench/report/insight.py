@@ -33,7 +33,7 @@ def rerank_section(steps: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{after[n]:.1f}{_change(after[n] - before[n])}" for n in values]
         rows.append([f"then {escape(step['name'])}", *cells, *_costs(step)])
         before = after
-    headers = ["", *(f"R@{escape(n)}" for n in values), "ms a query", "bytes an image"]
+    headers = ["", *(f"R@{escape(n)}" for n in values), "ms per query", "bytes per image"]
     threshold = float(next(iter(steps[0]["before"])))
     return (
         '<section id="rerank"><h2>Re-ranking</h2><p class="lead">Recall within '
@@ -163,9 +163,9 @@ def compression_section(facts: Mapping[str, Any]) -> str:
     """Return HTML of what `retrieval.comparison.compare` found, '' where nothing was compressed or approximated."""
     if not facts:
         return ""
-    saved = f"{facts['bytes_per_image']:,.0f} bytes an image instead of {facts['bytes_per_image_float32']:,.0f}"
+    saved = f"{facts['bytes_per_image']:,.0f} bytes per image instead of {facts['bytes_per_image_float32']:,.0f}"
     saved += f" in float32 ({facts['bytes_saved_percent']:.1f}% saved)"
-    speed = f"{milliseconds_text(facts['ms_per_query'])} ms a query"
+    speed = f"{milliseconds_text(facts['ms_per_query'])} ms per query"
     if facts.get("ms_per_query_exact") is not None:
         speed += f", exact search {milliseconds_text(facts['ms_per_query_exact'])} ms"
     table = _table(facts) if facts.get("recalls") else ""

@@ -1,4 +1,4 @@
-"""Markdown tables of results: a row a run, R@1 and R@5 a dataset, the best in bold."""
+"""Markdown tables of results: a row per run, R@1 and R@5 a dataset, the best in bold."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _cell(cell: Cell | None) -> str:
 
 
 def recall_table(results: Results) -> str:
-    """Return a markdown table of one run's recalls (percent): a row a threshold in metres, a column a N."""
+    """Return a markdown table of one run's recalls (percent): a row per threshold in metres, a column per N."""
     values = list(dict.fromkeys(value for recalls in results["recalls"].values() for value in recalls))
     rows = [
         [within(results, threshold), *(f"{recalls[value]:.1f}" if value in recalls else "" for value in values)]
@@ -73,7 +73,7 @@ def recall_table(results: Results) -> str:
 
 
 def query_sets_table(sets: Sequence[Results]) -> str:
-    """Return a markdown table of one network on several sets of queries (percent): a row a set and threshold."""
+    """Return a markdown table of one network on several sets of queries (percent): a row per set and threshold."""
     values = list(dict.fromkeys(value for one in sets for recalls in one["recalls"].values() for value in recalls))
     rows = [
         [escape_cell(dataset_label(one)), f"{one['queries']:,}", within(one, threshold)]

@@ -37,7 +37,7 @@ class ReportOptions(Options):
     pairs_format: str = option(
         "hloc",
         "of --pairs_out: hloc (`query database`), kapture (`query, database, score`) or msls (the challenge's: keys, "
-        "a line a query)",
+        "a line per query)",
         choices=PAIRS_FORMATS,
         needs="pairs_out",
     )

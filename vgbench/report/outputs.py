@@ -82,7 +82,7 @@ def check_report(options: ReportOptions, predictions: int, split: Split) -> None
         return
     if (options.pairs_num or 1) > predictions:
         raise UserError(
-            f"--pairs_num {options.pairs_num}: there are {predictions} predictions a query. Expected at most as many; "
+            f"--pairs_num {options.pairs_num}: there are {predictions} predictions per query. Expected at most that; "
             f"ask for more by --recall_values 1 5 {options.pairs_num}"
         )
     if options.pairs_format != MSLS:

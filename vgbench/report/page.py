@@ -227,7 +227,7 @@ def _headline(results: Results) -> list[tuple[str, str, str]]:
     ]
     facts += [(label, f"{int(results[key]):,}", "") for key, label in counts if results.get(key) is not None]
     if results.get("images_per_second"):
-        facts.append(("images a second", f"{results['images_per_second']:,.0f}", ""))
+        facts.append(("images per second", f"{results['images_per_second']:,.0f}", ""))
     if results.get("queries_without_positives"):
         facts.append(("queries without positives", f"{results['queries_without_positives']:,}", ""))
     return facts

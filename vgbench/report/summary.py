@@ -51,7 +51,7 @@ def training_summary(
 
 
 def images_per_s(records: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return the images a second of all training steps of a run; None where none was timed."""
+    """Return the images per second of all training steps of a run; None where none was timed."""
     timed = [row for row in records if row.get("images") and row.get("seconds_training")]
     seconds = sum(float(row["seconds_training"]) for row in timed)
     return sum(int(row["images"]) for row in timed) / seconds if seconds > 0 else None

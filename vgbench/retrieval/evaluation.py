@@ -43,7 +43,7 @@ class Evaluation:
     """What testing found.
 
     Attributes:
-        predictions: the best max(recall_values) database rows a query, after re-ranking (at least rerank_topk then).
+        predictions: the best max(recall_values) database rows per query, after re-ranking (at least rerank_topk then).
         recalls: threshold in metres -> N -> percent; empty where the queries have no coordinates.
         neighbours: threshold in metres -> each query's positives; likewise.
         threshold: the one that counts, metres.
@@ -148,7 +148,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Found:
-    """What the search saw and gave: descriptors as searched and as extracted, predictions, bytes, images a second."""
+    """What the search saw and gave: descriptors as searched and as extracted, predictions, bytes, images per second."""
 
     database: Descriptors
     queries: Descriptors

@@ -1,4 +1,4 @@
-"""Everything that a door runs with: the rooms' option dataclasses, composed."""
+"""Everything that a command runs with: the packages' option dataclasses, composed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunOptions(Options):
 
 @dataclass(frozen=True)
 class Settings:
-    """What both doors run with, a group a room."""
+    """What both commands run with, one group per package."""
 
     run: RunOptions
     data: DataOptions

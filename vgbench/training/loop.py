@@ -332,7 +332,7 @@ class _Loop(Generic[BatchT]):
             self.progress,
             self.recalls,
             network=shown,
-            # Tensors that are in a file twice take their room once.
+            # Tensors that are in a file twice take their bytes once.
             ema=averaged and {**averaged, "trained": trained},
             optimizer=self.optimizer.state_dict(),
             scaler=self.stepper.state_dict(),

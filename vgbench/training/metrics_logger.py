@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class MetricsLogger:
     """One writer of a run's numbers, which a resumed run goes on with as if there had been no interruption.
 
-    metrics.jsonl has a line a round (`{"epoch", "round", "steps", "loss", "seconds_...": }`) and a line an epoch
+    metrics.jsonl has a line per round (`{"epoch", "round", "steps", "loss", "seconds_...": }`) and a line per epoch
     (`{"epoch", "steps", "loss", "recalls": {"1": .., "5": ..}, "best_r5", "not_improved_num"}`), losses per step,
     recalls in percent. TensorBoard has the losses, learning rates and pictures over optimiser steps
     (tensorboard/train) and the recalls over epochs (tensorboard/val).

@@ -129,7 +129,7 @@ def test_images_of_one_size_share_a_batch(mixed: ImageTable, make_network: Make)
         run(network, mixed, views, 4)
     finally:
         module.for_inference = real
-    assert sorted(seen) == [1, 2, 3, 3]  # one batch for each of the four sizes, not one an image
+    assert sorted(seen) == [1, 2, 3, 3]  # one batch for each of the four sizes, not one per image
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "gem", "concat"])

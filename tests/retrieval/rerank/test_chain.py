@@ -61,7 +61,7 @@ def test_every_step_says_recall_before_and_after_time_and_bytes(make_context: Ma
     assert stored[2]["name"] == "aqe"
     table = steps_table(steps).splitlines()
     assert len(table) == 2 + 4
-    assert "ms a query" in table[0] and "bytes an image" in table[0]
+    assert "ms per query" in table[0] and "bytes per image" in table[0]
 
 
 def test_the_search_returns_enough() -> None:
@@ -91,8 +91,8 @@ def test_a_users_function_orders_by_its_scores(make_context: Make, found: Found,
     ("function", "message"),
     [
         (lambda query, candidates: [1.0], r"returned \[1\] scores for 5 candidates"),
-        (lambda query, candidates: [float("nan")] * len(candidates), "one finite number a candidate"),
-        (lambda query, candidates: [-float("inf")] * len(candidates), "one finite number a candidate"),
+        (lambda query, candidates: [float("nan")] * len(candidates), "one finite number per candidate"),
+        (lambda query, candidates: [-float("inf")] * len(candidates), "one finite number per candidate"),
         (lambda query: 0, "fails on .*0.jpg"),
         (lambda query, candidates: {}[query], "fails on .*KeyError"),
         (lambda query, candidates: ["good"] * 5, "fails on"),

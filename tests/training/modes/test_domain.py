@@ -232,15 +232,15 @@ def test_impossible_values_name_their_option(name: str, value: float) -> None:
         DomainOptions(**{name: value})
 
 
-def test_the_door_trains_against_a_domain_classifier(
-    door: Callable[..., tuple[int, str, str]], pristine_dataset: Path, folder: Path, tmp_path: Path
+def test_the_job_trains_against_a_domain_classifier(
+    call: Callable[..., tuple[int, str, str]], pristine_dataset: Path, folder: Path, tmp_path: Path
 ) -> None:
-    from doors import TRAINING, of
+    from calls import TRAINING, of
 
     run = tmp_path / "run"
     arguments = (*of(pristine_dataset), *TRAINING, f"--run_dir={run}", f"--grl_folder={folder}", "--grl_batch_size=2")
     extras = ("--night=0.5", "--multi_resolution", "1", "0.5", "--rand_augment", "1", "9", f"--fda_folder={folder}")
-    status, out, err = door("train.py", *arguments, *extras)
+    status, out, err = call("train.py", *arguments, *extras)
     assert status == 0, err
     assert "domain classifier with 9 target images" in out
     state = torch.load(run / "last_model.pth", weights_only=True)["mode_state"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from doors import complaint, of, run_door
+from calls import complaint, of, run_here
 from recipes import recipe_of
 
 from vgbench.data.augment import AugmentOptions
@@ -172,7 +172,7 @@ def test_every_loss_moves_only_geowarp(tiny_dataset: Path) -> None:
         assert sum(float(value.grad.abs().sum()) for value in attach(network).parameters()) > 0
 
 
-def test_through_the_doors(first_run: Path, pristine_dataset: Path, tmp_path: Path, door: Any) -> None:
+def test_through_the_scripts(first_run: Path, pristine_dataset: Path, tmp_path: Path, call: Any) -> None:
     """Train GeoWarp on another run's network, re-rank with it, and refuse a network without."""
     small = [*of(pristine_dataset), "--num_workers=0", "--infer_batch_size=8"]
     folder, best = tmp_path / "warp", first_run / "best_model.pth"
@@ -180,18 +180,18 @@ def test_through_the_doors(first_run: Path, pristine_dataset: Path, tmp_path: Pa
         "--train_mode=geowarp", f"--start_from={best}", "--epochs_num=1", "--queries_per_epoch=4",
         "--cache_refresh_rate=4", "--train_batch_size=2", "--rerank_topk=3", f"--run_dir={folder}",
     ]  # fmt: skip
-    assert run_door("train.py", *small, *training) == 0
+    assert run_here("train.py", *small, *training) == 0
     results = json.loads((folder / "results.json").read_text())
     assert [step["name"] for step in results["rerank"]] == ["geowarp"]
     before, after = read_checkpoint(best)["model_state_dict"], read_checkpoint(folder / "best_model.pth")
     assert all(torch.equal(after["model_state_dict"][key], value) for key, value in before.items())
     again = tmp_path / "again"
     checkpoint = f"--resume={folder / 'best_model.pth'}"
-    status, _, err = door("eval.py", *small, checkpoint, "--rerank=geowarp", "--rerank_topk=3", f"--run_dir={again}")
+    status, _, err = call("eval.py", *small, checkpoint, "--rerank=geowarp", "--rerank_topk=3", f"--run_dir={again}")
     assert status == 0, err
     repeated = json.loads((again / "results.json").read_text())
     assert repeated["recalls"] == results["recalls"] and repeated["rerank"][0]["after"] == results["rerank"][0]["after"]
-    assert "has no GeoWarp" in complaint(door("eval.py", *small, f"--resume={best}", "--rerank=geowarp"))
-    wrong = door("train.py", *small, *training, "--aggregation=gem")
+    assert "has no GeoWarp" in complaint(call("eval.py", *small, f"--resume={best}", "--rerank=geowarp"))
+    wrong = call("train.py", *small, *training, "--aggregation=gem")
     assert "--aggregation netvlad" in complaint(wrong)
-    assert "one of them" in complaint(door("train.py", *small, *training, f"--resume={best}"))
+    assert "one of them" in complaint(call("train.py", *small, *training, f"--resume={best}"))

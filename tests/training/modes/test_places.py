@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from doors import SMALL, of
+from calls import SMALL, of
 from recipes import CLASSES_OPTIONS, PLACES_OPTIONS, network_of, recipe_of
 from tiny_city import PLACES
 
@@ -170,11 +170,11 @@ def test_options_out_of_range(make: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("loss", ["MultiSimilarity", "RankedList"])
-def test_a_dry_run_through_the_door(tiny_dataset: Path, tmp_path: Path, door: Any, loss: str) -> None:
+def test_a_dry_run_through_the_script(tiny_dataset: Path, tmp_path: Path, call: Any, loss: str) -> None:
     """One loss with the usual miner, and one that takes none."""
     network = ["--backbone=resnet18conv4", "--aggregation=gem", "--pretrain=none", f"--run_dir={tmp_path / 'run'}"]
     places = ["--train_mode=places", f"--loss={loss}", "--img_per_place=3", "--min_img_per_place=3"]
-    status, _, err = door("train.py", "--dry_run", *of(tiny_dataset), *SMALL, *network, *places)
+    status, _, err = call("train.py", "--dry_run", *of(tiny_dataset), *SMALL, *network, *places)
     assert status == 0, err
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["steps"] for row in rows] == [1, 1]

@@ -1,4 +1,4 @@
-"""Triplet training on image files: the whole room together with data, models and retrieval."""
+"""Triplet training on image files: the whole package together with data, models and retrieval."""
 
 import dataclasses
 from pathlib import Path

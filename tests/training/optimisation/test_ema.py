@@ -100,7 +100,7 @@ def test_training_itself_is_as_without_an_average(tmp_path):
 
 
 def test_a_file_holds_each_tensor_once(tmp_path):
-    """Weights that are in a checkpoint under two names take their room once."""
+    """Weights that are in a checkpoint under two names take their bytes once."""
     run_tiny(tmp_path / "plain")
     run_tiny(tmp_path / "averaged", options=AVERAGED)
     plain, averaged = ((tmp_path / name / "best_model.pth").stat().st_size for name in ("plain", "averaged"))

@@ -15,7 +15,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(table: Table) -> str:
-    """Return the table as CSV: a row a run, mean, deviation and number of seeds of each column, then the difference."""
+    """Return the table as CSV: a row per run; mean, deviation and seeds of each column, then the difference."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header = ["run", "source", *table.costs]

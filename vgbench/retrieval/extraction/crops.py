@@ -36,7 +36,7 @@ class Views:
 
     Attributes:
         method: the parts of an image (the database's is HardResize, or the queries' where that is for both).
-        sizes: height and width in pixels, one a scale.
+        sizes: height and width in pixels, one per scale.
         pooling: how the scales' descriptors become one: "mean", "max", "gem" or "concat".
         windows: None, or height and width in pixels of the random crops that stand in for scales.
         multiple: the network takes sides that are multiples of this many pixels.

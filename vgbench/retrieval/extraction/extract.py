@@ -60,7 +60,7 @@ class StoredForm:
     Attributes:
         dtype: of the values, "float32" or "float16".
         views: describe these of each image instead of the whole image at `Inference.size`; the file then has
-            `views.described` rows an image, one after the other.
+            `views.described` rows per image, one after the other.
     """
 
     dtype: str = "float32"
@@ -182,7 +182,7 @@ def extract(
 
 
 def _shape(network: Network, form: StoredForm, batch_size: int) -> tuple[int, int, int]:
-    """Return the dimensions of a row, the rows an image, and the images that are described together."""
+    """Return the dimensions of a row, the rows per image, and the images that are described together."""
     dim, views = descriptors_dim(network), form.views
     if views is None or views.plain:
         return dim, 1, batch_size

@@ -14,7 +14,7 @@ Size = tuple[int, int]  # height and width, pixels
 
 
 class QueryMethod:
-    """One image a query, resized to exactly --resize; the others override what they do differently.
+    """One image per query, resized to exactly --resize; the others override what they do differently.
 
     Attributes:
         described: how many descriptors are stored, and searched with, a query. Where it is 1 and `views` gives several

@@ -6,4 +6,4 @@ from vgbench.retrieval.query_methods.base import QueryMethod
 
 
 class HardResize(QueryMethod):
-    """One image a query, resized to exactly --resize (Berton et al., Deep Visual Geo-localization Benchmark, 2022)."""
+    """One image per query, resized to exactly --resize (Berton et al., Deep Visual Geo-localization, 2022)."""

@@ -35,7 +35,7 @@ class RerankStep:
     Attributes:
         name: as in `--rerank`.
         before, after: threshold in metres -> N -> percent.
-        ms_per_query: milliseconds a query, with what is kept for the next run already there.
+        ms_per_query: milliseconds per query, with what is kept for the next run already there.
         preparing_s: seconds spent on making that.
         bytes_per_image: what is kept of a database image beside its descriptor.
         files: what was written for a report, name -> path.
@@ -69,7 +69,7 @@ def check_rerankers(network: Network | None, options: RerankOptions, runtime: Ru
 
 
 def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
-    """How many predictions a query the search must return."""
+    """How many predictions per query the search must return."""
     return max(*recall_values, options.rerank_topk if options.names else 1)
 
 
@@ -168,7 +168,7 @@ def step_line(step: RerankStep) -> str:
     """One line on a step, at the first threshold."""
     before, after = (next(iter(table.values()), {}) for table in (step.before, step.after))
     recalls = " ".join(f"R@{n} {before[n]:.1f} -> {after[n]:.1f}" for n in after) or "no recalls"
-    cost = f"{milliseconds_text(step.ms_per_query)} ms a query, {step.bytes_per_image:,.0f} bytes an image"
+    cost = f"{milliseconds_text(step.ms_per_query)} ms per query, {step.bytes_per_image:,.0f} bytes per image"
     return f"{step.name}: {recalls}; {cost}"
 
 
@@ -181,7 +181,7 @@ def steps_table(steps: Sequence[RerankStep]) -> str:
         after = next(iter(step.after.values()))
         recalls = [f"{after[n]:.1f}" for n in values]
         rows.append([step.name, *recalls, milliseconds_text(step.ms_per_query), f"{step.bytes_per_image:,.0f}"])
-    headers = ["after", *(f"R@{n}" for n in values), "ms a query", "bytes an image"]
+    headers = ["after", *(f"R@{n}" for n in values), "ms per query", "bytes per image"]
     return str(
         tabulate(
             rows,
@@ -201,7 +201,7 @@ def _check_rows(predictions: Predictions, context: RerankContext) -> None:
     if len(predictions) != len(context.split.queries):
         raise UserError(
             f"{context.split.queries.root}: predictions for {len(predictions)} of {len(context.split.queries)} "
-            "queries. Expected one list a query; leave --rerank out, or use --test_method hard_resize"
+            "queries. Expected one list per query; leave --rerank out, or use --test_method hard_resize"
         )
 
 

@@ -21,7 +21,7 @@ class FunctionReranker(Reranker):
     """Orders the candidates by the scores of a function, largest first; equal ones keep their order.
 
     `score(query, candidates)` takes the path of a query's image and those of its candidates, best first, and returns
-    one number a candidate (anything NumPy reads as such). For the descriptors or the network, write a class instead.
+    one number per candidate (anything NumPy reads as such). For the descriptors or the network, write a class instead.
 
     Args:
         name: how the user named it, for messages.
@@ -47,7 +47,7 @@ class FunctionReranker(Reranker):
             if scores.shape != (head,) or not np.isfinite(scores).all():
                 raise UserError(
                     f"--rerank {self._name}: returned {list(scores.shape)} scores for {head} candidates of "
-                    f"{context.split.queries.path(query)}. Expected one finite number a candidate"
+                    f"{context.split.queries.path(query)}. Expected one finite number per candidate"
                 )
             costs[query] = -scores
         return Reranked(reordered(predictions, costs))

@@ -108,7 +108,7 @@ class Candidates:
         counts = torch.bincount(place)
         column = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[place]
         shape = (len(counts), int(counts.max()))
-        # One row a query, in which two stable sorts find the order; what fills it up comes last.
+        # One row per query, in which two stable sorts find the order; what fills it up comes last.
         by_row = torch.full(shape, torch.iinfo(torch.int64).max, device=query.device)
         by_row[place, column] = row
         distance = torch.full(shape, torch.inf, dtype=torch.float64, device=query.device)

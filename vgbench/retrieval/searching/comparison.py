@@ -122,7 +122,7 @@ def _what(options: EvalOptions, bytes_per_image: float) -> str:
 def _sentence(facts: Mapping[str, Any]) -> str:
     lost = ", ".join(f"R@{n} {points:+.2f}" for n, points in facts["recall_lost"].items())
     return (
-        f"{facts['what']}: {facts['bytes_per_image']:g} bytes an image, not {facts['bytes_per_image_float32']:g}; "
+        f"{facts['what']}: {facts['bytes_per_image']:g} bytes per image, not {facts['bytes_per_image_float32']:g}; "
         f"{facts['identical_top1_percent']:.1f}% of {facts['queries_compared']} queries have the same best match as "
         f"exact search, points lost: {lost}"
     )

@@ -62,7 +62,7 @@ def search(
     Args:
         database: [N,D], streamed from its file once a block of queries.
         queries: [Q,D].
-        k: predictions a query.
+        k: predictions per query.
         backend: a name in SEARCH_BACKENDS, or what makes a finder.
         runtime: whose device multiplies; the CPU if None.
         block_bytes: the size of one read; about nine times as much is held at a time.
@@ -92,7 +92,7 @@ def merge_predictions(parts: Sequence[PartialPredictions], k: int) -> Prediction
 
     Args:
         parts: for the same queries; each holds its k best, or all of its rows where it has fewer.
-        k: predictions a query.
+        k: predictions per query.
 
     Raises:
         ValueError: there are no parts.

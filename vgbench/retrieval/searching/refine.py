@@ -23,7 +23,7 @@ def refine(
 
     Args:
         candidates: int64 [Q,C], database rows, C >= k; -1 where there is none.
-        k: predictions a query.
+        k: predictions per query.
     """
     indices = np.empty((len(queries), k), dtype=np.int64)
     distances = np.empty((len(queries), k), dtype=np.float32)

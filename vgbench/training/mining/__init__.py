@@ -1,4 +1,4 @@
-"""Miners: one line a miner."""
+"""Miners: one line per miner."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Nearest positive and hardest negatives of all queries of a round: masked matrix products, block by block.
 
 The database streams through: only the queries' descriptors, one block of database descriptors and its scores are on
-the device, so that memory depends on neither the database nor how many of its images a round compares.
+the device, so that memory depends on neither the database nor how many of its images per round compares.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from vgbench.training.modes.table import Recipe
 from vgbench.training.optimisation.optim import build_own_optimizer, load_optimizer
 
 ITERATIONS_PER_ROUND = 1000
-# What the papers and their code have, by partition: M, N, groups, images a class.
+# What the papers and their code have, by partition: M, N, groups, images per class.
 _USUAL: dict[str, dict[str, float]] = {
     "cosplace": {"M": 10.0, "N": 5, "groups_num": 8, "min_images_per_class": 10},
     "eigenplaces": {"M": 15.0, "N": 3, "groups_num": 9, "min_images_per_class": 5},
@@ -156,7 +156,7 @@ class ClassesMode:
         return (
             f"{groups_line(self.groups)} ({self.options.partition}) from {len(self.images)} images: "
             f"{self.options.margin_loss} loss, {self.options.iterations_per_epoch} steps of "
-            f"{self.options.images_per_batch} images an epoch"
+            f"{self.options.images_per_batch} images per epoch"
         )
 
     def _heads_of(self, number: int) -> nn.ModuleList:

@@ -166,7 +166,7 @@ class PlacesMode:
         return (
             f"{self.found} places ({origin}) of {options.min_img_per_place} images or more among {len(self.images)} "
             f"images: {options.loss} loss, miner {options.miner}, at most {options.places_per_batch} places of "
-            f"{options.img_per_place} images a batch"
+            f"{options.img_per_place} images per batch"
         )
 
     def _nothing_drawn(self, epoch: int, index: int, drawn: int) -> str:

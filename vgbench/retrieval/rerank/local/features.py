@@ -21,7 +21,7 @@ class LocalFeatures:
 
     Attributes:
         keypoints: float32 [n,2], x and y in pixels from the centre of the first one.
-        descriptors: float32 [n,D] of unit length, or uint8 [n,B] of 8 bits a byte.
+        descriptors: float32 [n,D] of unit length, or uint8 [n,B] of 8 bits per byte.
         size: width and height of the image in pixels.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from doors import SMALL, TRAINING, complaint, of
+from calls import SMALL, TRAINING, complaint, of
 from tiny_city import write_image
 
 
@@ -28,12 +28,12 @@ def test_train_leaves_a_whole_run_behind(trained: Path) -> None:
     assert yaml.safe_load((trained / "config.yaml").read_text())["netvlad_clusters"] == 4
 
 
-def test_dry_run_takes_one_step_of_everything(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_dry_run_takes_one_step_of_everything(call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     for place in range(100, 150):  # more than a dry run looks at
         write_image(tiny_dataset / "images" / "val" / "database", place, 0, 0.0)
     run = tmp_path / "run"
     arguments = [*of(tiny_dataset), *SMALL, "--pretrain=none", "--aggregation=gem", f"--run_dir={run}"]
-    status, out, err = door("train.py", "--dry_run", "--schedule=cosine", "--warmup_epochs=2", *arguments)
+    status, out, err = call("train.py", "--dry_run", "--schedule=cosine", "--warmup_epochs=2", *arguments)
     assert status == 0, err
     assert "dry run: every step works" in out
     written = {path.name for path in run.iterdir()}
@@ -45,24 +45,24 @@ def test_dry_run_takes_one_step_of_everything(door: Any, tiny_dataset: Path, tmp
     assert (config["cache_refresh_rate"], config["epochs_num"], config["warmup_epochs"]) == (1000, 1000, 2.0)
 
 
-def test_a_dry_run_leaves_an_interrupted_run_alone(door: Any, trained: Path) -> None:
+def test_a_dry_run_leaves_an_interrupted_run_alone(call: Any, trained: Path) -> None:
     before = (trained / "last_model.pth").read_bytes()
-    said = complaint(door("train.py", "--dry_run", f"--resume={trained / 'last_model.pth'}"))
+    said = complaint(call("train.py", "--dry_run", f"--resume={trained / 'last_model.pth'}"))
     assert "--dry_run" in said and "last_model.pth" in said
     assert (trained / "last_model.pth").read_bytes() == before
 
 
-def test_dry_run_finds_a_wrong_setting(door: Any, tiny_dataset: Path) -> None:
+def test_dry_run_finds_a_wrong_setting(call: Any, tiny_dataset: Path) -> None:
     arguments = [*of(tiny_dataset), *SMALL, "--pretrain=none", "--aggregation=gem"]
-    assert "--lr_crn_net" in complaint(door("train.py", "--dry_run", "--lr_crn_net=1", *arguments))
+    assert "--lr_crn_net" in complaint(call("train.py", "--dry_run", "--lr_crn_net=1", *arguments))
 
 
 def test_eval_needs_no_architecture_flags_and_agrees_with_training(
-    door: Any, trained: Path, pristine_dataset: Path
+    call: Any, trained: Path, pristine_dataset: Path
 ) -> None:
     run = trained.parent / "again"
     checkpoint = trained / "best_model.pth"
-    status, out, err = door(
+    status, out, err = call(
         "eval.py", f"--resume={checkpoint}", *of(pristine_dataset), "--num_workers=0", f"--run_dir={run}",
         "--threshold", "5", "25", "100", "--infer_batch_size=8",
     )  # fmt: skip
@@ -77,31 +77,31 @@ def test_eval_needs_no_architecture_flags_and_agrees_with_training(
     assert after["images_per_second"] == 0
 
 
-def test_eval_refuses_another_architecture(door: Any, trained: Path, tiny_dataset: Path) -> None:
+def test_eval_refuses_another_architecture(call: Any, trained: Path, tiny_dataset: Path) -> None:
     checkpoint = trained / "best_model.pth"
-    said = complaint(door("eval.py", f"--resume={checkpoint}", "--aggregation=gem", *of(tiny_dataset), *SMALL))
+    said = complaint(call("eval.py", f"--resume={checkpoint}", "--aggregation=gem", *of(tiny_dataset), *SMALL))
     assert "netvlad" in said and "--aggregation" in said
 
 
-def test_train_goes_on_in_the_same_folder(door: Any, trained: Path) -> None:
+def test_train_goes_on_in_the_same_folder(call: Any, trained: Path) -> None:
     rows_before = (trained / "metrics.jsonl").read_text().splitlines()
-    status, _, err = door("train.py", f"--resume={trained / 'last_model.pth'}", "--epochs_num=3")
+    status, _, err = call("train.py", f"--resume={trained / 'last_model.pth'}", "--epochs_num=3")
     assert status == 0, err
     rows = [json.loads(row) for row in (trained / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) > len(rows_before)
     assert rows[: len(rows_before)] == [json.loads(row) for row in rows_before]
 
 
-def test_early_stopping_watches_r5_whatever_is_reported(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_early_stopping_watches_r5_whatever_is_reported(call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     arguments = [*of(tiny_dataset), *TRAINING, "--epochs_num=1", "--recall_values", "1", "10"]
-    assert door("train.py", *arguments, f"--run_dir={tmp_path / 'run'}")[0] == 0
+    assert call("train.py", *arguments, f"--run_dir={tmp_path / 'run'}")[0] == 0
     assert set(json.loads((tmp_path / "run" / "results.json").read_text())["recalls"]["25"]) == {"1", "10"}
 
 
-def test_default_run_folder_is_dated(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_default_run_folder_is_dated(call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     arguments = [*of(tiny_dataset), *SMALL, "--backbone=efficientnet_lite0", "--aggregation=gem", "--save_dir=here"]
-    assert door("eval.py", *arguments)[0] == 0
-    assert door("eval.py", *arguments)[0] == 0
+    assert call("eval.py", *arguments)[0] == 0
+    assert call("eval.py", *arguments)[0] == 0
     assert len(list((tmp_path / "logs" / "here").iterdir())) == 2
 
 
@@ -183,22 +183,22 @@ BAD_TRAINING = {
 
 
 @pytest.mark.parametrize("kind", BAD_TRAINING)
-def test_bad_input_to_train(kind: str, door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_bad_input_to_train(kind: str, call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     spoil, extra, word = BAD_TRAINING[kind]
     spoil(tiny_dataset)
-    said = complaint(door("train.py", *of(tiny_dataset), *TRAINING, *extra))
+    said = complaint(call("train.py", *of(tiny_dataset), *TRAINING, *extra))
     assert word in said
     assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_where_there_is_none(door: Any, tiny_dataset: Path) -> None:
-    assert "--device" in complaint(door("train.py", *of(tiny_dataset), *TRAINING, "--device=cuda"))
+def test_cuda_where_there_is_none(call: Any, tiny_dataset: Path) -> None:
+    assert "--device" in complaint(call("train.py", *of(tiny_dataset), *TRAINING, "--device=cuda"))
 
 
-def test_bad_images_can_be_skipped(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_bad_images_can_be_skipped(call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     spoil_truncated(tiny_dataset)
-    status, out, err = door(
+    status, out, err = call(
         "eval.py", *of(tiny_dataset), *SMALL, "--backbone=efficientnet_lite0", "--aggregation=gem",
         "--on_bad_image=skip", f"--run_dir={tmp_path / 'run'}",
     )  # fmt: skip
@@ -208,12 +208,12 @@ def test_bad_images_can_be_skipped(door: Any, tiny_dataset: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken zip"])
-def test_eval_of_a_file_that_is_no_checkpoint(content: bytes, door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_eval_of_a_file_that_is_no_checkpoint(content: bytes, call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "odd.pth").write_bytes(content)
-    assert "odd.pth" in complaint(door("eval.py", "--resume=odd.pth", *of(tiny_dataset), *SMALL))
+    assert "odd.pth" in complaint(call("eval.py", "--resume=odd.pth", *of(tiny_dataset), *SMALL))
 
 
-def test_eval_of_a_bare_state_dict_of_another_network(door: Any, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_eval_of_a_bare_state_dict_of_another_network(call: Any, tiny_dataset: Path, tmp_path: Path) -> None:
     torch.save({"module.backbone.0.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
-    said = complaint(door("eval.py", "--resume=other.pth", *of(tiny_dataset), *SMALL))
+    said = complaint(call("eval.py", "--resume=other.pth", *of(tiny_dataset), *SMALL))
     assert "other.pth" in said and "--backbone" in said

@@ -10,30 +10,30 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from doors import TRAINING, complaint, of
+from calls import TRAINING, complaint, of
 
 from vgbench.errors import UserError
 from vgbench.models.backbones import dinov2
 
 
-def resumed(door: Any, dataset: Path, checkpoint: Path, *extra: str) -> tuple[int, str, str]:
-    return door("train.py", *of(dataset), f"--resume={checkpoint}", *extra)
+def resumed(call: Any, dataset: Path, checkpoint: Path, *extra: str) -> tuple[int, str, str]:
+    return call("train.py", *of(dataset), f"--resume={checkpoint}", *extra)
 
 
 def test_evaluating_the_last_checkpoint_leaves_the_training_run_alone(
-    door: Any, trained: Path, pristine_dataset: Path
+    call: Any, trained: Path, pristine_dataset: Path
 ) -> None:
     files = ("config.yaml", "results.json", "report.html", "predictions.h5")
     before = {name: (trained / name).read_bytes() for name in files}
-    status, _, err = door("eval.py", f"--resume={trained / 'last_model.pth'}", *of(pristine_dataset), "--num_workers=0")
+    status, _, err = call("eval.py", f"--resume={trained / 'last_model.pth'}", *of(pristine_dataset), "--num_workers=0")
     assert status == 0, err
     assert {name: (trained / name).read_bytes() for name in files} == before
 
 
-def test_a_resumed_run_takes_the_new_rate(door: Any, trained: Path, pristine_dataset: Path) -> None:
+def test_a_resumed_run_takes_the_new_rate(call: Any, trained: Path, pristine_dataset: Path) -> None:
     weights = torch.load(trained / "best_model.pth", weights_only=True)["model_state_dict"]
     status, out, err = resumed(
-        door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--lr=0", "--weight_decay=0.25"
+        call, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--lr=0", "--weight_decay=0.25"
     )
     assert status == 0, err
     assert "--lr is 0.0, the interrupted run had 1e-05" in out
@@ -44,17 +44,17 @@ def test_a_resumed_run_takes_the_new_rate(door: Any, trained: Path, pristine_dat
     assert weights.keys() == last["model_state_dict"].keys()
 
 
-def test_another_optimiser_cannot_go_on(door: Any, trained: Path, pristine_dataset: Path) -> None:
-    said = complaint(resumed(door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--optim=sgd"))
+def test_another_optimiser_cannot_go_on(call: Any, trained: Path, pristine_dataset: Path) -> None:
+    said = complaint(resumed(call, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--optim=sgd"))
     assert "--optim" in said
 
 
 def test_a_resumed_run_fetches_no_weights(
-    door: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vgbench.models.backbones.pretrained.fetch", lambda *a, **k: pytest.fail("fetched"))
     status, _, err = resumed(
-        door, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--pretrain=imagenet"
+        call, pristine_dataset, trained / "last_model.pth", "--epochs_num=3", "--pretrain=imagenet"
     )
     assert status == 0, err
     config = torch.load(trained / "last_model.pth", weights_only=True)["network_config"]
@@ -62,14 +62,14 @@ def test_a_resumed_run_fetches_no_weights(
 
 
 def test_a_last_checkpoint_without_its_best_one_finds_a_new_best(
-    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(trained / "last_model.pth", alone)
     run = tmp_path / "goes_on"
     status, out, err = resumed(
-        door, pristine_dataset, alone / "last_model.pth", f"--run_dir={run}", "--epochs_num=3", "--lr=0"
+        call, pristine_dataset, alone / "last_model.pth", f"--run_dir={run}", "--epochs_num=3", "--lr=0"
     )
     assert status == 0, err
     assert "without its best_model.pth" in out
@@ -78,11 +78,11 @@ def test_a_last_checkpoint_without_its_best_one_finds_a_new_best(
 
 
 def test_resuming_the_best_checkpoint_does_not_count_its_epoch_twice(
-    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
+    call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "from_best"
     status, _, err = resumed(
-        door, pristine_dataset, trained / "best_model.pth", f"--run_dir={run}", "--patience=1", "--epochs_num=4"
+        call, pristine_dataset, trained / "best_model.pth", f"--run_dir={run}", "--patience=1", "--epochs_num=4"
     )
     assert status == 0, err
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -90,20 +90,20 @@ def test_resuming_the_best_checkpoint_does_not_count_its_epoch_twice(
     assert len(set(epochs)) == len(epochs) >= 2
 
 
-def test_a_runs_own_config_starts_another_run(door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
+def test_a_runs_own_config_starts_another_run(call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
     assert not {"run_dir", "resume"} & yaml.safe_load((trained / "config.yaml").read_text()).keys()
     run = tmp_path / "once_more"
-    status, _, err = door(
+    status, _, err = call(
         "train.py", f"--config={trained / 'config.yaml'}", f"--run_dir={run}", "--epochs_num=1", *of(pristine_dataset)
     )
     assert status == 0, err
     assert (run / "best_model.pth").is_file()
 
 
-def test_two_sizes_are_both_kept(door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
+def test_two_sizes_are_both_kept(call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path) -> None:
     def images_per_second(size: int) -> float:
         run = tmp_path / f"at_{size}"
-        status, _, err = door(
+        status, _, err = call(
             "eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0",
             "--resize", str(size), str(size), f"--run_dir={run}", "--infer_batch_size=8",
         )  # fmt: skip
@@ -116,11 +116,11 @@ def test_two_sizes_are_both_kept(door: Any, trained: Path, pristine_dataset: Pat
 
 
 def test_no_git_is_no_reason_to_lose_a_run(
-    door: Any, trained: Path, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, trained: Path, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     run = tmp_path / "no_git"
-    status, _, err = door(
+    status, _, err = call(
         "eval.py",
         f"--resume={trained / 'best_model.pth'}",
         *of(pristine_dataset),
@@ -141,29 +141,29 @@ def test_no_git_is_no_reason_to_lose_a_run(
     ],
 )
 def test_what_cannot_work_is_refused_before_a_run_starts(
-    arguments: list[str], word: str, door: Any, pristine_dataset: Path, tmp_path: Path
+    arguments: list[str], word: str, call: Any, pristine_dataset: Path, tmp_path: Path
 ) -> None:
-    said = complaint(door("train.py", *of(pristine_dataset), *TRAINING, *arguments))
+    said = complaint(call("train.py", *of(pristine_dataset), *TRAINING, *arguments))
     assert word in said
     assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize("content", [{1: torch.zeros(2)}, {"network_config": 3, "options": []}])
-def test_odd_checkpoints(content: dict[Any, Any], door: Any, pristine_dataset: Path, tmp_path: Path) -> None:
+def test_odd_checkpoints(content: dict[Any, Any], call: Any, pristine_dataset: Path, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "odd.pth")
-    assert "odd.pth" in complaint(door("eval.py", "--resume=odd.pth", *of(pristine_dataset)))
+    assert "odd.pth" in complaint(call("eval.py", "--resume=odd.pth", *of(pristine_dataset)))
 
 
-def test_a_bad_train_split_does_not_become_other_clusters(door: Any, tiny_dataset: Path) -> None:
+def test_a_bad_train_split_does_not_become_other_clusters(call: Any, tiny_dataset: Path) -> None:
     image = next((tiny_dataset / "images/train/database").rglob("*.jpg"))
     image.rename(image.with_name("no_coordinates.jpg"))
     network = ["--backbone=efficientnet_lite0_s16", "--aggregation=netvlad", "--netvlad_clusters=4"]
-    said = complaint(door("eval.py", *of(tiny_dataset), "--resize", "64", "64", "--num_workers=0", *network))
+    said = complaint(call("eval.py", *of(tiny_dataset), "--resize", "64", "64", "--num_workers=0", *network))
     assert "no_coordinates.jpg" in said
 
 
 def test_a_released_network_by_name_at_its_own_size(
-    door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vgbench.models import build_network
 
@@ -172,31 +172,31 @@ def test_a_released_network_by_name_at_its_own_size(
     torch.save(source.state_dict(), tmp_path / "hub" / "checkpoints" / "ResNet18_32_cosplace.pth")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     run = tmp_path / "released"
-    status, out, err = door(
+    status, out, err = call(
         "eval.py", "--method=cosplace-resnet18-32", *of(pristine_dataset), "--num_workers=0", f"--run_dir={run}"
     )
     assert status == 0, err
     assert "cosplace-resnet18-32, 11.1" in out and "480x640" in out
     results = json.loads((run / "results.json").read_text())
     assert results["options"]["resize"] == [480, 640]
-    said = complaint(door("eval.py", "--method=cosplace", "--backbone=vgg16", *of(pristine_dataset)))
+    said = complaint(call("eval.py", "--method=cosplace", "--backbone=vgg16", *of(pristine_dataset)))
     assert "--backbone" in said
-    assert "Did you mean mixvpr?" in complaint(door("eval.py", "--method=mixvrp", *of(pristine_dataset)))
+    assert "Did you mean mixvpr?" in complaint(call("eval.py", "--method=mixvrp", *of(pristine_dataset)))
 
 
 @pytest.mark.parametrize(
     "aggregation",
     ["mac", "spoc", "rmac", "rrm", "crn", "convap", "convgem", "cosplace", "mixvpr", "boq", "cls", "salad"],
 )
-def test_every_aggregation_is_tested_by_the_door(
-    aggregation: str, door: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_aggregation_is_tested_by_the_script(
+    aggregation: str, call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vgbench.models.backbones.dinov2.SIZES", {"vits": dinov2.Size(64, 4, 2)})
     trunk = "dinov2_vits14" if aggregation in ("cls", "salad") else "resnet18conv4"
     size = ["--resize", "126", "126"] if trunk.startswith("dino") else ["--resize", "64", "96"]
     clusters = ["--netvlad_clusters=4"] if aggregation in ("netvlad", "crn") else []
     run = tmp_path / "run"
-    status, out, err = door(
+    status, out, err = call(
         "eval.py", *of(pristine_dataset), *size, "--num_workers=0", f"--backbone={trunk}", "--pretrain=none",
         f"--aggregation={aggregation}", *clusters, f"--run_dir={run}",
     )  # fmt: skip
@@ -205,9 +205,9 @@ def test_every_aggregation_is_tested_by_the_door(
     assert json.loads((run / "results.json").read_text())["queries"] == 16
 
 
-def test_a_pca_of_other_images_through_the_door(door: Any, trained: Path, pristine_dataset: Path) -> None:
+def test_a_pca_of_other_images_through_the_script(call: Any, trained: Path, pristine_dataset: Path) -> None:
     folder = f"{pristine_dataset.name}/images/val/database"
-    status, _, err = door(
+    status, _, err = call(
         "eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0", "--pca_dim=3",
         f"--pca_dataset_folder={folder}", f"--run_dir={trained / 'pca'}",
     )  # fmt: skip
@@ -227,17 +227,17 @@ def test_a_pca_of_other_images_through_the_door(door: Any, trained: Path, pristi
     ],
 )
 def test_what_cannot_run_is_said_before_anything_is_extracted(
-    door: Any, trained: Path, pristine_dataset: Path, arguments: list[str], message: str
+    call: Any, trained: Path, pristine_dataset: Path, arguments: list[str], message: str
 ) -> None:
     shutil.rmtree(trained / "descriptors", ignore_errors=True)
     said = complaint(
-        door("eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0", *arguments)
+        call("eval.py", f"--resume={trained / 'best_model.pth'}", *of(pristine_dataset), "--num_workers=0", *arguments)
     )
     assert message in said and not list(trained.glob("descriptors/*.h5"))
 
 
 def test_results_are_there_although_an_export_fails(
-    door: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, trained: Path, pristine_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any, **more: Any) -> int:
         raise UserError("pairs.txt: the disk is full. Expected space")
@@ -245,7 +245,7 @@ def test_results_are_there_although_an_export_fails(
     monkeypatch.setattr("vgbench.report.outputs.write_pairs", fail)
     run = trained / "full"
     said = complaint(
-        door(
+        call(
             "eval.py",
             f"--resume={trained / 'best_model.pth'}",
             *of(pristine_dataset),

@@ -1,4 +1,4 @@
-"""Call a door as a user does, in this process."""
+"""Call a script as a user does, in this process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TRAINING = [
 ]  # fmt: skip
 
 
-def run_door(script: str, *arguments: str) -> int:
-    """Run a door in this process; returns its exit status."""
+def run_here(script: str, *arguments: str) -> int:
+    """Run a script in this process; returns its exit status."""
     before, sys.argv = sys.argv, [script, *arguments]
     try:
         runpy.run_path(str(REPOSITORY / script), run_name="__main__")
