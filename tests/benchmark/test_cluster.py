@@ -69,6 +69,7 @@ def test_a_process_passes_on_the_end_and_takes_up_its_checkpoint(tmp_path):
     assert Process(call).run() == "resumed"
 
 
+@pytest.mark.slow
 def test_through_submitit_the_table_is_the_same(campaign, tmp_path):
     pytest.importorskip("submitit")
     here = campaign("here").run()
