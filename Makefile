@@ -33,7 +33,7 @@ test: setup      ## linters, types and the tests that need neither a GPU nor lon
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu" $(PYTEST_ARGS)
 
 perf: setup      ## speed and memory beside reference implementations, as ratios
 	$(BIN)/python -m perf
