@@ -77,8 +77,8 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "benchmark.py"])
-def test_scripts_are_short(call):
-    assert len((REPOSITORY / call).read_text().splitlines()) < 100
+def test_scripts_are_short(script):
+    assert len((REPOSITORY / script).read_text().splitlines()) < 100
 
 
 def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from vgbench.benchmark import executor
 from vgbench.benchmark.executor import Call, LocalExecutor, last_line, ranks_of
 from vgbench.benchmark.matrix import Job
+
+GPUS = {"two": 2, "one": 1, "none": 1}
 
 
 @pytest.fixture
@@ -43,8 +46,8 @@ def test_as_many_at_a_time_as_asked_for(call, tmp_path):
 
 def test_each_has_a_gpu_of_its_own(call):
     local = LocalExecutor(jobs=4, gpus=("4", "5", "6"))
-    code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(0.5)"
-    two, one, none = call("two", code, gpus=2), call("one", code), call("none", code)
+    shell = ("sh", "-c", "echo $CUDA_VISIBLE_DEVICES; sleep 0.5")
+    two, one, none = (replace(call(name, "", gpus=gpus), words=shell) for name, gpus in GPUS.items())
     local.start(two)
     assert local.has_room(one)
     local.start(one)

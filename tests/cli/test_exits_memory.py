@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -47,5 +48,7 @@ def test_a_closed_pipe_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> No
         flush = close = lambda self: None
 
     log_to_console()
-    monkeypatch.setattr("sys.stdout", Closed())
+    closed = Closed()
+    monkeypatch.setattr("sys.stdout", closed)
     logging.getLogger("vgbench").info("a line")
+    assert sys.stdout is closed, "the line went nowhere, and nothing was raised"

@@ -24,7 +24,7 @@ class Ranks:
         self.slots: dict[int, Tensor] = {}
         self.own = threading.local()
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         self.slots[self.own.rank] = tensor
         self.barrier.wait()
         total = self.slots[0] + self.slots[1]
@@ -44,7 +44,7 @@ class Ranks:
 def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     found = Ranks()
     monkeypatch.setattr(parallel, "world", lambda: 2)
-    monkeypatch.setattr(parallel, "add_up", found.add_up)
+    monkeypatch.setattr(parallel, "all_reduce", found.all_reduce)
     return found
 
 
