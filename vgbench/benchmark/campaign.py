@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,9 @@ class Campaign:
         except UserError as error:
             raise UserError(f"{self.matrix.path}: {job.run}: {job.name}: {error}") from error
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        """What is on disk."""
+        """What is on disk; one for the campaign, since it remembers what each job is known by."""
         return Store(self.matrix, self.folder, self.facts, self.elsewhere)
 
     def write_tables(self, failures: Mapping[str, str] | None = None) -> str:

@@ -133,8 +133,7 @@ def job_facts(job: Job) -> Mapping[str, Any]:
     """Return what a job's result depends on: its options as resolved, and the images of its datasets."""
     if job.script in COMBINED:
         return {"options": job.options}
-    options = read_command_line(_type(job.script), "", [])
-    settings = resolve(_type(job.script), {**options, **_typed(job)}, {})
+    settings = resolve(_type(job.script), _typed(job), {})
     known = {name: value for name, value in flat(settings).items() if name not in _WITHOUT_EFFECT}
     roots = {dataset_root(settings.data), train_root(settings.data)}
     return {"options": known, "data": {root.name: folder_digest(root) for root in sorted(roots)}}
