@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,48 @@ def test_one_zone_for_all_and_far_ones_refused(tmp_path: Path, capsys: pytest.Ca
     assert "too far apart" in prepared(raw, tmp_path / "other", capsys, status=2)
 
 
-def test_what_cannot_be_used_is_one_line(
+def test_photographs_of_telephones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Real HEIC with GPS, one of them lying, become upright JPEG at their positions."""
+    heif = pytest.importorskip("pillow_heif")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number in range(4):
+        place = exif(along(30.0 * number), time=START, heading=90.0, altitude=12.5, turn=6 if number == 1 else 1)
+        # Written so, the file says itself that it lies, as those of telephones do.
+        heif.from_pillow(picture(number, (96, 64))).save(raw / f"IMG_{number}.HEIC", exif=place.tobytes())
+    (raw / "IMG_9.HEIC").write_bytes((raw / "IMG_0.HEIC").read_bytes()[:400])
+    with caplog.at_level("INFO"):
+        root = Path(prepared(raw, tmp_path / "town", capsys).strip())
+    assert "4 by EXIF" in caplog.text and "HEIC photographs left out" not in caplog.text
+    assert "nothing says where they were taken: IMG_9.HEIC" in caplog.text
+    split = read_split(root, "test")
+    assert (len(split.database), len(split.queries)) == (3, 1)
+    sizes = {}
+    for table in (split.database, split.queries):
+        for row in range(len(table)):
+            name = parse_name(table.relative_path(row))
+            number = int(name.pano_id.rpartition("_")[2])
+            expected = from_latitude_longitude(*along(30.0 * number))
+            assert np.hypot(name.utm_east - expected.east, name.utm_north - expected.north) < 0.05
+            assert (name.heading, name.height) == (90, 12.5)
+            with Image.open(table.path(row)) as image:
+                assert image.format == "JPEG"
+                sizes[number] = image.size
+                if number == 0:
+                    off = np.asarray(image, float) - np.asarray(picture(0, (96, 64)), float)
+                    assert np.abs(off).mean() < 12
+    assert sizes == {0: (96, 64), 1: (64, 96), 2: (96, 64), 3: (96, 64)}
+
+
+def test_what_cannot_be_used_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
     raw = walk(tmp_path / "raw", 4)
     picture(0).save(raw / "nowhere.jpg")
     for number in range(3):
