@@ -68,6 +68,8 @@ def expand(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -> Any:
     """Return a file's content on top of what it extends."""
+    if "\0" in str(path):
+        raise UserError(f"{path}: extends: holds a zero byte. Expected the name of one YAML file")
     here = path.resolve()
     if here in seen:
         raise UserError(f"{path}: extends itself, through {' -> '.join(one.name for one in seen)}. Expected no circle")
@@ -232,7 +234,7 @@ def _run_of(where: str, block: Mapping[str, Any], combination: Mapping[str, _Cho
     template = block.get("name")
     try:
         name = " ".join(labels.values()) if template is None else str(template).format(**labels)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise UserError(
             f"{where}: name {template!r}: cannot be filled ({error}). "
             f"Expected words and {{axis}} of {', '.join(labels)}"

@@ -43,6 +43,7 @@ import yaml
 from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
 from vgbench.errors import UserError
+from vgbench.files import is_file
 from vgbench.plain_yaml import parse_yaml
 
 Options = dict[str, Any]
@@ -286,7 +287,7 @@ def _taken(makers: Sequence[Job | None]) -> tuple[tuple[str, ...], str]:
 
 def _checkpoint(where: str, content: Any) -> Path:
     checkpoint = Path(str(content))
-    if not checkpoint.is_file():
+    if not is_file(checkpoint):
         raise UserError(
             f"{where}: checkpoint {checkpoint}: no such file. Expected what train.py writes, best_model.pth"
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import pickle
 import re
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,15 @@ from vgbench.data.positives import Neighbours, neighbours_within
 from vgbench.data.protocol_options import ProtocolOptions as ProtocolOptions
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
+from vgbench.files import is_file
 
 _PANO_ID = 7  # its place among the fields of a name
 _DIGITS = re.compile(r"\d+")
+# What NumPy raises for a header or a pickle that somebody changed.
+_NO_ARRAY = (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, LookupError, ArithmeticError, MemoryError, SyntaxError),
+    *(pickle.UnpicklingError, tokenize.TokenError, RecursionError),
+)
 # What a pickled array of arrays of numbers is made of; nothing else is loaded.
 _OF_ARRAYS = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
@@ -113,7 +121,7 @@ def _facing_alike(near: Neighbours, queries: ImageTable, database: ImageTable, m
 
 
 def _by_file(file: Path, queries: ImageTable, database: ImageTable) -> Neighbours:
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"--ground_truth {file}: no such file. Expected a .csv or .npy of the right database images")
     pairs = _pairs_of_csv(file, queries, database) if file.suffix.lower() != ".npy" else _pairs_of_npy(file)
     table = np.array(list(pairs), np.int64).reshape(-1, 2)
@@ -198,17 +206,25 @@ class _ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no array")
 
 
+def _check_length(file: Path, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ValueError where a file is shorter than the numbers it promises, before memory is taken for them."""
+    needed = math.prod(shape) * (1 if dtype.hasobject else dtype.itemsize)
+    if start + needed > file.stat().st_size:
+        raise ValueError(f"cut short: {list(shape)} numbers are promised")
+
+
 def _read_npy(file: Path) -> NDArray[Any]:
     try:
         with file.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(stream)
+            _check_length(file, stream.tell(), shape, dtype)
             if dtype.hasobject:
                 loaded = _ArraysOnly(stream).load()
                 return np.asarray(loaded, dtype=object).reshape(shape) if not isinstance(loaded, np.ndarray) else loaded
         array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+    except _NO_ARRAY as error:
         raise UserError(
             f"--ground_truth {file}: cannot be read ({error}). Expected an array of whole numbers"
         ) from error

@@ -1,0 +1,19 @@
+"""Readers of files, names and command lines, given random ones: a result or one line for people, nothing else."""
+
+from __future__ import annotations
+
+import fuzz_targets  # noqa: F401
+import fuzzing
+import pytest
+
+
+@pytest.mark.parametrize("name", fuzzing.TARGETS)
+def test_only_errors_for_people_leave(name: str) -> None:
+    fuzzing.run(name, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", fuzzing.TARGETS)
+def test_only_errors_for_people_leave_for_long(name: str) -> None:
+    fuzzing.run(name, 5000)

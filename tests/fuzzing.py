@@ -1,0 +1,170 @@
+"""Random files, names and command lines for every reader: what leaves a reader is a result or a UserError.
+
+`tests/fuzz/` runs them with few inputs each. More of them, counted instead of stopped at the first error:
+
+    PYTHONPATH=. python tests/fuzz_count.py --examples 2000 [names yaml_files ...]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vgbench.errors import UserError
+
+LONGEST = 20  # seconds that one tiny input may take; what takes longer hangs
+Read = Callable[[Any, Path], object]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of input: what is drawn, and what reads it in an empty folder of its own."""
+
+    inputs: st.SearchStrategy[Any]
+    read: Read
+    share: float = 1.0  # of the inputs: less where one is slow
+
+
+class Hangs(BaseException):
+    """An input took longer than `LONGEST`."""
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def target(inputs: st.SearchStrategy[Any], share: float = 1.0) -> Callable[[Read], Read]:
+    """Enter a reader under its function's name."""
+
+    def enter(read: Read) -> Read:
+        TARGETS[read.__name__] = Target(inputs, read, share)
+        return read
+
+    return enter
+
+
+@contextlib.contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Raise `Hangs` where the block takes longer."""
+
+    def stop(*_: object) -> None:
+        raise Hangs(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def read_one(name: str, value: Any, around: Path) -> None:
+    """Let a target read one input in a folder; raises whatever leaves it but a UserError or status 0 or 2.
+
+    Raises:
+        AssertionError: it wrote beside its folder, or ended with another status.
+    """
+    folder = around / "given"
+    folder.mkdir()
+    try:
+        # A terminal of UTF-8, which refuses what cannot be written in it.
+        with within(LONGEST), contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")):
+            TARGETS[name].read(value, folder)
+    except UserError as error:
+        assert str(error) and "\n" not in str(error)
+    except SystemExit as stop:
+        assert stop.code in (0, 2), f"status {stop.code}"
+    finally:
+        shutil.rmtree(folder)
+    assert not list(around.iterdir()), f"written beside the folder: {list(around.iterdir())}"
+
+
+def run(name: str, examples: int, counts: Counter[str] | None = None) -> None:
+    """Draw inputs for a target; the first error of another kind is raised, or counted where `counts` is given."""
+    one = TARGETS[name]
+
+    @settings(
+        max_examples=max(1, int(examples * one.share)),
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(one.inputs)
+    def each(value: Any) -> None:
+        if counts is not None:
+            counts["inputs"] += 1
+        with tempfile.TemporaryDirectory() as around:
+            try:
+                read_one(name, value, Path(around))
+            except (Exception, Hangs) as error:
+                if counts is None:
+                    raise
+                counts["of another kind"] += 1
+                counts[f"  {type(error).__name__}: {str(error)[:90]!r}"] += 1
+
+    each()
+
+
+# What the values are made of
+
+BOUNDARIES = (
+    "0",
+    "-1",
+    "1e308",
+    "1e999",
+    "nan",
+    "inf",
+    "9" * 30,
+    "9" * 5000,
+    "\0",
+    "",
+    " ",
+    "--",
+    "=",
+    "٣",
+    "½",
+    "é" * 130,
+)
+NUMBERS = st.one_of(st.sampled_from(BOUNDARIES), st.integers().map(str), st.floats().map(str), st.text(max_size=8))
+WORDS = st.one_of(NUMBERS, st.text(st.characters(codec="utf-8"), max_size=20))
+
+
+def broken(good: bytes) -> st.SearchStrategy[bytes]:
+    """Return a file with a few bytes changed, cut, or put in."""
+    change = st.tuples(st.integers(0, max(len(good) - 1, 0)), st.integers(0, 12), st.binary(max_size=12))
+
+    def spoil(changes: list[tuple[int, int, bytes]]) -> bytes:
+        whole = good
+        for start, length, new in changes:
+            whole = whole[:start] + new + whole[start + length :]
+        return whole
+
+    cut = st.integers(0, len(good)).map(lambda length: good[:length])
+    return st.one_of(st.lists(change, min_size=1, max_size=4).map(spoil), cut, st.binary(max_size=200))
+
+
+def lines_of(*columns: str, separator: str = ",") -> st.SearchStrategy[bytes]:
+    """Return a table: mostly its header, and cells that are mostly numbers."""
+    plain = st.one_of(st.sampled_from(("1", "45.5", "2020", "2020-01-01T10:00:00", "a.jpg")), NUMBERS)
+    rows = st.lists(st.lists(plain, max_size=len(columns) + 1).map(separator.join), max_size=5)
+    head = st.one_of(st.just(separator.join(columns)), WORDS)
+    return st.tuples(head, rows).map(lambda t: "\n".join([t[0], *t[1]]).encode("utf-8", "surrogatepass"))
+
+
+def file_of(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
