@@ -12,6 +12,10 @@ from calls import TRAINING, of, run_here
 from tiny_city import write_dataset
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz_seconds", type=float, default=60.0, help="for each reader that is fuzzed with -m slow")
+
+
 @pytest.fixture(scope="session")
 def pristine_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("datasets") / "tiny")

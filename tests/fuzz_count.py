@@ -1,6 +1,6 @@
 """Count random inputs, and the errors of another kind than UserError that leave their readers, per target.
 
-PYTHONPATH=. python tests/fuzz_count.py --examples 2000 [names yaml_files ...]
+PYTHONPATH=.:tests python tests/fuzz_count.py --seconds 100 [names yaml_files ...]
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import argparse
 from collections import Counter
 
 import fuzz_targets  # noqa: F401
-from fuzzing import TARGETS, run
+from fuzzing import TARGETS, run_for
 
 
 def main() -> None:
     """Count inputs and errors of another kind, per target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=60, help="for each target")
     typed = parser.parse_args()
     inputs = wrong = 0
     for name in typed.targets or TARGETS:
         counts: Counter[str] = Counter()
-        run(name, typed.examples, counts)
+        run_for(name, typed.seconds, counts)
         inputs, wrong = inputs + counts["inputs"], wrong + counts["of another kind"]
         print(
             f"{name}: {counts.pop('inputs')} inputs, {counts.pop('of another kind', 0)} errors of another kind",

@@ -1,8 +1,9 @@
 """Random files, names and command lines for every reader: what leaves a reader is a result or a UserError.
 
-`tests/fuzz/` runs them with few inputs each. More of them, counted instead of stopped at the first error:
+`tests/fuzz/` runs them with few inputs each; more with `-m slow --fuzz_seconds 300`. Counted instead of stopped at the
+first error:
 
-    PYTHONPATH=. python tests/fuzz_count.py --examples 2000 [names yaml_files ...]
+    PYTHONPATH=.:tests python tests/fuzz_count.py --seconds 100 [names yaml_files ...]
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import io
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import torch  # noqa: F401 - an alarm in the middle of this import would spoil all inputs that follow
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from vgbench.errors import UserError
@@ -90,13 +93,16 @@ def read_one(name: str, value: Any, around: Path) -> None:
     assert not list(around.iterdir()), f"written beside the folder: {list(around.iterdir())}"
 
 
-def run(name: str, examples: int, counts: Counter[str] | None = None) -> None:
-    """Draw inputs for a target; the first error of another kind is raised, or counted where `counts` is given."""
+def run(name: str, examples: int, counts: Counter[str] | None = None, stream: int = 0) -> None:
+    """Draw inputs for a target, the same ones each time; another `stream` has others.
+
+    The first error of another kind is raised, or counted where `counts` is given.
+    """
     one = TARGETS[name]
 
+    @seed(stream)
     @settings(
         max_examples=max(1, int(examples * one.share)),
-        derandomize=True,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -115,6 +121,14 @@ def run(name: str, examples: int, counts: Counter[str] | None = None) -> None:
                 counts[f"  {type(error).__name__}: {str(error)[:90]!r}"] += 1
 
     each()
+
+
+def run_for(name: str, seconds: float, counts: Counter[str] | None = None) -> None:
+    """Draw inputs for a target for some seconds, as `run` does: one stream after the other."""
+    end, stream = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        stream += 1
+        run(name, 200, counts, stream)
 
 
 # What the values are made of

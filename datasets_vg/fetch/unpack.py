@@ -19,6 +19,7 @@ from tqdm import tqdm
 from datasets_vg.fetch.space import check_space, in_bytes
 from vgbench.errors import UserError
 
+_MARKS = ".unpacked"  # the folder of the marks
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 RATIO, ALWAYS_FINE = 100, 2**30
 """A bomb: it unpacks to more than 1 GiB and to more than a hundred times its own size (photographs hardly shrink)."""
@@ -45,7 +46,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         UserError: no archive or a damaged one; a member that would land outside the folder, a link out of it, a device;
             a bomb; no space.
     """
-    mark = folder / ".unpacked" / archive.name
+    mark = folder / _MARKS / archive.name
     if mark.is_file():
         return folder
     try:
@@ -55,6 +56,8 @@ def unpack(archive: Path, folder: Path) -> Path:
                 for member in checked:
                     _write(member, folder, archive)
                     bar.update()
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
         raise UserError(
             f"{archive}: is damaged or no archive ({error}). Expected a whole {' or '.join(ENDINGS[:3])}; fetch it "
@@ -62,8 +65,6 @@ def unpack(archive: Path, folder: Path) -> Path:
         ) from error
     except OSError as error:
         raise UserError(f"{archive}: cannot be unpacked to {folder} ({error.strerror or error})") from error
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
     return folder
 
 
@@ -118,6 +119,8 @@ def _checked(members: Iterator[_Member], archive: Path, folder: Path) -> list[_M
     for member in members:
         if not _stays_inside(member.name):
             raise _refused(archive, member.name, "a file that would land outside the folder")
+        if _parts(member.name)[:1] in ([], [_MARKS]):
+            raise _refused(archive, member.name, "no name of a file")
         total += member.size
         # Asked at each member: the list of a packed bomb takes hours to read to its end.
         if total > max(ALWAYS_FINE, RATIO * packed):
@@ -134,6 +137,11 @@ def _stays_inside(name: str) -> bool:
     plain = name.replace("\\", "/")
     drive = len(plain) > 1 and plain[1] == ":"
     return not (plain.startswith("/") or drive or ".." in plain.split("/") or "\0" in plain)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the folders and the file of a member's name; none where it names the folder itself."""
+    return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def _refused(archive: Path, member: str, what: str) -> UserError:

@@ -83,15 +83,18 @@ def _zip(members: list[str]) -> bytes:
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
         warnings.simplefilter("ignore")
         for name in members:
-            packed.writestr(name, b"content " * 20)
+            packed.writestr(zipfile.ZipInfo(name or "x"), b"content " * 20)
     return stream.getvalue()
 
 
 def _tar(members: list[str], kind: str = "w:gz") -> bytes:
+    import gzip
     import tarfile
 
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=kind) as packed:  # type: ignore[call-overload]
+    # A gzip file says when it was made: without the time, the same names make the same bytes.
+    packing = gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) if kind == "w:gz" else contextlib.nullcontext(stream)
+    with packing as whole, tarfile.open(fileobj=whole, mode="w" if kind == "w:gz" else kind) as packed:  # type: ignore[call-overload]
         for number, name in enumerate(members):
             info = tarfile.TarInfo(name.replace("\0", "0"))
             info.size, info.mtime = 160, 0

@@ -72,6 +72,13 @@ def test_a_member_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
     refused(archive, "land outside the folder")
 
 
+@pytest.mark.parametrize("name", ["", ".", "./.", ".unpacked/a.tar", "./.unpacked/b.zip"])
+def test_a_member_without_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    """Such a file would take the place of the folder, or of the mark that says that an archive is unpacked."""
+    info = tarfile.TarInfo(name)
+    refused(tar_of(tmp_path / "a.tar", ("fine.jpg", b"1"), info), "no name of a file")
+
+
 @pytest.mark.parametrize(
     "member",
     [
