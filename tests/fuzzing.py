@@ -93,12 +93,12 @@ def read_one(name: str, value: Any, around: Path) -> None:
     assert not list(around.iterdir()), f"written beside the folder: {list(around.iterdir())}"
 
 
-def run(name: str, examples: int, counts: Counter[str] | None = None, stream: int = 0) -> None:
-    """Draw inputs for a target, the same ones each time; another `stream` has others.
+def run(name: str, examples: int, counts: Counter[str] | None = None, stream: int = 0) -> int:
+    """Draw inputs for a target, the same ones each time; another `stream` has others. Return how many were read.
 
     The first error of another kind is raised, or counted where `counts` is given.
     """
-    one = TARGETS[name]
+    one, done = TARGETS[name], 0
 
     @seed(stream)
     @settings(
@@ -109,8 +109,8 @@ def run(name: str, examples: int, counts: Counter[str] | None = None, stream: in
     )
     @given(one.inputs)
     def each(value: Any) -> None:
-        if counts is not None:
-            counts["inputs"] += 1
+        nonlocal done
+        done += 1
         with tempfile.TemporaryDirectory() as around:
             try:
                 read_one(name, value, Path(around))
@@ -121,14 +121,18 @@ def run(name: str, examples: int, counts: Counter[str] | None = None, stream: in
                 counts[f"  {type(error).__name__}: {str(error)[:90]!r}"] += 1
 
     each()
+    if counts is not None:
+        counts["inputs"] += done
+    return done
 
 
-def run_for(name: str, seconds: float, counts: Counter[str] | None = None) -> None:
+def run_for(name: str, seconds: float, counts: Counter[str] | None = None) -> int:
     """Draw inputs for a target for some seconds, as `run` does: one stream after the other."""
-    end, stream = time.monotonic() + seconds, 0
+    end, stream, done = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         stream += 1
-        run(name, 200, counts, stream)
+        done += run(name, 200, counts, stream)
+    return done
 
 
 # What the values are made of
