@@ -10,6 +10,7 @@ python3 -m datasets_vg prepare folder --raw ~/Pictures/my_town --name my_town
 python3 -m datasets_vg verify synthetic_city
 python3 -m datasets_vg stats synthetic_city
 python3 -m datasets_vg map synthetic_city --output city.svg
+python3 -m datasets_vg msls score challenge.zip --raw ~/downloads/msls
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets_vg.catalog import MADE
+from datasets_vg.challenge import arguments as challenge
 from datasets_vg.citymap import write_map
 from datasets_vg.describe import list_datasets, stats_table
 from datasets_vg.own import arguments as own_pictures
@@ -146,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
     mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
     mapped.set_defaults(run=_map)
+    challenge.add_commands(
+        commands.add_parser("msls", help="the MSLS challenge: join prediction files, and score them")
+    )
     for command in (checked, described, mapped):
         command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
     return parser

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from datasets_vg.challenge.choices import CITIES
+from datasets_vg.challenge.metadata import Row, in_step, is_true, read_rows, utm_of
+from datasets_vg.challenge.scoring import Truth, read_truth
 from datasets_vg.prepare.base import MissingRawError, Picture, Raw
 from datasets_vg.prepare.naming import Place, at_degrees, protocol_name, timestamp_of
 from datasets_vg.prepare.run import FromRaw
@@ -24,14 +25,12 @@ TRAIN = (
     "manila",
 )
 VAL = ("cph", "sf")
-CHALLENGE = ("miami", "athens", "buenosaires", "stockholm", "bengaluru", "kampala")
 LEVELS = {"database": "database", "query": "queries"}
 OFFICIAL = "queries_740"
+CHALLENGE_OFFICIAL = "queries_official"
 KEYS = "key_mslsval.txt"
 """A published list of the official queries, for those whose raw files have no subtask_index.csv."""
 _RADIUS = 25.0
-
-Row = dict[str, str]
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
@@ -54,15 +53,15 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
 
 def _city(folder: Path, city: str, target: str) -> Iterator[Picture]:
     for level, goal in LEVELS.items():
-        for raw_row, row in _in_step(folder / level / "raw.csv", folder / level / "postprocessed.csv"):
-            if not _is(raw_row["pano"]):
+        for raw_row, row in in_step(folder / level / "raw.csv", folder / level / "postprocessed.csv"):
+            if not is_true(raw_row["pano"]):
                 key = raw_row["key"]
                 file = _name(raw_row, row, city)
                 yield Picture(f"{target}/{goal}/{file}", str(folder / level / "images" / f"{key}.jpg"))
 
 
 def _name(raw_row: Row, row: Row, city: str) -> str:
-    time_of_day = "night" if _is(row["night"]) else "day"
+    time_of_day = "night" if is_true(row["night"]) else "day"
     return protocol_name(
         at_degrees(float(raw_row["lat"]), float(raw_row["lon"])),
         raw_row["key"],
@@ -78,7 +77,7 @@ def _challenge(raw: Raw) -> Iterator[Picture]:
     They are ranked city by city. Their ground truth (test_meta) was published in 2026.
     """
     pieces, missing = [], []
-    for city in CHALLENGE:
+    for city in CITIES:
         for level in LEVELS:
             images = raw.find(f"test/{city}/{level}/images", folder=True)
             meta = raw.find(f"test_meta/{city}/{level}/postprocessed.csv", f"test/{city}/{level}/postprocessed.csv")
@@ -93,25 +92,29 @@ def _challenge(raw: Raw) -> Iterator[Picture]:
 
 def _challenge_folder(city: str, level: str, images: Path, meta: Path) -> Iterator[Picture]:
     degrees = (
-        {row["key"]: row for row in _rows(meta.with_name("raw.csv"))} if meta.with_name("raw.csv").is_file() else {}
+        {row["key"]: row for row in read_rows(meta.with_name("raw.csv"))} if meta.with_name("raw.csv").is_file() else {}
     )
-    for row in _rows(meta):
+    for row in read_rows(meta):
         known = degrees.get(row["key"])
-        if known is not None and _is(known.get("pano", "")):
+        if known is not None and is_true(known.get("pano", "")):
             continue
         place = (
             Place(float(row["easting"]), float(row["northing"]))
             if known is None
             else at_degrees(float(known["lat"]), float(known["lon"]))
         )
-        night = "night" if _is(row.get("night", "")) else "day"
+        night = "night" if is_true(row.get("night", "")) else "day"
         note = f"{night}_{row.get('view_direction', '').lower()}_{city}"
         file = protocol_name(place, row["key"], note=note)
         yield Picture(f"challenge/{city}/images/test/{LEVELS[level]}/{file}", str(images / f"{row['key']}.jpg"))
 
 
 def finish(root: Path, raw: Raw, part: str) -> None:
-    """Once val is in place: test is the same, and the official queries are links to those among all."""
+    """Once a part is in place: the official queries are links to those among all; of val, test is the same."""
+    if part == "challenge":
+        for city in CITIES:
+            test = root / "challenge" / city / "images" / "test"
+            _link_official(test, CHALLENGE_OFFICIAL, set(_challenge_truth(raw, city).positives))
     if part != "val":
         return
     test = root / "images" / "test"
@@ -124,12 +127,25 @@ def finish(root: Path, raw: Raw, part: str) -> None:
             root, OFFICIAL, KEYS,
         )  # fmt: skip
         return
-    queries, chosen = root / "images" / "val" / "queries", root / "images" / "val" / OFFICIAL
+    _link_official(root / "images" / "val", OFFICIAL, keys)
+
+
+def _link_official(split: Path, name: str, keys: set[str]) -> None:
+    """Make a folder of links to those of all queries that have one of the keys."""
+    chosen = split / name
     chosen.mkdir(exist_ok=True)
-    for file in queries.iterdir():
+    for file in (split / "queries").iterdir():
         link = chosen / file.name
         if parse_name(file.name).pano_id in keys and not link.is_symlink():
             link.symlink_to(f"../queries/{file.name}")
+
+
+def _challenge_truth(raw: Raw, city: str) -> Truth:
+    """Return what is right in a city, from the first of the raw folders that has its metadata."""
+    for root in raw.roots[:-1]:
+        with contextlib.suppress(UserError):
+            return read_truth(root, city)
+    return read_truth(raw.roots[-1], city)
 
 
 def official_keys(raw: Raw) -> set[str] | None:
@@ -147,41 +163,20 @@ def official_keys(raw: Raw) -> set[str] | None:
         names = ("query/subtask_index.csv", "query/raw.csv", "query/postprocessed.csv", "database/postprocessed.csv")
         if folder is None or not all((folder / name).is_file() for name in names):
             return None
-        index = [_is(row["all"]) for row in _rows(folder / "query" / "subtask_index.csv")]
-        rows = list(_in_step(folder / "query" / "raw.csv", folder / "query" / "postprocessed.csv"))
+        index = [is_true(row["all"]) for row in read_rows(folder / "query" / "subtask_index.csv")]
+        rows = list(in_step(folder / "query" / "raw.csv", folder / "query" / "postprocessed.csv"))
         if len(index) != len(rows):
             raise UserError(
                 f"{folder}/query/subtask_index.csv: {len(index)} lines. Expected {len(rows)}, as in raw.csv"
             )
-        asked = [row for (raw_row, row), chosen in zip(rows, index, strict=True) if chosen and not _is(raw_row["pano"])]
-        near = neighbours_within(_utm(asked), _utm(list(_rows(folder / "database" / "postprocessed.csv"))), _RADIUS)
+        asked = [
+            row for (raw_row, row), chosen in zip(rows, index, strict=True) if chosen and not is_true(raw_row["pano"])
+        ]
+        near = neighbours_within(
+            utm_of(asked), utm_of(list(read_rows(folder / "database" / "postprocessed.csv"))), _RADIUS
+        )
         keys |= {row["key"] for row, count in zip(asked, near.counts.tolist(), strict=True) if count}
     return keys
-
-
-def _utm(rows: list[Row]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    return np.array([[float(row["easting"]), float(row["northing"])] for row in rows], np.float64).reshape(-1, 2)
-
-
-def _in_step(raw_file: Path, file: Path) -> Iterator[tuple[Row, Row]]:
-    """Yield the rows of two files that describe the same images, one after the other."""
-    first, second = list(_rows(raw_file)), list(_rows(file))
-    if [row["key"] for row in first] != [row["key"] for row in second]:
-        raise UserError(f"{file}: its keys are not those of {raw_file.name}, in that order. Expected them in step")
-    return zip(first, second, strict=True)
-
-
-def _rows(file: Path) -> Iterator[Row]:
-    """Yield the rows of a CSV by the names of its columns, whose order is not the same in all versions."""
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            yield from csv.DictReader(lines)
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}). Expected a CSV of MSLS's metadata") from error
-
-
-def _is(text: str) -> bool:
-    return text.strip().lower() in ("true", "1")
 
 
 def _angle(text: str) -> float | None:
