@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from vgbench.errors import UserError
@@ -25,6 +25,18 @@ ANTIALIAS = True
 
 # EXIF's field of orientation, and its values from which on height and width change places.
 _ORIENTATION, _LYING = 0x0112, 5
+
+# Pillow refuses by the size that a header declares; a JPEG of 200 megapixels is decoded at an eighth of its sides. What
+# counts here is how many pixels are really made (`refuse_bombs`), so Pillow's own limit is far up.
+Image.MAX_IMAGE_PIXELS = 1 << 30
+_MOST_PIXELS = 180_000_000
+_LARGE = 16_000_000  # pixels from which an image is reduced band by band before anything else holds it again
+_BAND = 4_000_000  # pixels of such a band
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 # What Pillow raises for files that are missing, foreign, cut off or forged.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -51,13 +63,50 @@ def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: boo
     """
     with _naming(path), Image.open(path) as image:
         turned = orientation(image) if upright else 1
+        small = image
         if size is not None:
-            image.draft("RGB", (size[0], size[1]) if turned >= _LYING else (size[1], size[0]))
-        shown = image if turned == 1 else ImageOps.exif_transpose(image)
+            stored = (size[0], size[1]) if turned >= _LYING else (size[1], size[0])
+            image.draft("RGB", stored)
+            small = bounded(image, stored)
+        refuse_bombs(small)
+        shown = small if turned == 1 else small.transpose(_TURNS[turned])
         pixels = torch.from_numpy(_rgb(shown)).permute(2, 0, 1)
     if size is None or pixels.shape[1:] == size:
         return pixels.contiguous()
     return resize_images(pixels[None], size)[0]
+
+
+def refuse_bombs(image: Image.Image) -> None:
+    """Raise Image.DecompressionBombError where decoding an opened image, as it is drafted, would fill the memory."""
+    if image.width * image.height > _MOST_PIXELS:
+        raise Image.DecompressionBombError(
+            f"{image.width} x {image.height} pixels, {_MOST_PIXELS / 1e6:.0f} million at most"
+        )
+
+
+def bounded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return a large image reduced to about twice the wanted size at least, by averaging whole blocks of pixels.
+
+    Band after band, so that beside the decoder's own pixels there is never a second copy of all. Others, and what is
+    less than four times as large as wanted, are returned as they are.
+
+    Args:
+        image: opened, not decoded yet.
+        size: the wanted width and height, pixels.
+
+    Raises:
+        Image.DecompressionBombError: as `refuse_bombs`.
+    """
+    block = min(image.width // (2 * size[0]), image.height // (2 * size[1]))
+    if image.width * image.height < _LARGE or block < 2 or image.mode.startswith("I"):
+        return image
+    refuse_bombs(image)
+    small = Image.new("RGB", (-(-image.width // block), -(-image.height // block)))
+    rows = max(_BAND // image.width // block, 1)
+    for top in range(0, small.height, rows):
+        box = (0, top * block, image.width, min((top + rows) * block, image.height))
+        small.paste(image.crop(box).convert("RGB").reduce(block), (0, top))
+    return small
 
 
 def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
@@ -84,6 +133,7 @@ def check_image(path: Path | str) -> str:
     try:
         with _quiet(), Image.open(path) as image:
             image.draft("RGB", (1, 1))  # 1/8: every compressed byte is read, few pixels are made
+            refuse_bombs(image)
             image.load()
     except _UNREADABLE as error:
         return _reason(error)

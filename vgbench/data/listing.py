@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,8 +129,7 @@ def _indexed(index: Path, folder: Path, left_out: Counter[str]) -> Iterator[byte
             line = line.rstrip(b"\r\n")
             if b"/" not in line:
                 line = line.replace(b"\\", b"/")
-            while line.startswith((b"./", b"../", b"/")):
-                line = line.partition(b"/")[2]
+            line = _one_spelling(line, index, number)
             if not is_image(line.rpartition(b"/")[2]):
                 if line and not line.rpartition(b"/")[2].startswith(b"."):
                     left_out[_extension(line)] += 1
@@ -139,6 +139,23 @@ def _indexed(index: Path, folder: Path, left_out: Counter[str]) -> Iterator[byte
             if known is None or doubtful or not line.startswith(known):
                 known = _prefix_to_drop(line, folder, index)
             yield line[len(known) :]
+
+
+def _one_spelling(line: bytes, index: Path, number: int) -> bytes:
+    """Return a path of an index file without steps that lead nowhere, so that one image has one spelling."""
+    while line.startswith((b"./", b"../", b"/")):
+        line = line.partition(b"/")[2]
+    if b"\0" in line:
+        raise UserError(f"{index}: line {number + 1} holds a NUL byte. Expected a path a line; write it again")
+    if b"//" not in line and b"/." not in line:
+        return line
+    plain = posixpath.normpath(line)
+    if plain.startswith(b".."):
+        raise UserError(
+            f"{index}: line {number + 1} leaves the folder by '..': {os.fsdecode(line)}. Expected paths below it; "
+            f"mend the line, or to walk the folder instead: rm '{index}'"
+        )
+    return plain
 
 
 def _prefix_to_drop(line: bytes, folder: Path, index: Path) -> bytes:

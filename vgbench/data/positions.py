@@ -26,6 +26,7 @@ PLAIN_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _DEGREE = 111_320.0  # metres of a degree of latitude
 _SLACK = 2.0  # metres by which degrees of five decimals and UTM of two may differ, and a little more
 _FINE = 3  # decimals from which a number within the range of degrees looks like degrees
+_FARTHEST = 1e8  # metres from the origin of a frame: no place is as far, and squares of more lose metres
 _TOWN = 2.0  # of degrees: no set in metres is that small
 
 
@@ -113,6 +114,7 @@ def position_findings(table: ImageTable, said: SaidPositions) -> list[Finding]:
     if not len(table):
         return []
     found = [
+        _beyond(table),
         _degrees_as_metres(table, said),
         _out_of_range(table, said),
         _outside_zone(table, said),
@@ -187,6 +189,17 @@ def _degrees_as_metres(table: ImageTable, said: SaidPositions) -> Finding | None
         "folder, or vgbench.data.utm.from_latitude_longitude"
     )
     return Finding(text, int(sure.sum()), refused=True)
+
+
+def _beyond(table: ImageTable) -> Finding | None:
+    bad = (np.abs(table.utm) > _FARTHEST).any(1)
+    if not bad.any():
+        return None
+    text = (
+        f"{table.root}: {_count(bad)} with metres beyond {_FARTHEST:.0e}, such as {_name(table, bad)}. Expected "
+        "@UTM_east@UTM_north@ in metres; rename these files or remove them"
+    )
+    return Finding(text, int(bad.sum()), refused=True)
 
 
 def _out_of_range(table: ImageTable, said: SaidPositions) -> Finding | None:

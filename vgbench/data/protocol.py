@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -321,11 +320,9 @@ def _format_number(value: float | None) -> str:
 
 def _sorted(table: ImageTable) -> ImageTable:
     """Return the table sorted by relative path, each image once."""
-    paths = [os.fsencode(path) for path in table.relative_paths()]
-    if all(a < b for a, b in pairwise(paths)):
+    order = table.order()
+    if len(order) == len(table) and bool((np.diff(order) > 0).all()):
         return table
-    order = sorted(range(len(paths)), key=paths.__getitem__)
-    rows = order[:1] + [row for previous, row in pairwise(order) if paths[row] != paths[previous]]
-    if len(rows) < len(table):
-        LOG.warning("%s%s: %d lines name an image again", table.root, INDEX_SUFFIX, len(table) - len(rows))
-    return table.select(np.array(rows, np.int64))
+    if len(order) < len(table):
+        LOG.warning("%s%s: %d lines name an image again", table.root, INDEX_SUFFIX, len(table) - len(order))
+    return table.select(order)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vgbench.data import Neighbours, Split
-from vgbench.data.decode import orientation
+from vgbench.data.decode import orientation, refuse_bombs
 from vgbench.report.outcome import metres_text
 from vgbench.retrieval.predictions import Predictions
 
@@ -32,12 +32,16 @@ def read_thumbnail(path: Path, box: tuple[int, int], *, upright: bool = False) -
         with Image.open(path) as image:
             turned = upright and orientation(image) != 1
             image.draft("RGB", (box[0] * 2, box[1] * 2))
+            refuse_bombs(image)
             small = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
     except (OSError, Image.DecompressionBombError):
         tile = Image.new("RGB", box, MISSING)
         ImageDraw.Draw(tile).text((8, 8), "unreadable", fill=PAPER)
         return tile
-    return ImageOps.contain(small, box, Image.Resampling.LANCZOS)
+    share = min(box[0] / small.width, box[1] / small.height)
+    # At least one pixel: a strip of 1 by 10,000 would round to nothing.
+    fitting = (max(round(small.width * share), 1), max(round(small.height * share), 1))
+    return small.resize(fitting, Image.Resampling.LANCZOS)
 
 
 def jpeg_uri(image: Image.Image, quality: int = 72) -> str:

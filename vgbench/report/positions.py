@@ -21,6 +21,7 @@ from vgbench.data.exif import located
 from vgbench.data.positions import in_same_frame
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.files import write_text
+from vgbench.report.tables.text import plain_cell
 from vgbench.retrieval.metrics.findings import Findings
 from vgbench.retrieval.metrics.pose import QUANTILES
 from vgbench.retrieval.predictions import Predictions
@@ -132,12 +133,12 @@ def _table(placed: Placed) -> str:
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(header)
     for row, name in enumerate(placed.split.queries.relative_paths()):
-        cells = [name, *_position(placed.best[row], poses.best[row]), str(placed.zone[row])]
+        cells = [plain_cell(name), *_position(placed.best[row], poses.best[row]), str(placed.zone[row])]
         cells += _position(placed.weighted[row], poses.weighted[row])
         cells += _position(placed.true[row], placed.true_utm[row])
         cells += [*(_number(value, 2) for value in errors[row]), _number(placed.findings.confidence[row], 4)]
         for index, distance in zip(predictions.indices[row, :count], predictions.distances[row, :count], strict=True):
-            cells += [placed.split.database.relative_path(int(index)), f"{distance:.6g}"]
+            cells += [plain_cell(placed.split.database.relative_path(int(index))), f"{distance:.6g}"]
         table.writerow(cells)
     return buffer.getvalue()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from vgbench.report.tables.table import Cell, Column, Row, Table
 
@@ -11,7 +12,9 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for a formula. Names of the folder protocol, @0500000.00@..., are none: a number between two
+# @ is no expression, and programs look these names up as they are.
+_FORMULA = re.compile(r"[=+\-\t\r\n]|@(?![+-]?\d+(\.\d*)?@)", re.ASCII)
 
 
 def csv_text(table: Table) -> str:
@@ -32,7 +35,7 @@ def csv_text(table: Table) -> str:
 
 def plain_cell(text: str) -> str:
     """Make a text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _csv_cells(cell: Cell | None, compared: bool) -> list[str]:
