@@ -63,7 +63,7 @@ def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: boo
     """
     with _naming(path), Image.open(path) as image:
         turned = orientation(image) if upright else 1
-        small = image
+        small: Image.Image = image
         if size is not None:
             stored = (size[0], size[1]) if turned >= _LYING else (size[1], size[0])
             image.draft("RGB", stored)

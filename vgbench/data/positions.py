@@ -192,7 +192,7 @@ def _degrees_as_metres(table: ImageTable, said: SaidPositions) -> Finding | None
 
 
 def _beyond(table: ImageTable) -> Finding | None:
-    bad = (np.abs(table.utm) > _FARTHEST).any(1)
+    bad = np.asarray((np.abs(table.utm) > _FARTHEST).any(1))
     if not bad.any():
         return None
     text = (

@@ -157,7 +157,7 @@ class ImageTable:
             open_ones = open_ones[~(new & np.append(new[1:], True))]
             if not len(open_ones):
                 break
-        return order[group == np.arange(len(order))]
+        return np.asarray(order[group == np.arange(len(order))], np.int64)
 
     def _words(self, rows: NDArray[np.int64], lengths: NDArray[np.int64], start: int) -> NDArray[np.uint64]:
         """Return eight bytes of each path from `start`, big-endian and filled up with zeros: uint64 [M]."""
