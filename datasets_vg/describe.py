@@ -13,6 +13,7 @@ from datasets_vg.catalog import KNOWN, MADE
 from datasets_vg.sources import Entry
 from datasets_vg.splits import SplitFolders, find_splits
 from vgbench.data import ImageTable, neighbours_within, read_folder
+from vgbench.data.image_file import open_header
 from vgbench.data.layout import SPLITS, split_folder
 from vgbench.data.places import DATAFRAMES
 from vgbench.errors import UserError
@@ -123,9 +124,9 @@ def _sizes(table: ImageTable) -> str:
 
 def _size(path: Path) -> str:
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             return f"{image.width}x{image.height}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}). To find all such images: python3 -m datasets_vg verify"
         ) from error

@@ -18,7 +18,7 @@ from datasets_vg.own import film
 from datasets_vg.own.collect import HEIC, OwnOptions, collect, spread_of
 from datasets_vg.own.shots import Shot
 from datasets_vg.own.splitting import assign
-from vgbench.data.decode import orientation
+from vgbench.data.image_file import open_header, open_image, orientation
 from vgbench.data.protocol import ImageName, format_name
 from vgbench.data.utm import letter_of, project
 from vgbench.errors import UserError
@@ -101,7 +101,7 @@ def _name(shot: Shot, east: float, north: float, zone: int, south: bool) -> str:
 
 def _turned(source: Path) -> bool:
     try:
-        with Image.open(source) as image:
+        with open_header(source) as image:
             return orientation(image) not in _NOTHING_ELSE
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
@@ -129,7 +129,7 @@ def _place(source: Path, target: Path, transfer: str) -> None:
     """Put a photograph in its place; one that lies, or that the loaders do not read, is turned and encoded."""
     if source.suffix.lower() in HEIC or _turned(source):
         try:
-            with Image.open(source) as image:
+            with open_image(source) as image:
                 _save(ImageOps.exif_transpose(image), target)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from vgbench.data.image_file import open_image
+
 
 def as_rgb(file: Path) -> Image.Image:
     """Read an image; what JPEG has no word for (transparency, palettes) becomes RGB, grey stays grey."""
-    with Image.open(file) as image:
+    with open_image(file) as image:
         image.load()
         return image if image.mode in ("RGB", "L") else image.convert("RGB")
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from datasets_vg.prepare.base import MissingRawError, Picture, Raw, files_below
 from vgbench.data.headings import CROP_WIDTH, PANORAMA_WIDTH
+from vgbench.data.image_file import open_image
 from vgbench.data.protocol import format_name, parse_name
 from vgbench.errors import UserError
 
@@ -43,7 +44,7 @@ def _views(file: Path) -> Iterator[Picture]:
 
 
 def _cut_file(file: Path, turn: float) -> Image.Image:
-    with Image.open(file) as image:
+    with open_image(file) as image:
         return cut(image.convert("RGB"), turn)
 
 

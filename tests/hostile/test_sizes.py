@@ -5,17 +5,26 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from locations import REPOSITORY
 from PIL import Image
 
-from vgbench.data.decode import bounded, decode_image
+from datasets_vg.describe import _size
+from datasets_vg.own.writing import _place
+from datasets_vg.prepare.images import as_rgb
+from datasets_vg.prepare.panoramas import _cut_file
+from vgbench.data.decode import check_image, decode_image, image_size
+from vgbench.data.image_file import bounded, open_image
 from vgbench.data.protocol import read_folder
 from vgbench.data.table import TableBuilder
 from vgbench.errors import UserError
@@ -128,7 +137,7 @@ def test_a_jpeg_of_200_megapixels_is_decoded_small(tmp_path: Path) -> None:
     shape, more = _decode_apart(tmp_path / "large.jpg")
     assert shape == "(3, 480, 640)" and more < 300e6
     assert read_thumbnail(tmp_path / "large.jpg", (160, 120)).getpixel((80, 40)) == (90, 90, 90)
-    with pytest.raises(UserError, match="million at most"):
+    with pytest.raises(UserError, match="200 million pixels, 180 at most"):
         decode_image(tmp_path / "large.jpg", None)
 
 
@@ -141,3 +150,49 @@ def test_large_images_are_reduced_to_what_they_show() -> None:
     assert small.size == (-(-5000 // 7), 4200 // 7)
     expected = np.asarray(large.reduce(7), np.int16)
     assert np.abs(np.asarray(small, np.int16) - expected).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """196 million pixels in 24 kB: more than Pillow opens."""
+    path = tmp_path_factory.mktemp("bomb") / "@0@0@@@@@@@90@.png"
+    Image.new("1", (14_000, 14_000)).save(path, optimize=True)
+    return path
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "decoding": lambda path: decode_image(path, (8, 8)),
+    "its size": image_size,
+    "raw pictures": as_rgb,
+    "panoramas": lambda path: _cut_file(path, 0.0),
+    "stats": _size,
+    "own pictures that lie": lambda path: _place(path.rename(path.with_suffix(".heic")), path, "copy"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_refuses_a_bomb(bomb: Path, tmp_path: Path, reader: str) -> None:
+    path = Path(shutil.copy(bomb, tmp_path))
+    with pytest.raises((UserError, Image.DecompressionBombError), match=r"exceeds limit|million pixels"):
+        READERS[reader](path)
+
+
+def test_the_bound_is_one_for_all_and_pillows_own_stays() -> None:
+    code = "import vgbench.data.decode; from PIL import Image; print(Image.MAX_IMAGE_PIXELS)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert 0 < int(shown) < 100e6
+    files = [*REPOSITORY.glob("vgbench/**/*.py"), *REPOSITORY.glob("datasets_vg/**/*.py")]
+    opening = [file.name for file in files if "Image.open(" in file.read_text("utf-8")]
+    assert opening == ["image_file.py"]
+
+
+def test_a_progressive_jpeg_is_judged_by_its_coefficients(tmp_path: Path) -> None:
+    small, path = tmp_path / "small.jpg", tmp_path / "large.jpg"
+    Image.new("L", (64, 64), 90).save(small, progressive=True)
+    written = small.read_bytes()
+    size = written.index(b"\xff\xc2") + 5  # start of frame, length, bits: height and width follow
+    path.write_bytes(written[:size] + struct.pack(">HH", 20_000, 20_000) + written[size + 4 :])
+    assert "million pixels" in check_image(path)
+    with pytest.raises(Image.DecompressionBombError, match="400 million pixels"), open_image(path, (8, 8)):
+        pass
+    assert image_size(path) == (20_000, 20_000)

@@ -17,21 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vgbench.data.image_file import bounded, lies, open_header, open_image, orientation
 from vgbench.errors import UserError
 
 # How images are brought to size: bilinear, with a triangle filter as wide as the reduction (Pillow's way, and
 # torchvision's default). Measured on the conformance recalls, where leaving the filter out is 3 queries off.
 ANTIALIAS = True
 
-# EXIF's field of orientation, and its values from which on height and width change places.
-_ORIENTATION, _LYING = 0x0112, 5
-
-# Pillow refuses by the size that a header declares; a JPEG of 200 megapixels is decoded at an eighth of its sides. What
-# counts here is how many pixels are really made (`refuse_bombs`), so Pillow's own limit is far up.
-Image.MAX_IMAGE_PIXELS = 1 << 30
-_MOST_PIXELS = 180_000_000
-_LARGE = 16_000_000  # pixels from which an image is reduced band by band before anything else holds it again
-_BAND = 4_000_000  # pixels of such a band
+# How EXIF's orientations are undone.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -61,14 +54,9 @@ def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: boo
     Raises:
         UserError: the file is missing, not an image, or damaged.
     """
-    with _naming(path), Image.open(path) as image:
+    with _naming(path), open_image(path, size, upright=upright) as image:
         turned = orientation(image) if upright else 1
-        small: Image.Image = image
-        if size is not None:
-            stored = (size[0], size[1]) if turned >= _LYING else (size[1], size[0])
-            image.draft("RGB", stored)
-            small = bounded(image, stored)
-        refuse_bombs(small)
+        small = image if size is None else bounded(image, size if upright and lies(image) else (size[1], size[0]))
         shown = small if turned == 1 else small.transpose(_TURNS[turned])
         pixels = torch.from_numpy(_rgb(shown)).permute(2, 0, 1)
     if size is None or pixels.shape[1:] == size:
@@ -76,50 +64,11 @@ def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: boo
     return resize_images(pixels[None], size)[0]
 
 
-def refuse_bombs(image: Image.Image) -> None:
-    """Raise Image.DecompressionBombError where decoding an opened image, as it is drafted, would fill the memory."""
-    if image.width * image.height > _MOST_PIXELS:
-        raise Image.DecompressionBombError(
-            f"{image.width} x {image.height} pixels, {_MOST_PIXELS / 1e6:.0f} million at most"
-        )
-
-
-def bounded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return a large image reduced to about twice the wanted size at least, by averaging whole blocks of pixels.
-
-    Band after band, so that beside the decoder's own pixels there is never a second copy of all. Others, and what is
-    less than four times as large as wanted, are returned as they are.
-
-    Args:
-        image: opened, not decoded yet.
-        size: the wanted width and height, pixels.
-
-    Raises:
-        Image.DecompressionBombError: as `refuse_bombs`.
-    """
-    block = min(image.width // (2 * size[0]), image.height // (2 * size[1]))
-    if image.width * image.height < _LARGE or block < 2 or image.mode.startswith("I"):
-        return image
-    refuse_bombs(image)
-    small = Image.new("RGB", (-(-image.width // block), -(-image.height // block)))
-    rows = max(_BAND // image.width // block, 1)
-    for top in range(0, small.height, rows):
-        box = (0, top * block, image.width, min((top + rows) * block, image.height))
-        small.paste(image.crop(box).convert("RGB").reduce(block), (0, top))
-    return small
-
-
 def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
     """Return the height and width in pixels that `decode_image` gives, from the header alone; raises as that does."""
-    with _naming(path), Image.open(path) as image:
-        lying = upright and orientation(image) >= _LYING
+    with _naming(path), open_header(path) as image:
+        lying = upright and lies(image)
         return (image.width, image.height) if lying else (image.height, image.width)
-
-
-def orientation(image: Image.Image) -> int:
-    """Return how an opened image has to be turned to stand upright, as EXIF counts (1: not at all)."""
-    value = image.getexif().get(_ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -131,9 +80,7 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
 def check_image(path: Path | str) -> str:
     """Decode a whole file as cheaply as its format allows and return what is wrong with it, '' if nothing."""
     try:
-        with _quiet(), Image.open(path) as image:
-            image.draft("RGB", (1, 1))  # 1/8: every compressed byte is read, few pixels are made
-            refuse_bombs(image)
+        with _quiet(), open_image(path, (1, 1)) as image:  # 1/8: every compressed byte is read, few pixels are made
             image.load()
     except _UNREADABLE as error:
         return _reason(error)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vgbench.data.image_file import open_header
 from vgbench.data.table import ImageTable
 
 UTC = datetime.timezone.utc
@@ -50,7 +51,7 @@ class Taken:
 def read_taken(path: Path) -> Taken:
     """Read the EXIF of a photograph; what cannot be read, or is no position on earth, counts as not said."""
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             exif = image.getexif()
             gps, camera = exif.get_ifd(_GPS), exif.get_ifd(_EXIF)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vgbench.data import Neighbours, Split
-from vgbench.data.decode import orientation, refuse_bombs
+from vgbench.data.image_file import open_image, orientation
 from vgbench.report.outcome import metres_text
 from vgbench.retrieval.predictions import Predictions
 
@@ -29,10 +29,8 @@ def read_thumbnail(path: Path, box: tuple[int, int], *, upright: bool = False) -
     tile: a picture is no reason to lose a finished run.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path, (box[1] * 2, box[0] * 2)) as image:
             turned = upright and orientation(image) != 1
-            image.draft("RGB", (box[0] * 2, box[1] * 2))
-            refuse_bombs(image)
             small = (ImageOps.exif_transpose(image) if turned else image).convert("RGB")
     except (OSError, Image.DecompressionBombError):
         tile = Image.new("RGB", box, MISSING)
