@@ -3,6 +3,7 @@
 python3 -m perf                  # everything, minutes
 python3 -m perf --only search    # one part
 python3 -m perf --only search_million --rounds 3    # a million descriptors: only when asked for
+python3 -m perf --reference ../deep-visual-geo-localization-benchmark       # beside the Deep VG Benchmark
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from perf import extraction, mining, netvlad, rerank, search, search_million, training_step
+from perf.beside import cli as beside
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 
@@ -52,7 +54,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=(*PARTS, *HEAVY), help="these parts")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each pair (default: 5)")
+    beside.add_options(parser)
     arguments = parser.parse_args()
+    if arguments.reference is not None:
+        beside.main(arguments)
+        return
     runtime = resolve_runtime(RuntimeOptions())
     parts = measurements(runtime, arguments.rounds)
     chosen = [task for name, tasks in parts.items() if name in (arguments.only or PARTS) for task in tasks]

@@ -1,0 +1,90 @@
+"""A command measured from outside: wall-clock seconds, processor seconds and peak memory of its process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command took.
+
+    Attributes:
+        begin: when it was started, seconds of `time.time`.
+        wall: seconds until it ended.
+        processor: seconds that all of its processes had a processor, in the program and in the system.
+        peak_mb: the most memory that its processes had together, MB; what they share is counted once.
+    """
+
+    begin: float
+    wall: float
+    processor: float
+    peak_mb: float
+
+
+def run_measured(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Ran:
+    """Run a command in a folder, its output into `log`; raises RuntimeError with the log's end where it fails."""
+    with log.open("w") as output:
+        begin = time.time()
+        process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=output, stderr=output)
+        watch = _Watch(process.pid)
+        watch.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            watch.stop()
+        wall = time.time() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}\n{tail}")
+    return Ran(begin, wall, usage.ru_utime + usage.ru_stime, watch.peak_kb / 1024)
+
+
+class _Watch(threading.Thread):
+    """Looks at a process tree's memory again and again."""
+
+    def __init__(self, root: int) -> None:
+        super().__init__(daemon=True)
+        self._root, self._ended = root, threading.Event()
+        self.peak_kb = 0
+
+    def run(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            self.peak_kb = max(self.peak_kb, sum(map(_kilobytes, tree(self._root))))
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def tree(root: int) -> list[int]:
+    """Return the numbers of a process and of all that descend from it (Linux; elsewhere the process alone)."""
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _kilobytes(pid: int) -> int:
+    """A process's share of the memory: pages that several have are shared out among them."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+    return 0
