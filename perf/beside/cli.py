@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=worker_count(8, 8), help="that decode (default: cores, at most 8)"
     )
     group.add_argument("--out", type=Path, default=Path("logs/perf"),
-                       help="folder of runs.json and table.md; what it has is not run again (default: logs/perf)")  # fmt: skip
+                       help="folder of runs.json and table.md; its runs are kept (default: logs/perf)")  # fmt: skip
 
 
 def size_of(text: str) -> tuple[int, int]:

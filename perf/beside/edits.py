@@ -39,6 +39,7 @@ class Edit:
 
 _LOAD = r"torch\.load\(((?:[^()]|\([^()]*\))*)\)"
 _LOADING = "torch.load() refuses what is not weights, numpy's recalls in a checkpoint say"
+_EACH = "min(100, (args.resize[0] // 16) * (args.resize[1] // 16))"
 _DOWNLOADER = "google_drive_downloader is not published any more"
 EDITS = (
     Edit("eval.py", r"^from google_drive_downloader .*$", "", _DOWNLOADER, "google_drive_downloader"),
@@ -47,7 +48,7 @@ EDITS = (
         "model/network.py", r"^from transformers .*$", "",
         "only its ViT needs transformers; without it its start-up is shorter", "transformers",
     ),
-    Edit("model/network.py", r"pretrained=True", "weights=None", "`weights` now; and nothing is fetched"),
+    Edit("model/network.py", r"pretrained=True", "weights=None", "torchvision says `weights` now; none are fetched"),
     Edit("test.py", r"np\.in1d\(", "np.isin(", "numpy 2.4 has no in1d"),
     Edit(
         "datasets_ws.py", r"np\.delete\(", "_without(",
@@ -65,17 +66,12 @@ EDITS = (
     Edit("util.py", _LOAD, r"torch.load(\1, weights_only=False)", _LOADING),
     Edit("train.py", _LOAD, r"torch.load(\1, weights_only=False)", _LOADING),
     Edit(
-        "model/aggregation.py", r"descriptors_num = 50000$", "descriptors_num = 100 * min(500, len(cluster_ds))",
+        "model/aggregation.py", r"descriptors_num = 50000$", f"descriptors_num = {_EACH} * min(500, len(cluster_ds))",
         "NetVLAD's start wants 500 training images",
     ),
     Edit(
-        "model/aggregation.py", r"descs_num_per_image = 100$",
-        "descs_num_per_image = min(100, (args.resize[0] // 16) * (args.resize[1] // 16))",
+        "model/aggregation.py", r"descs_num_per_image = 100$", f"descs_num_per_image = {_EACH}",
         "NetVLAD's start wants 100 places of the feature map, so images of 160x160 at least",
-    ),
-    Edit(
-        "model/aggregation.py", r"descriptors_num / descs_num_per_image\)", "descriptors_num / 100)",
-        "as many images as before the last edit",
     ),
 )  # fmt: skip
 
