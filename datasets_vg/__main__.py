@@ -23,16 +23,11 @@ from pathlib import Path
 
 from datasets_vg.catalog import MADE
 from datasets_vg.challenge import arguments as challenge
-from datasets_vg.citymap import write_map
-from datasets_vg.describe import list_datasets, stats_table
+from datasets_vg.choices import DEFAULT_IMAGES, TRANSFERS
 from datasets_vg.own import arguments as own_pictures
-from datasets_vg.prepare import prepare
-from datasets_vg.prepare.base import Request
-from datasets_vg.prepare.writing import TRANSFERS
-from datasets_vg.synthetic_city.prepare import DEFAULT_IMAGES
-from datasets_vg.verify import Checks, verify
-from vgbench.cli.exits import ended
-from vgbench.data import DataOptions, dataset_root
+from vgbench.cli.commands import OneLineParser, described
+from vgbench.cli.exits import AGAIN, ended
+from vgbench.data.options import DataOptions, dataset_root
 from vgbench.errors import UserError
 
 OWN_OPTIONS = ("seed", "images", "scale")
@@ -42,7 +37,7 @@ OWN_OPTIONS = ("seed", "images", "scale")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 (verify found faults), 2 (a mistake), 130 (interrupted)."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return ended(lambda: _run(arguments), "the same command goes on from here")
+    return ended(lambda: _run(arguments), AGAIN)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -58,6 +53,9 @@ def _prepare(options: argparse.Namespace, datasets_folder: Path) -> int:
         print(own_pictures.prepare_from(options, datasets_folder, options.transfer or "link"))
         return 0
     own_pictures.refuse_own(options)
+    from datasets_vg.prepare import prepare
+    from datasets_vg.prepare.base import Request
+
     own = {name: getattr(options, name) for name in OWN_OPTIONS if getattr(options, name) is not None}
     request = Request(
         options.name, datasets_folder, options.raw, tuple(options.part or ()), options.transfer or "link", options.jobs,
@@ -85,12 +83,16 @@ def _refuse_idle(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace, datasets_folder: Path) -> int:
+    from datasets_vg.listing import list_datasets
+
     del options
     print(list_datasets(datasets_folder))
     return 0
 
 
 def _verify(options: argparse.Namespace, datasets_folder: Path) -> int:
+    from datasets_vg.verify import Checks, verify
+
     faults = verify(
         _root(options.dataset, datasets_folder), Checks(options.radius, options.jobs or 0, not options.names_only)
     )
@@ -98,11 +100,15 @@ def _verify(options: argparse.Namespace, datasets_folder: Path) -> int:
 
 
 def _stats(options: argparse.Namespace, datasets_folder: Path) -> int:
+    from datasets_vg.describe import stats_table
+
     print(stats_table(_root(options.dataset, datasets_folder), options.radius))
     return 0
 
 
 def _map(options: argparse.Namespace, datasets_folder: Path) -> int:
+    from datasets_vg.citymap import write_map
+
     root = _root(options.dataset, datasets_folder)
     print(write_map(root, options.output or Path(f"{root.name}_map.svg")))
     return 0
@@ -114,38 +120,37 @@ def _root(dataset: str, datasets_folder: Path) -> Path:
     return Path(dataset) if is_path or Path(dataset, "images").is_dir() else datasets_folder / dataset
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message}. See {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
+    common = OneLineParser(add_help=False)
     common.add_argument(
         "--datasets_folder", type=Path, default=None, metavar="FOLDER",
         help="where datasets lie (default: $DATASETS_FOLDER or ./datasets)",
     )  # fmt: skip
-    raw = argparse.RawDescriptionHelpFormatter
-    title, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        prog="python3 -m datasets_vg", description=title, epilog=f"examples:\n{examples}", formatter_class=raw
-    )
+    parser = described("python3 -m datasets_vg", __doc__ or "")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     _add_prepare(commands, common)
 
-    shown = commands.add_parser("list", parents=[common], help="all known datasets, and which of them are here")
+    shown = commands.add_parser(
+        "list", allow_abbrev=False, parents=[common], help="all known datasets, and which of them are here"
+    )
     shown.set_defaults(run=_list)
 
-    checked = commands.add_parser("verify", parents=[common], help="read every name and image; exit status 1 on faults")
+    checked = commands.add_parser(
+        "verify", allow_abbrev=False, parents=[common], help="read every name and image; exit status 1 on faults"
+    )
     checked.add_argument("--jobs", type=_count(1), default=None, help="processes that decode (default: this one)")
     checked.set_defaults(run=_verify)
     checked.add_argument("--names_only", action="store_true", help="read the names and decode no image")
-    described = commands.add_parser("stats", parents=[common], help="counts, area, positives: a markdown table")
+    described = commands.add_parser(
+        "stats", allow_abbrev=False, parents=[common], help="counts, area, positives: a markdown table"
+    )
     described.set_defaults(run=_stats)
     for command in (checked, described):
         command.add_argument("--radius", type=_positive, default=25.0, help="of a positive, metres (default: 25)")
-    mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
+    mapped = commands.add_parser(
+        "map", allow_abbrev=False, parents=[common], help="draw database and queries of every split"
+    )
     mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
     mapped.set_defaults(run=_map)
     challenge.add_commands(
@@ -156,9 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_prepare(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+def _add_prepare(commands: argparse._SubParsersAction[OneLineParser], common: OneLineParser) -> None:
     made = commands.add_parser(
-        "prepare", parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
+        "prepare", allow_abbrev=False, parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
     )  # fmt: skip
     made.add_argument("name", help="of the dataset: see `list`")
     made.add_argument(

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from vgbench.data import ImageTable
-from vgbench.data.layout import SPLITS, remedy, split_folder
+from vgbench.data.layout import DATAFRAMES, SPLITS, remedy, split_folder
 from vgbench.data.listing import walk
-from vgbench.data.places import DATAFRAMES, IMAGES, place_style_folder, read_gsv_cities, read_gsv_xs
+from vgbench.data.places import IMAGES, place_style_folder, read_gsv_cities, read_gsv_xs
 from vgbench.data.protocol import Examined, examine_folder
 from vgbench.errors import UserError
 

@@ -11,15 +11,15 @@ import yaml
 from locations import REPOSITORY
 
 from vgbench.benchmark.matrix import read_matrix
-from vgbench.cli import benchmark
+from vgbench.cli import benchmark, campaigns
 from vgbench.cli.exits import ended
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the script on a matrix; return (exit status, stdout, stderr)."""
-    monkeypatch.setattr(benchmark, "PROGRAM", fake_program.write_program(tmp_path / "program"))
-    monkeypatch.setattr(benchmark, "check_data", lambda part, config: None)  # nothing is read by the pretended program
+    monkeypatch.setattr(campaigns, "PROGRAM", fake_program.write_program(tmp_path / "program"))
+    monkeypatch.setattr(campaigns, "check_data", lambda part, config: None)  # nothing is read by the pretended program
 
     def run_matrix(content):
         path = tmp_path / "two.yaml"
@@ -65,7 +65,7 @@ def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, 
 def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     content = yaml.safe_load(path.read_text())
     if "runs" not in content:  # options of eval.py, testing again what a matrix beside it trained
-        benchmark.check_options("eval", path)
+        campaigns.check_options("eval", path)
         _, _, matrix, run, *rest = Path(content["resume"]).parts
         assert run in read_matrix(REPOSITORY / "benchmarks" / f"{matrix}.yaml").runs
         assert rest == ["train", "best_model.pth"] and Path(content["resume"]).parts[:2] == ("logs", "benchmarks")
@@ -73,7 +73,7 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     for job in read_matrix(path).jobs:
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))
-        benchmark.check_options(job.script, config)
+        campaigns.check_options(job.script, config)
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "benchmark.py"])

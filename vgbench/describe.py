@@ -14,18 +14,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
-import h5py
-import numpy as np
-from numpy.typing import NDArray
-
-from vgbench.api.network import Described, load_network
-from vgbench.cli.console import log_to_console
+from vgbench.cli.commands import described
 from vgbench.cli.exits import run_script
 from vgbench.errors import UserError
 from vgbench.files import check_writable, write_text, written_whole
 from vgbench.invocation import command
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vgbench.api.network import Described
 
 DTYPES = ("float32", "float16")
 LAYOUTS = ("matrix", "hloc")
@@ -33,7 +35,6 @@ LAYOUTS = ("matrix", "hloc")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Describe a folder with the options of a command line."""
-    log_to_console()
     options = _parser().parse_args(arguments)
     if (options.resume is None) == (options.method is None):
         raise UserError(
@@ -43,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if output.suffix not in (".h5", ".npy") or (options.layout == "hloc" and output.suffix != ".h5"):
         raise UserError(f"--output {output}: expected a name that ends in .h5 (hloc's layout too) or .npy")
     check_writable(output)
+    # With torch, which is slow to import: help and mistakes do not wait for it.
+    from vgbench.api.network import load_network
+    from vgbench.cli.console import log_to_console
+
+    log_to_console()
     network = load_network(
         options.resume or options.method, size=tuple(options.resize) if options.resize else None,
         batch_size=options.infer_batch_size, num_workers=options.num_workers, device=options.device,
@@ -50,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = options.folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Expected a folder of images, in any layout")
-    described = network.describe(folder, upright=not options.as_stored, progress=True)
-    write_descriptors(output, folder, described, layout=options.layout, dtype=options.dtype)
-    print(f"{len(described)} descriptors of {network.descriptors_dim} dimensions: {output}")
+    found = network.describe(folder, upright=not options.as_stored, progress=True)
+    write_descriptors(output, folder, found, layout=options.layout, dtype=options.dtype)
+    print(f"{len(found)} descriptors of {network.descriptors_dim} dimensions: {output}")
 
 
 def write_descriptors(output: Path, folder: Path, described: Described, *, layout: str, dtype: str) -> None:
@@ -65,6 +71,9 @@ def write_descriptors(output: Path, folder: Path, described: Described, *, layou
     Raises:
         UserError: the file cannot be written.
     """
+    import h5py
+    import numpy as np
+
     names = [path.relative_to(folder).as_posix() for path in described.paths]
     values: NDArray[np.floating] = described.descriptors.astype(dtype)
     with written_whole(output) as partial:
@@ -88,18 +97,9 @@ def _fill(file: h5py.File, names: Sequence[str], values: NDArray[np.floating], *
     file.create_dataset("names", data=[name.encode("utf-8", "surrogateescape") for name in names])
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See {self.prog} --help")
-
-
 def _parser() -> argparse.ArgumentParser:
     called = command("describe")
-    parser = _Parser(
-        prog=called,
-        description=(__doc__ or "").replace("python3 -m vgbench.describe", called),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = described(called, (__doc__ or "").replace("python3 -m vgbench.describe", called))
     parser.add_argument("folder", type=Path, help="images in any layout")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a name that ends in .h5 or .npy")
     parser.add_argument("--resume", type=Path, metavar="PATH", help="a checkpoint of this project, or a run's folder")

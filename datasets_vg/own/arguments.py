@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from datasets_vg.own.collect import OwnOptions
-from datasets_vg.own.splitting import WAYS
-from datasets_vg.own.writing import prepare_own
+from datasets_vg.choices import WAYS
 from vgbench.errors import UserError
 
 NAME = "folder"
@@ -59,6 +57,9 @@ def prepare_from(options: argparse.Namespace, datasets_folder: Path, transfer: s
     for key in ("max_gap", "step", "buffer"):
         if key in given and not 0 <= given[key] < float("inf"):
             raise UserError(f"--{key} {given[key]}: out of range. Expected 0 or more")
+    from datasets_vg.own.collect import OwnOptions
+    from datasets_vg.own.writing import prepare_own
+
     return prepare_own(raw.expanduser(), datasets_folder / name, OwnOptions(**given), transfer)
 
 

@@ -12,7 +12,6 @@ from datasets_vg.own.shots import Shot
 from vgbench.data.layout import SPLITS
 from vgbench.errors import UserError
 
-WAYS = ("date", "area", "hand")
 SHARES = (0.6, 0.2, 0.2)
 """Of the pictures, in train, val and test, before what lies too near a border is left out."""
 QUERY_EVERY = 4

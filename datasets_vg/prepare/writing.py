@@ -17,7 +17,6 @@ from tqdm import tqdm
 from datasets_vg.prepare.base import Picture
 from vgbench.errors import UserError, in_short
 
-TRANSFERS = ("link", "copy", "move")
 _CORES = os.cpu_count() or 1
 
 

@@ -7,6 +7,8 @@ line. What comes out is what the user gave, by flat name; `flags.build_options` 
 from __future__ import annotations
 
 import argparse
+import itertools
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,16 +80,36 @@ class Given:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line that names a remedy."""
+    """An ArgumentParser whose complaints are one line that names a remedy.
+
+    Attributes:
+        more: where to read on, said at the end of every complaint.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.more = f"See {self.prog} --help"
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self._clearer(message)} ({self.prog} --help all lists every option)")
+        raise UserError(f"{self._clearer(message)} ({self.more})")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ArgumentParser does; a misspelt option is told before the one that is missing because of it."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None and not {"-h", "--help"} & set(words):
+            self._refuse_unknown(words)
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            known = word.partition("=")[0] in self._option_string_actions
+            if word.startswith("--") and not known and " " not in word:
+                self.error(f"unrecognized arguments: {word}")
 
     def _clearer(self, message: str) -> str:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown == message:
-            # argparse says "argument --x: expected ...".
-            return message.removeprefix("argument ")
+            return self._with_near_choice(message)
         word = unknown.split()[0] if unknown.split() else ""
         if not word:
             return "an empty word stands between the options. Expected none (a blank after the \\ that ends a line?)"
@@ -95,6 +117,29 @@ class OneLineParser(argparse.ArgumentParser):
             return f"{word}: stands without an option. Expected --option value"
         flag = word.split("=")[0]
         return f"unknown option {flag}" + did_you_mean(flag, self._option_string_actions).replace(" Did", "; did", 1)
+
+    def _with_near_choice(self, message: str) -> str:
+        message = message.removeprefix("argument ")  # argparse says "argument --x: expected ..."
+        found = re.fullmatch(r"(\S+): invalid choice: '(.*)' \(choose from (.*)\)", message, flags=re.DOTALL)
+        if not found:
+            return message
+        name, value, known = found.groups()
+        choices = [word.strip(" '") for word in known.split(",")]
+        return f"{name} {value}: not known.{did_you_mean(value, choices)} Expected one of {', '.join(choices)}"
+
+
+def described(program: str, text: str) -> OneLineParser:
+    """Return a parser for a command that adds its options itself.
+
+    Args:
+        program: the command as the user calls it, "vgbench export".
+        text: what it does; after an empty line, examples.
+    """
+    title, _, examples = text.strip().partition("\n\n")
+    return OneLineParser(
+        prog=program, description=title, epilog=f"examples:\n{examples}" if examples else None, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
 
 
 def parse(command: Command, arguments: Sequence[str] | None = None) -> Given:
@@ -125,6 +170,7 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
     from vgbench.cli.help import HelpAction  # which itself makes parsers
 
     parser = OneLineParser(prog=command.program, allow_abbrev=False, argument_default=argparse.SUPPRESS, add_help=False)
+    parser.more = f"{command.program} --help all lists every option"
     parser.add_argument("-h", "--help", action=HelpAction, command=command)
     parser.add_argument("--config", type=Path, metavar="FILE.yaml")
     for group in command.groups:

@@ -15,13 +15,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from vgbench import __version__
-from vgbench.api.network import load_network
+from vgbench.cli.commands import described
 from vgbench.cli.exits import run_script
 from vgbench.errors import UserError
-from vgbench.export import FORMATS, Deployable, export_network
+from vgbench.export.suffixes import SUFFIXES
 from vgbench.files import check_writable, write_text
 
 LOG = logging.getLogger("vgbench")
@@ -44,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options = _options(_parser().parse_args(arguments))
     check_writable(options.output)
+    # With torch, which is slow to import: help and mistakes do not wait for it.
+    from vgbench.api.network import load_network
+    from vgbench.export import Deployable, export_network
+
     loaded = load_network(options.source, size=options.resize, device="cpu", amp="off")
     size = loaded.inference.fixed_size
     module = Deployable(loaded.network, size if options.any_size else None, unit=options.unit).eval()
@@ -64,23 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     LOG.info("%s: %s, %.1f MB, %s", options.output, loaded.network.name, options.output.stat().st_size / 1e6, compared)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See vgbench export --help")
-
-
 def _parser() -> argparse.ArgumentParser:
-    title, _, examples = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        prog="vgbench export", description=title, epilog=f"examples:\n{examples}", allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = described("vgbench export", __doc__ or "")
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--resume", metavar="FILE", help="a checkpoint of train or combine, or the folder of a run")
     which.add_argument("--method", metavar="NAME", help="a network as its authors released it, such as megaloc")
     add("--output", type=Path, required=True, metavar="FILE", help="the file to write; FILE.json says what it is")
-    add("--format", choices=FORMATS, help="default: by the suffix of --output: .onnx, .ts, .pt2")
+    add("--format", choices=tuple(SUFFIXES), help="default: by the suffix of --output: .onnx, .ts, .pt2")
     add("--resize", type=int, nargs=2, metavar=("H", "W"),
         help="height and width of the images, pixels (default: what the network was trained with)")  # fmt: skip
     add("--any_size", action="store_true", help="take images of any size, and resize them inside of the file")
@@ -89,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _options(typed: argparse.Namespace) -> ExportOptions:
-    by_suffix = {kind.suffix: name for name, kind in FORMATS.items()}
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
     chosen = typed.format or by_suffix.get(typed.output.suffix)
     if chosen is None:
         raise UserError(f"--output {typed.output}: no known suffix. Expected {', '.join(by_suffix)}; or give --format")

@@ -1,5 +1,6 @@
 """One network out of checkpoints: `python3 -m vgbench.combine`."""
 
-from vgbench.combine.cli import check_options, main
+import lazy_loader
 
-__all__ = ["check_options", "main"]
+# The names stand in __init__.pyi, each is imported when it is first asked for: options are parsed without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,6 +13,8 @@ EXPECTED = (
     "docs/datasets.md (--datasets_folder says where)"
 )
 SPLITS = ("train", "val", "test")
+# GSV-Cities' folder of data frames, one a city.
+DATAFRAMES = "Dataframes"
 
 
 def split_folder(root: Path, split: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vgbench.data.labelled import LabelledTable
-from vgbench.data.layout import split_folder
+from vgbench.data.layout import DATAFRAMES, split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
@@ -17,7 +17,7 @@ from vgbench.data.utm import in_own_zones
 from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 
-DATAFRAMES, IMAGES = "Dataframes", "Images"
+IMAGES = "Images"
 _COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
 
 

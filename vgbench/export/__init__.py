@@ -1,6 +1,6 @@
 """Networks for other programs: ONNX, TorchScript and torch.export, preprocessing inside (docs/deployment.md)."""
 
-from vgbench.export.deployable import Deployable
-from vgbench.export.formats import FORMATS, export_network
+import lazy_loader
 
-__all__ = ["FORMATS", "Deployable", "export_network"]
+# The names stand in __init__.pyi, each is imported when it is first asked for: options are parsed without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError, in_short
 from vgbench.export.deployable import Deployable
+from vgbench.export.suffixes import SUFFIXES
 from vgbench.files import written_whole
 from vgbench.randomness import numpy_stream
 
@@ -195,7 +196,7 @@ def _quiet() -> Iterator[None]:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", _write_onnx, _load_onnx),
-    "torchscript": Format(".ts", _write_torchscript, _load_torchscript),
-    "torch_export": Format(".pt2", _write_exported, _load_exported),
+    "onnx": Format(SUFFIXES["onnx"], _write_onnx, _load_onnx),
+    "torchscript": Format(SUFFIXES["torchscript"], _write_torchscript, _load_torchscript),
+    "torch_export": Format(SUFFIXES["torch_export"], _write_exported, _load_exported),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vgbench.report.labels import dataset_label, main_threshold
-from vgbench.report.tables.build import COSTS
+from vgbench.report.tables.costs import COSTS
 
 LOG = logging.getLogger(__name__)
 RESULTS = "results.json"

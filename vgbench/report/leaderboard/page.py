@@ -12,7 +12,7 @@ from vgbench.errors import UserError
 from vgbench.files import write_text
 from vgbench.report.leaderboard.entries import Entry, read_entries
 from vgbench.report.leaderboard.plots import PLOTTED, plot, save_plots
-from vgbench.report.tables.build import COSTS
+from vgbench.report.tables.costs import COSTS
 
 FILE = "leaderboard.html"
 PLOTS = "leaderboard"

@@ -1,6 +1,6 @@
 """One table of results, in the forms that papers and people want: markdown, LaTeX, CSV and HTML."""
 
-from vgbench.report.tables.build import build_table
-from vgbench.report.tables.table import Cell, Column, Row, Table
+import lazy_loader
 
-__all__ = ["Cell", "Column", "Row", "Table", "build_table"]
+# The names stand in __init__.pyi, each is imported when it is first asked for: options are parsed without torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
