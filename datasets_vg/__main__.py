@@ -131,39 +131,31 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_prepare(commands, common)
 
-    shown = commands.add_parser(
-        "list", allow_abbrev=False, parents=[common], help="all known datasets, and which of them are here"
-    )
+    shown = commands.add_parser("list", parents=[common], help="all known datasets, and which of them are here")
     shown.set_defaults(run=_list)
 
-    checked = commands.add_parser(
-        "verify", allow_abbrev=False, parents=[common], help="read every name and image; exit status 1 on faults"
-    )
+    checked = commands.add_parser("verify", parents=[common], help="read every name and image; exit status 1 on faults")
     checked.add_argument("--jobs", type=_count(1), default=None, help="processes that decode (default: this one)")
     checked.set_defaults(run=_verify)
     checked.add_argument("--names_only", action="store_true", help="read the names and decode no image")
-    described = commands.add_parser(
-        "stats", allow_abbrev=False, parents=[common], help="counts, area, positives: a markdown table"
-    )
-    described.set_defaults(run=_stats)
-    for command in (checked, described):
+    measured = commands.add_parser("stats", parents=[common], help="counts, area, positives: a markdown table")
+    measured.set_defaults(run=_stats)
+    for command in (checked, measured):
         command.add_argument("--radius", type=_positive, default=25.0, help="of a positive, metres (default: 25)")
-    mapped = commands.add_parser(
-        "map", allow_abbrev=False, parents=[common], help="draw database and queries of every split"
-    )
+    mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
     mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
     mapped.set_defaults(run=_map)
     challenge.add_commands(
         commands.add_parser("msls", help="the MSLS challenge: join prediction files, and score them")
     )
-    for command in (checked, described, mapped):
+    for command in (checked, measured, mapped):
         command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
     return parser
 
 
 def _add_prepare(commands: argparse._SubParsersAction[OneLineParser], common: OneLineParser) -> None:
     made = commands.add_parser(
-        "prepare", allow_abbrev=False, parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
+        "prepare", parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
     )  # fmt: skip
     made.add_argument("name", help="of the dataset: see `list`")
     made.add_argument(

@@ -87,7 +87,7 @@ class OneLineParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+        super().__init__(*arguments, **{"allow_abbrev": False, **settings})
         self.more = f"See {self.prog} --help"
 
     def error(self, message: str) -> NoReturn:
@@ -137,7 +137,7 @@ def described(program: str, text: str) -> OneLineParser:
     """
     title, _, examples = text.strip().partition("\n\n")
     return OneLineParser(
-        prog=program, description=title, epilog=f"examples:\n{examples}" if examples else None, allow_abbrev=False,
+        prog=program, description=title, epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
     """Return the parser of a command without commands; what is not given is absent from what it returns."""
     from vgbench.cli.help import HelpAction  # which itself makes parsers
 
-    parser = OneLineParser(prog=command.program, allow_abbrev=False, argument_default=argparse.SUPPRESS, add_help=False)
+    parser = OneLineParser(prog=command.program, argument_default=argparse.SUPPRESS, add_help=False)
     parser.more = f"{command.program} --help all lists every option"
     parser.add_argument("-h", "--help", action=HelpAction, command=command)
     parser.add_argument("--config", type=Path, metavar="FILE.yaml")
