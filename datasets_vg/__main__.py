@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--datasets_folder", type=Path, default=None, metavar="FOLDER",
         help="where datasets lie (default: $DATASETS_FOLDER or ./datasets)",
     )  # fmt: skip
-    parser = described("python3 -m datasets_vg", __doc__ or "")
+    parser = described("datasets", __doc__ or "")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     _add_prepare(commands, common)

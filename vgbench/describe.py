@@ -20,7 +20,6 @@ from vgbench.cli.commands import described
 from vgbench.cli.exits import run_script
 from vgbench.errors import UserError
 from vgbench.files import check_writable, write_text, written_whole
-from vgbench.invocation import command
 
 if TYPE_CHECKING:
     import h5py
@@ -98,8 +97,7 @@ def _fill(file: h5py.File, names: Sequence[str], values: NDArray[np.floating], *
 
 
 def _parser() -> argparse.ArgumentParser:
-    called = command("describe")
-    parser = described(called, (__doc__ or "").replace("python3 -m vgbench.describe", called))
+    parser = described("describe", __doc__ or "")
     parser.add_argument("folder", type=Path, help="images in any layout")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a name that ends in .h5 or .npy")
     parser.add_argument("--resume", type=Path, metavar="PATH", help="a checkpoint of this project, or a run's folder")

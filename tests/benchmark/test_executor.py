@@ -18,7 +18,8 @@ GPUS = {"two": 2, "one": 1, "none": 1}
 def call(tmp_path):
     def of(name, code, gpus=1):
         job = Job(name, "train", "train", {}, gpus=gpus)
-        return Call(job, (sys.executable, "-c", code), tmp_path / f"{name}.log", dict(os.environ))
+        # Through env, so that a job of several GPUs is not handed to torchrun, which takes no `-c`.
+        return Call(job, ("env", sys.executable, "-c", code), tmp_path / f"{name}.log", dict(os.environ))
 
     return of
 

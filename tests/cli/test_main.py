@@ -51,7 +51,23 @@ def test_every_command_has_help_that_names_it(name: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0
-    assert re.search(rf"\b{name}\b", capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    # The command as it is called, in the usage or in an example; then every option that it has, one a line.
+    assert re.search(rf"^(usage: )?{re.escape(command(name))} ", shown, flags=re.M), shown
+    assert re.search(r"^ {2,4}(-h, |--|\w+ )", shown, flags=re.M)
+
+
+@pytest.mark.parametrize("words", [["train", "--help", "all"], ["eval", "--help"], ["datasets", "list"], []])
+def test_who_reads_only_the_first_lines_sees_no_traceback(words: list[str], tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does, only sooner
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-m", "vgbench", *words], cwd=tmp_path, env=environment, stdout=writer,
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +106,8 @@ def test_how_work_ends(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("called", "train", "combine"),
     [
-        ("train.py", "python3 train.py", "vgbench combine"),
-        ("/home/me/clone/eval.py", "python3 train.py", "vgbench combine"),
+        ("train.py", "python3 train.py", "python3 -m vgbench.combine"),
+        ("/home/me/clone/eval.py", "python3 train.py", "python3 -m vgbench.combine"),
         ("/usr/bin/vgbench", "vgbench train", "vgbench combine"),
         ("/lib/site-packages/vgbench/__main__.py", "vgbench train", "vgbench combine"),
     ],

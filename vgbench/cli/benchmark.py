@@ -16,7 +16,6 @@ from pathlib import Path
 
 from vgbench.cli.commands import described
 from vgbench.cli.exits import AGAIN, run_script
-from vgbench.invocation import command
 from vgbench.report.tables.costs import COSTS
 
 
@@ -49,8 +48,7 @@ def _jobs(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    called = command("benchmark")
-    parser = described(called, (__doc__ or "").replace("python3 benchmark.py", called))
+    parser = described("benchmark", __doc__ or "")
     parser.add_argument("matrix", type=Path, help="the runs, a YAML file; see docs/benchmarks.md")
     parser.add_argument(
         "--logs_folder",

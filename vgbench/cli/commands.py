@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from vgbench import invocation
 from vgbench.errors import UserError, did_you_mean
 from vgbench.flags import add_flags
 from vgbench.plain_yaml import read_yaml
@@ -128,16 +129,16 @@ class OneLineParser(argparse.ArgumentParser):
         return f"{name} {value}: not known.{did_you_mean(value, choices)} Expected one of {', '.join(choices)}"
 
 
-def described(program: str, text: str) -> OneLineParser:
+def described(name: str, text: str) -> OneLineParser:
     """Return a parser for a command that adds its options itself.
 
     Args:
-        program: the command as the user calls it, "vgbench export".
-        text: what it does; after an empty line, examples.
+        name: of the command, "export".
+        text: what it does; after an empty line, examples as they are typed in a clone.
     """
-    title, _, examples = text.strip().partition("\n\n")
+    title, _, examples = invocation.as_called(name, text).strip().partition("\n\n")
     return OneLineParser(
-        prog=program, description=title, epilog=f"examples:\n{examples}" if examples else None,
+        prog=invocation.command(name), description=title, epilog=f"examples:\n{examples}" if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
 

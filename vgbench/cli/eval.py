@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from vgbench.cli.exits import run_script
 from vgbench.cli.parser import read_command_line
-from vgbench.invocation import command
+from vgbench.invocation import as_called
 from vgbench.runs.settings import EvalSettings
 
 # Descriptors are kept as they are made.
@@ -21,7 +21,7 @@ GOING_ON = "the same command goes on from here"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Test with the options of a command line."""
-    description = (__doc__ or "").replace("python3 eval.py", command("eval"))
+    description = as_called("eval", __doc__ or "")
     given = read_command_line(EvalSettings, description, arguments)
     # With torch, which is slow to import: help and mistakes do not wait for it.
     from vgbench.cli.console import log_to_console

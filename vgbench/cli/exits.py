@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vgbench.errors import Interrupted, Stopped, UserError, in_short
@@ -32,7 +32,7 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     """
     _find_modules_here()
     try:
-        with ending_cleanly():
+        with ending_cleanly(), _all_printed():
             status = work() or 0
     except UserError as error:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
@@ -48,11 +48,34 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         with contextlib.suppress(OSError):  # the terminal may be gone
             print(_WORDS.get(signal, "interrupted") + (f"; {remedy}" if remedy else ""), file=sys.stderr, flush=True)
         return 128 + signal
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 128 + 13  # as shells say of SIGPIPE
     if _one_of_several():
         from vgbench import parallel  # with torch, which is slow to import
 
         parallel.stop()
     return status
+
+
+@contextlib.contextmanager
+def _all_printed() -> Iterator[None]:
+    """Print what is left as the work ends, so that a reader that has gone is noticed here and not by Python."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of what is printed has ended, such as `| head`; then nothing more is printed."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _is_memory(error: BaseException) -> bool:

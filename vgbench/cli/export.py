@@ -1,9 +1,9 @@
 """Write a network with its preprocessing for other programs: pixels uint8 [B,3,H,W] in, descriptors float32 [B,D] out.
 
-vgbench export --resume logs/default/<run> --output network.onnx
-vgbench export --resume best_model.pth --resize 320 320 --output network.pt2
-vgbench export --method megaloc --output megaloc.ts
-vgbench export --resume best_model.pth --any_size --unit --output network.onnx
+python3 -m vgbench export --resume logs/default/<run> --output network.onnx
+python3 -m vgbench export --resume best_model.pth --resize 320 320 --output network.pt2
+python3 -m vgbench export --method megaloc --output megaloc.ts
+python3 -m vgbench export --resume best_model.pth --any_size --unit --output network.onnx
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = described("vgbench export", __doc__ or "")
+    parser = described("export", __doc__ or "")
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--resume", metavar="FILE", help="a checkpoint of train or combine, or the folder of a run")

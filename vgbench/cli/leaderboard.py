@@ -10,12 +10,11 @@ from pathlib import Path
 
 from vgbench.cli.commands import described
 from vgbench.cli.exits import run_script
-from vgbench.invocation import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; returns 0."""
-    parser = described(command("leaderboard"), __doc__ or "")
+    parser = described("leaderboard", __doc__ or "")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("logs"), help="of the runs (default: logs)")
     typed = parser.parse_args(arguments)
     from vgbench.report.leaderboard import write_leaderboard  # help and mistakes do not wait for it

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vgbench import __version__
-from vgbench.cli.exits import ended
-from vgbench.errors import UserError
-
-_AGAIN = "the same command goes on from here"
+from vgbench.cli.exits import AGAIN, ended
+from vgbench.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -26,12 +23,12 @@ class _Command:
 
 COMMANDS = {
     "train": _Command("train a network, then test its best checkpoint", "vgbench.cli.train"),
-    "eval": _Command("test a network on a dataset: recalls and a report", "vgbench.cli.eval", _AGAIN),
-    "benchmark": _Command("run a matrix of trainings and tests, one table", "vgbench.cli.benchmark", _AGAIN),
-    "datasets": _Command("make, check, describe and map datasets", "datasets_vg.__main__", _AGAIN),
+    "eval": _Command("test a network on a dataset: recalls and a report", "vgbench.cli.eval", AGAIN),
+    "benchmark": _Command("run a matrix of trainings and tests, one table", "vgbench.cli.benchmark", AGAIN),
+    "datasets": _Command("make, check, describe and map datasets", "datasets_vg.__main__", AGAIN),
     "combine": _Command("one network out of several: soup, ensemble, whiten", "vgbench.combine.cli"),
     "leaderboard": _Command("one page of every result: recall against its cost", "vgbench.cli.leaderboard"),
-    "describe": _Command("write the descriptors of a folder of images", "vgbench.describe", _AGAIN),
+    "describe": _Command("write the descriptors of a folder of images", "vgbench.describe", AGAIN),
     "export": _Command("write a network as ONNX, TorchScript or torch.export", "vgbench.cli.export"),
 }
 
@@ -39,15 +36,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one part of the command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    if words[0] == "--version":
-        print(f"vgbench {__version__}")
-        return 0
-    name, rest = words[0], words[1:]
-    part = COMMANDS.get(name)
-    return ended(lambda: _run(name, rest), part.going_on if part else "")
+    part = COMMANDS.get(words[0]) if words else None
+    return ended(lambda: _run(words), part.going_on if part else "")
 
 
 def script() -> None:
@@ -55,13 +45,19 @@ def script() -> None:
     sys.exit(main())
 
 
-def _run(name: str, words: list[str]) -> int | None:
+def _run(words: list[str]) -> int | None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    name = words[0]
+    if name == "--version":
+        print(f"vgbench {__version__}")
+        return 0
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, COMMANDS)
         raise UserError(f"vgbench {name}: no such command.{hint} Expected one of {', '.join(COMMANDS)}")
     # Only what runs is imported: torch alone takes seconds.
-    status: int | None = importlib.import_module(COMMANDS[name].module).main(words)
+    status: int | None = importlib.import_module(COMMANDS[name].module).main(words[1:])
     return status
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from vgbench.cli.exits import run_script
 from vgbench.cli.parser import read_command_line
-from vgbench.invocation import command
+from vgbench.invocation import as_called
 from vgbench.runs.settings import TrainSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train with the options of a command line."""
-    description = (__doc__ or "").replace("python3 train.py", command("train"))
+    description = as_called("train", __doc__ or "")
     given = read_command_line(TrainSettings, description, arguments)
     # With torch, which is slow to import: help and mistakes do not wait for it.
     from vgbench.cli.console import log_to_console

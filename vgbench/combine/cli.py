@@ -18,10 +18,9 @@ from vgbench.cli.exits import ended
 from vgbench.combine.commands import combine_command
 from vgbench.combine.options import EnsembleOptions, SoupOptions
 from vgbench.flags import build_options
-from vgbench.invocation import command
+from vgbench.invocation import as_called, command
 
 LOG = logging.getLogger(__name__)
-_PROGRAM = "python3 -m vgbench.combine"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _combine(arguments: Sequence[str] | None) -> None:
-    given = parse(combine_command(_PROGRAM, __doc__ or ""), arguments)
+    given = parse(combine_command(command("combine"), as_called("combine", __doc__ or "")), arguments)
     values, output = given.values, given.values["output"]
     from vgbench.combine.making import make  # with torch, which is slow to import: help and mistakes do not wait for it
 
@@ -42,7 +41,7 @@ def _combine(arguments: Sequence[str] | None) -> None:
 def check_options(command: str, words: Sequence[str]) -> None:
     """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
     words = [command, *words, "--checkpoints", "a.pth", "--output", "b.pth"]
-    values = parse(combine_command(_PROGRAM, ""), words).values
+    values = parse(combine_command("combine", ""), words).values
     from vgbench.combine.files import data_options
     from vgbench.combine.making import whitening_options
 
