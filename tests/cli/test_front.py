@@ -17,7 +17,7 @@ from vgbench.export import FORMATS
 from vgbench.export.suffixes import SUFFIXES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_SUB = {"datasets": ("prepare", "list", "verify", "stats", "map"), "combine": ("soup", "ensemble", "whiten")}
+_SUB = {"datasets": ("prepare", "list", "verify", "stats", "map", "msls"), "combine": ("soup", "ensemble", "whiten")}
 HELPS = [(name, "--help") for name in COMMANDS] + [(name, sub, "--help") for name in _SUB for sub in _SUB[name]]
 
 
