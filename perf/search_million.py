@@ -22,7 +22,7 @@ from torch import Tensor
 from perf.measure import Pair, in_own_process, pair_of, peak_mb
 from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, InMemory
 from vgbench.retrieval.options import EvalOptions
-from vgbench.retrieval.searching.searchers import make_searcher
+from vgbench.retrieval.searching.exact import make_searcher
 from vgbench.runtime import Runtime
 
 K = 20

@@ -96,6 +96,12 @@ def test_several_parts_share_their_keywords_out() -> None:
         read_arguments_of_several("--rerank", both, ["nothing=2"])
 
 
+def test_keywords_of_no_part_are_refused():
+    assert read_arguments_of_several("--rerank", {}, None) == {}
+    with pytest.raises(UserError, match=r"--rerank_args topk=3: does nothing without --rerank\."):
+        read_arguments_of_several("--rerank", {}, ["topk=3"])
+
+
 @given(st.text(max_size=30))
 def test_nothing_but_user_errors(word: str) -> None:
     try:

@@ -85,8 +85,11 @@ def read_arguments_of_several(
         makes: name -> (class or function, parameters that the caller fills in).
 
     Raises:
-        UserError: as `read_arguments`; none of them has the keyword; several have it, and the word does not say which.
+        UserError: as `read_arguments`; none of them has the keyword; several have it, and the word does not say which;
+            there is no part.
     """
+    if words and not makes:
+        raise UserError(f"{flag}_args {words[0]}: does nothing without {flag}. Expected {flag} beside it; leave it out")
     found: dict[str, list[str]] = {name: [] for name in makes}
     for word in words or ():
         key = word.partition("=")[0]
@@ -99,7 +102,7 @@ def read_arguments_of_several(
             raise UserError(
                 f"{flag}_args {word}: {' and '.join(users)} both take {key}. Expected {users[0]}.{word} to say which"
             )
-        found[users[0] if users else next(iter(makes), "")].append(word)
+        found[users[0] if users else next(iter(makes))].append(word)
     return {name: read_arguments(flag, name, make, found[name], taken) for name, (make, taken) in makes.items()}
 
 

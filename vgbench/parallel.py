@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
@@ -95,6 +97,39 @@ def share(count: int) -> slice:
 def part(count: int, own: int, ranks: int) -> slice:
     """Return `share(count)` of rank `own` of `ranks`, for a process that is none of them, such as a loader's worker."""
     return slice(own * count // ranks, (own + 1) * count // ranks)
+
+
+def share_out(
+    rows: NDArray[np.int64],
+    unit: int,
+    describe: Callable[[NDArray[np.int64]], Iterator[tuple[Tensor, Tensor]]],
+    *,
+    dim: int,
+    device: torch.device,
+    progress: Callable[[int], object] | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (rows int64 [n] on the CPU, descriptors float32 [m,D] on the device), in order, the same on every rank.
+
+    Ranks take turns: the first unit of rows is rank 0's, the next rank 1's. Each unit is described as one rank alone
+    would describe it, so that the numbers do not depend on how many ranks there are.
+
+    Args:
+        rows: int64 [M].
+        unit: rows that `describe` yields at a time, its last ones excepted.
+        describe: describes some rows, on this rank.
+        dim: D.
+        progress: called with the number of rows that were described.
+    """
+    ranks = world()
+    starts = range(0, len(rows), unit)
+    mine = [rows[start : start + unit] for start in starts[rank() :: ranks]]
+    found = describe(np.concatenate(mine)) if mine else iter(())
+    for first in range(0, len(starts), ranks):
+        these = rows[first * unit : (first + ranks) * unit]
+        described = next(found, (None, torch.zeros(0, dim, device=device)))[1]
+        yield torch.from_numpy(these.copy()), all_gather(described)
+        if progress is not None:
+            progress(len(these))
 
 
 def own_stream() -> tuple[str | int, ...]:

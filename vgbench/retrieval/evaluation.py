@@ -30,9 +30,8 @@ from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.comparison import Searched, compare
-from vgbench.retrieval.searching.exact import finder_of
+from vgbench.retrieval.searching.exact import ExactSearch, exact_search, finder_of, make_searcher, searcher_type
 from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
-from vgbench.retrieval.searching.searchers import ExactSearch, exact_search, make_searcher, searcher_type
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
@@ -108,13 +107,14 @@ def evaluate(
             re-ranker that cannot run.
     """
     thresholds = split.truth.thresholds(thresholds_in_order(options.threshold, thresholds))
-    chain = reranking or RerankOptions()
     views = views_of(options, network, inference.fixed_size)
     images = _checked(split, options)
-    check_rerankers(network, chain, inference.runtime)
+    chain = reranking if reranking and reranking.names else None
+    if chain:
+        check_rerankers(network, chain, inference.runtime)
     clock = _Clock()
     described = _Extraction(network, options, inference, folder, split)
-    count = predictions_needed(options.recall_values, chain)
+    count = predictions_needed(options.recall_values, chain) if chain else max(options.recall_values)
     with contextlib.ExitStack() as files:
         found = _find(described, images, views, count, clock, files)
         database, predictions = found.database, found.predictions
@@ -123,7 +123,7 @@ def evaluate(
             neighbours = {t: split.truth.positives(split.queries, split.database, t) for t in judged}
         compression = _compared(described, found, views, thresholds[0] if judged else None, clock, files)
         steps: list[RerankStep] = []
-        if chain.names:
+        if chain:
             each = views[1].averaged(found.queries)
             context = RerankContext(
                 split, database, each, network, chain, inference, folder, exact_search(options, inference.runtime)
@@ -288,4 +288,4 @@ def _checked(split: Split, options: EvalOptions) -> ImageTable | None:
     searcher_type(options)
     if options.pca_file is not None:
         PCA.load(options.pca_file)
-    return pca_images(split, options)
+    return pca_images(split, options) if options.is_reduced else None

@@ -5,14 +5,190 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vgbench.errors import UserError
-from vgbench.options import at_least, option
-from vgbench.retrieval.compression_options import CompressionOptions
-from vgbench.retrieval.index_options import IndexOptions
-from vgbench.retrieval.pose_options import PoseOptions
-from vgbench.retrieval.view_options import ViewOptions
+from vgbench.options import DISTINCT, Options, above, arguments, at_least, option
+
+POOLINGS = ("mean", "max", "gem", "concat")
+PRESETS = ("down", "up", "random_crop")
+REFINE_IVFPQ = 16
+_PRODUCT_CODES = "quantise=pq or index=ivfpq"
+_COUNT = at_least(1)
+
+
+@dataclass(frozen=True)
+class ViewOptions(Options, topic="evaluation"):
+    """Options of how an image becomes the images that are described."""
+
+    test_method: str = option(
+        "hard_resize",
+        "how query images are resized or cropped",
+        registry="vgbench.retrieval.query_methods:QUERY_METHODS",
+        common=True,
+    )
+    test_method_args: tuple[str, ...] | None = arguments("test_method")
+    majority_weight: float = option(
+        0.01, "what the vote of one crop subtracts from a squared distance (maj_voting)", range=at_least(0),
+        needs="test_method=maj_voting",
+    )  # fmt: skip
+    scales: tuple[float, ...] = option(
+        (1.0,), "describe each image, of the database too, at these multiples of --resize and pool the descriptors",
+        range=above(0, at_most=16), together=DISTINCT,
+    )  # fmt: skip
+    scale_pooling: str = option(
+        "mean", "how descriptors of several scales become one; gem is the power mean with p = 3", choices=POOLINGS
+    )
+    multi_scale: str | None = option(
+        None,
+        "instead of --scales: down (480x640, 400x534, 343x458, 332x427), up (480x640, 576x768, 672x896, 720x960), or "
+        "random_crop (five windows of 320x430, at the same places of every image)",
+        choices=PRESETS,
+    )
+
+    def check_together(self) -> None:
+        """Refuse what leaves nothing to do for --multi_scale or --scale_pooling."""
+        if self.multi_scale is not None and tuple(self.scales) != (1.0,):
+            raise UserError("--multi_scale: brings its own sizes. Expected it without --scales; leave one of them out")
+        if self.scale_pooling != "mean" and len(self.scales) == 1 and self.multi_scale is None:
+            raise UserError(
+                f"--scale_pooling {self.scale_pooling}: there is one scale, nothing to pool. Expected --scales or "
+                "--multi_scale beside it; leave it out"
+            )
+
+
+@dataclass(frozen=True)
+class CompressionOptions(Options):
+    """Options of how descriptors are made smaller."""
+
+    descriptors_dtype: str = option(
+        "float32", "how descriptors are stored on disk; float16 halves the file", choices=("float32", "float16")
+    )
+    pca_dim: int | None = option(
+        None, "project descriptors to this many dimensions by PCA, and normalise them again", range=at_least(1),
+        unset="no PCA", common="eval",
+    )  # fmt: skip
+    pca_whiten: bool = option(
+        True, "give every dimension of the PCA the same variance", needs="pca_dim or pca_file",
+        without="--no-pca_whiten: there is no PCA",
+    )  # fmt: skip
+    pca_dataset_folder: str | None = option(
+        None,
+        "folder of the images that the PCA is fitted to, below the folder of all datasets, e.g. "
+        "pitts30k/images/train/database",
+        unset="the train database of --dataset_name",
+        metavar="FOLDER",
+        needs="pca_dim",
+        without="--pca_dataset_folder: there is no PCA to fit",
+    )
+    pca_file: Path | None = option(
+        None, "a PCA that an earlier run wrote (descriptors/*pca*.h5), instead of fitting one"
+    )
+    quantise: str = option(
+        "none",
+        "keep database descriptors as codes and search among those; binary: one bit a dimension, Hamming distances; "
+        "pq: product quantisation, asymmetric distances; both need faiss",
+        registry="vgbench.retrieval.searching.tables:QUANTISERS",
+    )
+    quantise_args: tuple[str, ...] | None = arguments("quantise")
+    pq_subvectors: int | None = option(
+        None, "bytes of a code at 8 bits: the parts of a descriptor, which must divide it", range=at_least(1),
+        unset="up to 64", needs=_PRODUCT_CODES, without="--pq_subvectors: there are no product codes",
+    )  # fmt: skip
+    pq_bits: int = option(
+        8,
+        "bits of a part's code",
+        choices=(4, 8),
+        needs=_PRODUCT_CODES,
+        without="--pq_bits: there are no product codes",
+    )
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether there is a PCA."""
+        return self.pca_dim is not None or self.pca_file is not None
+
+    def check_together(self) -> None:
+        """Refuse a PCA of two origins, and one that is not there."""
+        if self.pca_file is not None and self.pca_dataset_folder is not None:
+            raise UserError("--pca_file: is fitted already. Expected no --pca_dataset_folder beside it; leave one out")
+        if self.pca_file is not None and not self.pca_file.is_file():
+            raise UserError(
+                f"--pca_file {self.pca_file}: no such file. Expected one that an evaluation with --pca_dim wrote"
+            )
+
+
+@dataclass(frozen=True)
+class CellOptions(Options, needs="index=ivf|ivfpq", topic="index"):
+    """Options of indices that divide the database into cells."""
+
+    nlist: int | None = option(
+        None, "cells of ivf and ivfpq", range=_COUNT, unset="4 times the square root of the number of database images"
+    )
+    nprobe: int = option(32, "cells that are searched for each query (ivf, ivfpq)", range=_COUNT)
+
+
+@dataclass(frozen=True)
+class GraphOptions(Options, needs="index=hnsw", topic="index"):
+    """Options of indices that are graphs."""
+
+    hnsw_m: int = option(32, "neighbours of a node of the graph (hnsw)", range=at_least(2))
+    ef_construction: int = option(80, "candidates that are kept while the graph is built (hnsw)", range=_COUNT)
+    ef_search: int = option(128, "candidates that are kept while the graph is searched (hnsw)", range=_COUNT)
+
+
+@dataclass(frozen=True)
+class IndexOptions(GraphOptions, CellOptions):
+    """Options of how the nearest descriptors are found."""
+
+    search_backend: str = option(
+        "torch",
+        "what finds the nearest descriptors; all are exact",
+        registry="vgbench.retrieval.searching.tables:SEARCH_BACKENDS",
+    )
+    search_backend_args: tuple[str, ...] | None = arguments("search_backend")
+    index: str = option(
+        "exact",
+        "exact: compare with all; ivf: with those of the nearest cells; ivfpq: with their codes; hnsw: along a graph "
+        "(in memory); the last three need faiss and report what they lose",
+        registry="vgbench.retrieval.searching.tables:INDICES",
+    )
+    index_args: tuple[str, ...] | None = arguments("index")
+    refine: int | None = option(
+        None,
+        "of an approximate search, compute this many times the wanted predictions again, exactly, from the file; "
+        "0: none",
+        range=at_least(0),
+        needs="index=ivf|ivfpq|hnsw or quantise=binary|pq",
+        without="--refine {value}: the search is exact already",
+        unset=f"{REFINE_IVFPQ} with ivfpq, else 0",
+    )
+    compare_queries: int = option(
+        1000,
+        "search exactly for up to this many queries as well, to report what approximation and compression lose",
+        range=at_least(0),
+    )
+    efficient_ram_testing: bool = option(
+        False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
+    )
+
+    @property
+    def refined(self) -> int:
+        """How many times the wanted predictions are scored again."""
+        return self.refine if self.refine is not None else (REFINE_IVFPQ if self.index == "ivfpq" else 0)
+
+
+@dataclass(frozen=True)
+class PoseOptions(Options, topic="evaluation"):
+    """Options of the predicted coordinates."""
+
+    pose_candidates: int = option(
+        5, "predictions, from the first, that the weighted position of a query is made of", range=at_least(1)
+    )
+    pose_radius: float = option(
+        25.0, "metres within which predictions agree on the weighted position", range=at_least(0)
+    )
 
 
 def thresholds_in_order(wanted: Sequence[float] | None, usual: Sequence[float]) -> tuple[float, ...]:

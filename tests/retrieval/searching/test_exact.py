@@ -17,11 +17,10 @@ from locations import REPOSITORY
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
 from vgbench.retrieval.searching import candidates, distinct
-from vgbench.retrieval.searching.distances import _row_sums, squared_distances
+from vgbench.retrieval.searching.candidates import _row_sums, squared_distances
 from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.exact import search
-from vgbench.retrieval.searching.finder_torch import TorchFinder
-from vgbench.retrieval.searching.tile import QueryBlock, Tile, score_error, score_into
+from vgbench.retrieval.searching.finder_torch import QueryBlock, Tile, TorchFinder, score_error, score_into
 from vgbench.runtime import Runtime
 
 BACKENDS = ["torch", "faiss"]

@@ -17,8 +17,7 @@ from locations import REPOSITORY
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions, Predictions, search
 from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
-from vgbench.retrieval.searching.exact import PartialPredictions, merge_predictions, search_rows
-from vgbench.retrieval.searching.searchers import make_searcher
+from vgbench.retrieval.searching.exact import PartialPredictions, make_searcher, merge_predictions, search_rows
 from vgbench.runtime import Runtime
 
 pytest.importorskip("faiss")
@@ -218,7 +217,7 @@ import sys
 sys.modules["faiss"] = None
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions
-from vgbench.retrieval.searching.searchers import searcher_type
+from vgbench.retrieval.searching.exact import searcher_type
 searcher_type(EvalOptions())
 for options in ({"index": "ivf"}, {"quantise": "pq"}, {"quantise": "binary"}):
     try:

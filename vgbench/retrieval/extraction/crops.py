@@ -17,10 +17,10 @@ from vgbench.errors import UserError
 from vgbench.models.network import Network
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
+from vgbench.retrieval.options import ViewOptions
 from vgbench.retrieval.query_methods import QUERY_METHODS
 from vgbench.retrieval.query_methods.base import QueryMethod, Size, window
 from vgbench.retrieval.query_methods.hard_resize import HardResize
-from vgbench.retrieval.view_options import ViewOptions
 
 _SIZES = {
     "down": ((480, 640), (400, 534), (343, 458), (332, 427)),

@@ -25,7 +25,6 @@ from vgbench.models.inference import MIXED_BATCH, for_inference, in_fixed_batche
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
-from vgbench.retrieval.extraction.share_out import share_out
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, is_reusable, writing_alone
 from vgbench.runtime import Inference
 
@@ -107,7 +106,7 @@ def describe(
             yield batch, infer(pixels if change is None else change(pixels)).float()
 
     dim = descriptors_dim(network)
-    yield from share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
+    yield from parallel.share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
 
 
 def describe_rows(

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.data.decode import image_size
 from vgbench.data.loader import Batches, BatchLoader, image_loader
 from vgbench.data.table import ImageTable
 from vgbench.models.inference import for_inference, in_fixed_batches
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
-from vgbench.retrieval.extraction.share_out import share_out
 from vgbench.runtime import Inference
 
 GATHERED = 32  # batches of images within which those of one size are brought together
@@ -62,7 +62,7 @@ def describe_views(
 
     unit = batch_size * (GATHERED if views.method.keeps_ratio else 1)
     describe_own = describe_ratios if views.method.keeps_ratio else describe_alike
-    yield from share_out(rows, unit, describe_own, dim=dim, device=runtime.device, progress=progress)
+    yield from parallel.share_out(rows, unit, describe_own, dim=dim, device=runtime.device, progress=progress)
 
 
 def _describe_ratios(

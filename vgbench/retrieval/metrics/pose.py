@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.retrieval.pose_options import PoseOptions
+from vgbench.retrieval.options import PoseOptions
 from vgbench.retrieval.predictions import Predictions
 
 QUANTILES = (25, 50, 75, 90)

@@ -1,14 +1,25 @@
-"""The rows that may still be among a query's k nearest, by float32 scores; exact distances for those that stay."""
+"""The rows that may still be among a query's k nearest, by float32 scores; exact distances for those that stay.
+
+A distance in float64 is a function of its two descriptors and of nothing else, so the result of a search does not
+depend on how the pairs were found, in what order, by how many processes or threads.
+"""
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor
 
 from vgbench.retrieval.extraction.store import Descriptors
-from vgbench.retrieval.searching.distances import squared_distances
-from vgbench.retrieval.searching.tile import QueryBlock
+from vgbench.retrieval.searching.distinct import distinct_rows
+from vgbench.retrieval.searching.finder_torch import UNIT64, QueryBlock
 
+_ROUND_BYTES = (2**21, 2**26)  # float64 values of one round of differences: in a CPU's cache; on a GPU
+_READS = 4
+# |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
+# be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
+_SAFE = 2.0**20
 _CROWDED = 4  # times k candidates of one query are too many to be left undecided
 
 
@@ -70,8 +81,8 @@ class Candidates:
         self._new, self._new_count = [], 0
         order = _by_query_and_score(query, score)
         query, row, score = query[order], row[order], score[order]
-        starts = self._starts(query)
-        counts = torch.diff(starts, append=starts.new_tensor([len(query)]))
+        counts = torch.bincount(query, minlength=len(self._queries))
+        starts = counts.cumsum(0) - counts
         full = (counts >= self.k).nonzero()[:, 0]
         reached = score[starts[full] + self.k - 1].double() - self._error[full]
         self.floor[full] = torch.maximum(self.floor[full], reached)
@@ -118,14 +129,126 @@ class Candidates:
         first = counts.cumsum(0) - counts
         return first[:, None] + order, distance.gather(1, order)
 
-    def _starts(self, query: Tensor) -> Tensor:
-        """Return where each query's pairs begin, int64 [Q], in pairs that are in order of query."""
-        counts = torch.bincount(query, minlength=len(self._queries))
-        return counts.cumsum(0) - counts
-
 
 def _by_query_and_score(query: Tensor, score: Tensor) -> Tensor:
     """Return the order of pairs by query and then by falling score, by one sort of whole numbers."""
     bits = score.view(torch.int32).long()
     ascending = torch.where(bits >= 0, bits, -(2**31) - bits)  # floats compare as these
     return (query * 2**32 + (2**31 - ascending)).argsort()
+
+
+def squared_distances(
+    queries: QueryBlock, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int
+) -> Tensor:
+    """Return the squared Euclidean distances float64 [M] of different pairs of a query and a database row.
+
+    Args:
+        queries: Q of them, on any device; the result is there too.
+        query: int64 [M], which of the queries.
+        database: read in order, where rows are needed.
+        row: int64 [M], which of its rows.
+        work_bytes: about the most that is held of the queries in float64; a quarter of it of the rows, as stored.
+    """
+    out = torch.empty(len(query), dtype=torch.float64, device=query.device)
+    at_once = max(1, work_bytes // (8 * database.shape[1]))
+    for first in range(0, len(queries), at_once):
+        block = _Queries(queries, first, min(first + at_once, len(queries)))
+        own = ((query >= first) & (query < first + at_once)).nonzero()[:, 0] if len(block) < len(queries) else None
+        if own is None:
+            out = _of_block(block, query, database, row, work_bytes)
+        elif len(own):
+            out[own] = _of_block(block, query[own], database, row[own], work_bytes)
+    return out
+
+
+def _of_block(block: _Queries, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int) -> Tensor:
+    """Return the same for pairs of one block of queries, reading the rows in order."""
+    out = torch.empty(len(query), dtype=torch.float64, device=query.device)
+    rows, which = torch.unique(row, return_inverse=True)
+    order = (which * len(block.queries) + query).argsort()
+    ends = torch.bincount(which, minlength=len(rows)).cumsum(0).tolist()
+    ends.append(0)  # what comes before the first
+    read = max(1, work_bytes // (_READS * database.row_bytes))
+    used = read if out.is_cuda else max(1, _ROUND_BYTES[0] // (8 * database.shape[1]))
+    for start in range(0, len(rows), read):
+        vectors = database.rows(rows[start : start + read].cpu().numpy()).to(out.device)
+        for first in range(start, start + len(vectors), used):
+            last = min(first + used, start + len(vectors))
+            pairs = order[ends[first - 1] : ends[last - 1]]
+            part = vectors[first - start : last - start]
+            out[pairs] = block.squared(query[pairs], part, which[pairs] - first)
+    return out
+
+
+class _Queries:
+    """Some of the queries, first..stop, in float64 where that is used."""
+
+    def __init__(self, queries: QueryBlock, first: int, stop: int) -> None:
+        self.queries, self._first, self._count = queries, first, stop - first
+        if not queries.vectors.is_cuda:
+            self._vectors = queries.vectors[first:stop].double()
+            self._squares = _own_squares(self._vectors)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def squared(self, query: Tensor, vectors: Tensor, row: Tensor) -> Tensor:
+        """Return the squared distances of queries int64 [M] to rows int64 [M] of `vectors` [R,D], as stored."""
+        if vectors.is_cuda:
+            return _by_differences(self.queries, query, vectors, row)
+        order = query.argsort()
+        own, row_in_order = query[order] - self._first, row[order]
+        rows = vectors.float().double()
+        sums = self._squares[own] + _own_squares(rows)[row_in_order]
+        out = torch.empty_like(sums)
+        out[order] = squared = sums - 2 * _products(self._vectors, own, rows, row_in_order)
+        doubtful = order[squared < _SAFE * UNIT64 * (vectors.shape[1] + 17) * sums]
+        if len(doubtful):
+            out[doubtful] = _by_differences(self.queries, query[doubtful], vectors, row[doubtful])
+        return out
+
+
+def _own_squares(vectors: Tensor) -> Tensor:
+    """Return squared norms [N] of float64 [N,D] by the same sum as `_products`."""
+    each = torch.arange(len(vectors))
+    return _products(vectors, each, vectors, each)
+
+
+def _products(a: Tensor, a_rows: Tensor, b: Tensor, b_rows: Tensor) -> Tensor:
+    """Return the inner products [M] of float64 a[a_rows[i]] and b[b_rows[i]]; a_rows ascend."""
+    starts = torch.zeros(len(a) + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(a_rows, minlength=len(a)), 0, out=starts[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
+        wanted = torch.sparse_csr_tensor(
+            starts, b_rows, torch.zeros(len(b_rows), dtype=a.dtype), (len(a), len(b)), check_invariants=False
+        )
+        # Reads both rows where they lie: copies of the pairs' rows would cost ten times as much.
+        products: Tensor = torch.sparse.sampled_addmm(wanted, a, b.T, beta=0.0).values()
+    return products
+
+
+def _by_differences(queries: QueryBlock, query: Tensor, vectors: Tensor, row: Tensor) -> Tensor:
+    """Return squared distances [M], each of a query and of one of several equal rows computed once."""
+    used, row = torch.unique(row, return_inverse=True)
+    first, which = distinct_rows(vectors[used].float())
+    pairs, back = torch.unique(query * len(first) + which[row], return_inverse=True)
+    query, row = pairs // len(first), used[first][pairs % len(first)]
+    squared = torch.empty(len(query), dtype=torch.float64, device=query.device)
+    step = max(1, _ROUND_BYTES[query.device.type == "cuda"] // (8 * vectors.shape[1]))
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        differences = queries.vectors[query[part]].double().sub_(vectors[row[part]])
+        squared[part] = _row_sums(differences.square_())
+    return squared[back]
+
+
+def _row_sums(values: Tensor) -> Tensor:
+    """Sum each row of [M,D] in a fixed tree, so that equal rows have equal sums whatever M and the device are."""
+    while values.shape[1] > 1:
+        half = values.shape[1] // 2
+        folded = values[:, :half] + values[:, half : 2 * half]
+        if values.shape[1] % 2:
+            folded[:, 0] += values[:, -1]
+        values = folded
+    return values[:, 0]

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.files import is_file, written_whole
-from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
-from vgbench.retrieval.index_options import IndexOptions
+from vgbench.retrieval.options import CompressionOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss
 from vgbench.retrieval.searching.refine import refine

@@ -17,7 +17,7 @@ from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.metrics.recall import recalls
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.searching.searchers import ExactSearch
+from vgbench.retrieval.searching.exact import ExactSearch
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)

@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vgbench import parallel
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
-from vgbench.retrieval.index_options import IndexOptions
+from vgbench.retrieval.options import EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.candidates import Candidates
-from vgbench.retrieval.searching.finder_torch import GROUP
+from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, norms
+from vgbench.retrieval.searching.tables import INDICES, QUANTISERS
 from vgbench.retrieval.searching.tables import SEARCH_BACKENDS as SEARCH_BACKENDS
-from vgbench.retrieval.searching.tile import QueryBlock, Tile, norms
 from vgbench.runtime import Runtime
 
 
@@ -167,24 +168,12 @@ def _search_block(
 ) -> tuple[Tensor, Tensor]:
     """Stream the database's rows past one block of queries; return squared distances and rows, both [Q,k]."""
     candidates = Candidates(queries, k, database, _LAST_BLOCKS * block_bytes)
-    _stream(database, span, queries, candidates, make_finder, block_bytes)
-    return candidates.best()
-
-
-def _stream(
-    database: Descriptors,
-    span: tuple[int, int],
-    queries: QueryBlock,
-    candidates: Candidates,
-    make_finder: MakeFinder,
-    block_bytes: int,
-) -> None:
     device = queries.vectors.device
     block_rows = max(1, block_bytes // database.row_bytes)
     tile_rows = _tile_rows(len(queries), database.shape[1], block_bytes * (8 if device.type == "cuda" else 1))
     tile_rows = min(tile_rows, block_rows, span[1] - span[0])
     buffer = torch.empty((tile_rows, database.shape[1]), dtype=torch.float32, device=device)
-    finder = make_finder(queries, candidates.k, tile_rows)
+    finder = make_finder(queries, k, tile_rows)
     for block_start, block in database.blocks(block_rows, *span, pin_memory=device.type == "cuda"):
         stored = block.to(device, non_blocking=True)
         for start in range(0, len(stored), tile_rows):
@@ -193,6 +182,7 @@ def _stream(
             error = finder.error(tile)
             for query, row, score in finder.pairs(tile, candidates.floor, candidates.kth_squared):
                 candidates.offer(query, row + first_row, score, error)
+    return candidates.best()
 
 
 def _tile_rows(queries: int, dim: int, work_bytes: int) -> int:
@@ -245,3 +235,67 @@ def _full_float32() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+class Searcher(Protocol):
+    """What a way to search is; it is made once a database, by (database, options, compression options, runtime).
+
+    Attributes:
+        bytes_per_image: what it holds or streams of a database image.
+    """
+
+    bytes_per_image: float
+
+    def search(self, queries: Descriptors, k: int) -> Predictions:
+        """Return the min(k, N) best rows of each query."""
+
+
+class ExactSearch:
+    """`search`, which streams the descriptors themselves, its rows shared by the ranks."""
+
+    def __init__(self, database: Descriptors, options: EvalOptions, compression: EvalOptions, runtime: Runtime) -> None:
+        self.database, self.options, self.runtime = database, options, runtime
+        self.bytes_per_image = float(database.row_bytes)
+
+    def search(self, queries: Descriptors, k: int) -> Predictions:
+        block_bytes = block_bytes_of(self.options)
+        # Ranks share the database; all of them get what all of them found.
+        rows = parallel.share(len(self.database))
+        parts = [
+            search_rows(
+                self.database, queries, k, finder_of(self.options), self.runtime, block_bytes,
+                (rows.start, rows.stop),
+            )
+        ] if rows.stop > rows.start else []  # fmt: skip
+        return merge_predictions([part for found in parallel.all_gather_objects(parts) for part in found], k)
+
+
+def block_bytes_of(options: EvalOptions) -> int:
+    """Return how much of a file exact search reads at once."""
+    return BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES
+
+
+def exact_search(options: EvalOptions, runtime: Runtime) -> Callable[[Descriptors, Descriptors, int], Predictions]:
+    """Return (database, queries, k) -> predictions, exact as the options say, for what searches after the search."""
+    return partial(search, backend=finder_of(options), runtime=runtime, block_bytes=block_bytes_of(options))
+
+
+def searcher_type(options: EvalOptions) -> Callable[..., Searcher]:
+    """Return the class of the way to search that the options ask for, with the keywords of `--index_args`.
+
+    Raises:
+        UserError: its library is absent, it is not known or has no such keywords.
+    """
+    if options.quantise != "none":
+        QUANTISERS.resolve(options.quantise)
+        from vgbench.retrieval.searching.codes import CodeSearch  # it needs faiss
+
+        return CodeSearch
+    make: Callable[..., Searcher] = INDICES.resolve(options.index)
+    keywords = INDICES.keywords("index", options.index, options.index_args)
+    return partial(make, **keywords) if keywords else make
+
+
+def make_searcher(database: Descriptors, options: EvalOptions, runtime: Runtime) -> Searcher:
+    """Return the searcher of a database, built or found beside its descriptors."""
+    return searcher_type(options)(database, options, options, runtime)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.retrieval.searching.finder_torch import TorchFinder
-from vgbench.retrieval.searching.tile import UNIT, QueryBlock, Tile
+from vgbench.retrieval.searching.finder_torch import UNIT, QueryBlock, Tile, TorchFinder
 
 try:
     import faiss

@@ -17,10 +17,9 @@ import numpy as np
 
 from vgbench.errors import UserError
 from vgbench.files import is_file, write_text, written_whole
-from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.seal import warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
-from vgbench.retrieval.index_options import IndexOptions
+from vgbench.retrieval.options import CompressionOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss, silenced
 from vgbench.retrieval.searching.product import subvectors

@@ -25,7 +25,6 @@ from vgbench.data.protocol import Split, read_folder
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.files import is_file, written_whole
-from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.extraction.store import (
     BLOCK_BYTES,
@@ -34,6 +33,7 @@ from vgbench.retrieval.extraction.store import (
     is_reusable,
     writing_alone,
 )
+from vgbench.retrieval.options import CompressionOptions
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)

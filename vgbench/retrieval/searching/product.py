@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
-from vgbench.retrieval.compression_options import CompressionOptions
 from vgbench.retrieval.extraction.store import Descriptors
+from vgbench.retrieval.options import CompressionOptions
 from vgbench.retrieval.searching.faiss_library import load_faiss
 
 faiss = load_faiss("--quantise")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from vgbench.registry import Registry
 
 _INDEX = "vgbench.retrieval.searching.index:IndexSearch"
-# A class made as (database, options, compression options, runtime, its own keywords); see searchers.Searcher.
+# A class made as (database, options, compression options, runtime, its own keywords); see exact.Searcher.
 INDICES = Registry(
     "index",
     {
-        "exact": "vgbench.retrieval.searching.searchers:ExactSearch",
+        "exact": "vgbench.retrieval.searching.exact:ExactSearch",
         "ivf": _INDEX,
         "ivfpq": _INDEX,
         "hnsw": _INDEX,

@@ -22,7 +22,7 @@ from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.retrieval.searching import exact, searchers
+from vgbench.retrieval.searching import exact
 from vgbench.runtime import Inference
 
 Make = Callable[..., Any]
@@ -227,7 +227,7 @@ def test_rerankers_that_search_again_have_the_searchs_backend_and_blocks(
         return plain(database, queries, k, "torch", runtime, block_bytes, *rest)
 
     monkeypatch.setattr(exact, "search_rows", watched)
-    monkeypatch.setattr(searchers, "search_rows", watched)
+    monkeypatch.setattr(exact, "search_rows", watched)
     options = EvalOptions(search_backend="faiss", efficient_ram_testing=True, recall_values=(1,))
     evaluate(
         make_network(), split, options, Inference((30, 40)), tmp_path,
