@@ -148,8 +148,15 @@ PUBLIC = {
     "nordland": Entry(
         "a railway in four seasons", f"{_VANDAL}, by rsync; raw: https://universityofadelaide.app.box.com/s/zkfk1akpbo5318fzqmtvlpp7030ex4up", "nordland", _OWNER.format("NRK (CC BY-SA, as reported)"), (papers.NORDLAND, papers.DEEP_VG),
         _formatted("nordland", "summer / winter, 28k images each"), _test(27_592, 27_592), f"{_TEST_ONLY}, a frame every 25/10.5 m",
-        "25 m are +-10 frames (the protocol of Patch-NetVLAD and Deep VG); tables with 2,760 queries or +-1 frame are other protocols",
+        "25 m are +-10 frames (the protocol of Patch-NetVLAD and Deep VG); tables with 2,760 queries and +-1 frame are nordland_vprbench",
         ("summer.tar.gz", "winter.tar.gz"),
+    ),
+    "nordland_vprbench": Entry(
+        "Nordland as in VPR-Bench, GSV-Cities and SALAD", f"{_VANDAL}, by rsync, where nordland is; VPR-Bench's own images: https://surfdrive.surf.nl/files/index.php/s/sbZRXzYe3l0v67W", "nordland",
+        _OWNER.format("NRK (CC BY-SA, as reported)"), (papers.NORDLAND, papers.SPED),
+        {"vprbench": Part("winter, and every 10th frame of summer", (Rsync(f"{_SF_XL}/VPR-datasets-downloader/nordland", "nordland"),), wanted="Nordland/{ref,query} of VPR-Bench; or nordland as prepare makes it; or summer, winter and cleanImageNames.txt")},
+        _test(27_592, 2_760), f"{_TEST_ONLY}, a frame every 25/1.5 m", "25 m are +-1 frame (the protocol of VPR-Bench, GSV-Cities, MixVPR, SALAD)",
+        ("Nordland*.zip", "summer.tar.gz", "winter.tar.gz"),
     ),
     "amstertime": Entry(
         "Amsterdam, archive photographs against today's", "https://doi.org/10.4121/19580806 (4TU.ResearchData)", "amstertime", _OWNER.format("see its page"), (papers.AMSTERTIME,),
@@ -161,8 +168,8 @@ PUBLIC = {
     ),
     "baidu": Entry(
         "a shopping mall, indoors", f"{_VANDAL}, by rsync; raw: baidu_datasets.tar.gz of AnyLoc, or the authors' IDL_dataset_cvpr17_3852.zip", "baidu", _OWNER.format("the authors"), (papers.BAIDU, papers.DEEP_VG),
-        _formatted("baidu", "689 / 2,292 images"), _test(689, 2_292), _TEST_ONLY, "papers use 10 m and not 25: --val_positive_dist_threshold=10",
-        ("baidu_datasets.tar.gz", "IDL_dataset_cvpr17_*.zip"),
+        _formatted("baidu", "689 / 2,292 images"), _test(689, 2_292), _TEST_ONLY, "papers count within 10 m and not 25; eval.py does so for this name (--threshold)",
+        ("baidu_datasets.tar.gz", "IDL_dataset_cvpr17_*.zip"), 10.0,
     ),
     "gsv_cities": Entry(
         "23 cities, places for training, 530k images", "Kaggle, with a token: kaggle datasets download amaralibey/gsv-cities --unzip", "gsv_cities", _STREET_VIEW, (papers.GSV_CITIES,),

@@ -127,6 +127,7 @@ class Entry:
         note: what else its users must know, such as a threshold of its own.
         packed: names of archives that a user may have downloaded, with * and ?; those which are fetched go without
             saying.
+        threshold: within how many metres papers count a prediction as right, where that is not the usual 25.
     """
 
     about: str
@@ -139,6 +140,7 @@ class Entry:
     layout: str = "images/{train,val,test}/{database,queries}"
     note: str = ""
     packed: tuple[str, ...] = ()
+    threshold: float | None = None
 
     @property
     def archives(self) -> tuple[str, ...]:

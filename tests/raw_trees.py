@@ -158,6 +158,14 @@ def nordland(raw: Path) -> Path:
     return raw
 
 
+def nordland_vprbench(raw: Path) -> Path:
+    """Write VPR-Bench's own folders: 21 frames in winter, every tenth of them in summer."""
+    for folder, count in (("ref", 21), ("query", 3)):
+        for i in range(count):
+            picture(raw / "Nordland" / folder / f"{i:07d}.jpg", i)
+    return raw
+
+
 def amstertime(raw: Path) -> Path:
     for number in ("0001", "0120"):
         picture(raw / "AmsterTime-v1.0" / "new" / f"{number}.png", mode="RGBA")

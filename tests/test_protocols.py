@@ -14,8 +14,10 @@ from calls import complaint, of
 from own_pictures import exif
 from PIL import Image
 
+import vgbench
 from vgbench.data import parse_name, read_folder
 from vgbench.data.utm import to_latitude_longitude
+from vgbench.report.labels import dataset_label
 
 KML = "{http://www.opengis.net/kml/2.2}"
 
@@ -68,6 +70,35 @@ def test_the_val_split(tested: Any, pristine_dataset: Path) -> None:
     (status, _, err), run = tested(*of(pristine_dataset), "--split=val")
     assert status == 0, err
     assert results_of(run)["split"] == "val"
+
+
+def test_a_set_is_judged_as_papers_do(tested: Any, pristine_dataset: Path, tmp_path: Path) -> None:
+    mall = tmp_path / "baidu"
+    shutil.copytree(pristine_dataset, mall)
+    (status, out, err), run = tested(*of(mall))
+    assert status == 0, err
+    assert "baidu: judged within 10 m, as papers do" in out and list(results_of(run)["recalls"]) == ["10"]
+    assert dataset_label(results_of(run)) == "baidu (10 m)"
+    (status, out, err), run = tested(*of(mall), "--threshold", "25", "10")
+    assert status == 0, err
+    assert "baidu: judged within 25 m; published numbers are within 10 m" in out
+    assert list(results_of(run)["recalls"]) == ["25", "10"] and dataset_label(results_of(run)) == "baidu"
+
+
+@pytest.mark.parametrize(
+    ("options", "threshold"),
+    [
+        ({"dataset_name": "baidu"}, (10.0,)),
+        ({"dataset_name": "baidu", "threshold": [25.0, 5.0]}, (25.0, 5.0)),
+        ({"dataset_name": "baidu", "val_positive_dist_threshold": 25.0}, None),
+        ({"dataset_name": "baidu", "frame_tolerance": 2}, None),
+        ({"dataset_name": "sped"}, None),
+        ({"dataset_name": "amstertime"}, None),
+        ({"dataset_name": "my_mall"}, None),
+    ],
+)
+def test_what_the_user_says_is_right_comes_first(options: dict[str, Any], threshold: Any) -> None:
+    assert vgbench.eval_settings(**options).evaluation.threshold == threshold
 
 
 def test_training_takes_one_folder_of_queries(call: Any, pristine_dataset: Path) -> None:

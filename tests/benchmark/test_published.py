@@ -23,7 +23,7 @@ def number(model, trained_on, label, value="1"):
 def test_some_numbers_that_everybody_knows():
     assert number("resnet18-netvlad", "pitts30k", "pitts30k") == 86.4
     assert number("cct384-netvlad", "msls", "msls") == 85.1
-    assert number("resnet50-convap 8192", "gsv_cities", "nordland ±1 frames", "5") == 58.8
+    assert number("resnet50-convap 8192", "gsv_cities", "nordland_vprbench", "5") == 58.8
     assert number("dinov2b-salad", "gsv_cities", "msls 740 val", "10") == 97.0
 
 

@@ -19,7 +19,8 @@ from torchvision.transforms import Resize
 from datasets_vg import catalog
 from datasets_vg.__main__ import main
 from datasets_vg.prepare.naming import Place, at_degrees, protocol_name
-from vgbench.data import read_split
+from vgbench.data import parse_name, read_split
+from vgbench.data.ground_truth import GroundTruth
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "pitts30k": raw_trees.pittsburgh,
@@ -30,6 +31,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "eynsham": raw_trees.eynsham,
     "st_lucia": raw_trees.st_lucia,
     "nordland": raw_trees.nordland,
+    "nordland_vprbench": raw_trees.nordland_vprbench,
     "amstertime": raw_trees.amstertime,
     "sped": raw_trees.sped,
     "baidu": raw_trees.baidu,
@@ -68,6 +70,10 @@ EXPECTED = {
     "nordland": {
         "images/test/database/@0@00000.0@@@@@0@@@@@@@@.jpg",
         "images/test/queries/@0@00004.8@@@@@2@@@@@@@@.jpg",
+    },
+    "nordland_vprbench": {
+        "images/test/database/@0@00016.7@@@@@1@@@@@@@@.jpg",
+        "images/test/queries/@0@00333.3@@@@@20@@@@@@@@.jpg",
     },
     "amstertime": {
         "images/test/database/@0@120000@@@@@0120@@@@@@@@.jpg",
@@ -328,6 +334,39 @@ def test_an_older_order_of_fields_is_put_right_and_loses_nothing(tmp_path: Path,
     assert prepare(tmp_path, "svox", "--raw", tmp_path / "raw") == 0
     [made] = (tmp_path / "sets" / "svox" / "images" / "test" / "database").iterdir()
     assert made.name == expected
+
+
+def test_nordland_of_vprbench_is_one_frame_whatever_it_is_made_of(tmp_path: Path) -> None:
+    """VPR-Bench's positives: of query k the frames 10 k - 1, 10 k and 10 k + 1, as far as they are there."""
+    seasons = tmp_path / "seasons"
+    for season in ("summer", "winter"):
+        for i in range(1, 22):
+            raw_trees.picture(seasons / season / f"images-{i:05d}.png", i)
+    (seasons / "cleanImageNames.txt").write_text("".join(f"images-{i:05d}.png\n" for i in range(1, 22)))
+    assert prepare(tmp_path, "nordland", "--raw", seasons) == 0
+    sources = {
+        "ready": raw_trees.nordland_vprbench(tmp_path / "ready"),
+        "seasons": seasons,
+        "made": tmp_path / "sets" / "nordland",
+    }
+    names = {}
+    for kind, raw in sources.items():
+        arguments = ["prepare", "nordland_vprbench", "--raw", str(raw), "--datasets_folder", str(tmp_path / kind)]
+        assert main(arguments) == 0
+        split = read_split(tmp_path / kind / "nordland_vprbench", "test")
+        frames = [
+            [int(parse_name(path).pano_id) for path in table.relative_paths()]
+            for table in (split.database, split.queries)
+        ]
+        names[kind] = frames
+        by_metres = split.truth.positives(split.queries, split.database, 25.0)
+        by_frames = GroundTruth(frames=1).positives(split.queries, split.database, 1.0)
+        assert by_metres.indptr.tolist() == by_frames.indptr.tolist()
+        for row, frame in enumerate(frames[1]):
+            found = {frames[0][i] for i in by_metres.indices[by_metres.indptr[row] : by_metres.indptr[row + 1]]}
+            assert found == {frame - 1, frame, frame + 1} & set(frames[0])
+    assert sorted(names["ready"][0]) == list(range(21)) and sorted(names["ready"][1]) == [0, 10, 20]
+    assert names["ready"] == names["seasons"] == names["made"]
 
 
 def test_msls_writes_both_validation_protocols(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
         "a prediction is right within these distances, a table of recalls for each; --val_positive_dist_threshold "
         "comes first if it is one of them; maps and galleries show the first",
         range=at_least(0),
-        unset="--val_positive_dist_threshold",
+        unset="--val_positive_dist_threshold; for baidu 10, as papers have it",
         metavar="METRES",
         common="eval",
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets_vg.catalog import KNOWN
 from vgbench.errors import UserError, did_you_mean
 from vgbench.models.from_options import check_same_network
 from vgbench.models.weights import read_checkpoint
@@ -19,6 +20,8 @@ from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_
 from vgbench.runs.training import own_reranker, unit_length
 from vgbench.stored import own_names
 from vgbench.training.start import start_options
+
+_SAYS_WHAT_IS_RIGHT = ("threshold", "val_positive_dist_threshold", "frame_tolerance", "ground_truth")
 
 
 def train_settings(given: Mapping[str, Any]) -> TrainSettings:
@@ -51,12 +54,26 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
     if given.get("resume") is not None:
         given["resume"] = to_test(Path(given["resume"]))
         checkpoint = read_checkpoint(given["resume"])
-    settings = resolve(EvalSettings, given, options_to_test(checkpoint, given), method_defaults(given))
+    stored = options_to_test(checkpoint, given)
+    implied = method_defaults(given) | field_threshold({**stored, **given}, given)
+    settings = resolve(EvalSettings, given, stored, implied)
     check_parts(settings)
     config = checkpoint.get("network_config")
     if isinstance(config, Mapping):
         check_same_network(given["resume"], config, given, "--resume")
     return settings
+
+
+def field_threshold(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the distance by which papers judge a dataset, where it is not the usual one and nobody asked for another.
+
+    Args:
+        values: all options that are set, by flat name.
+        given: those of them that the user gave.
+    """
+    entry = KNOWN.get(str(values.get("dataset_name")))
+    asked = any(given.get(name) is not None for name in _SAYS_WHAT_IS_RIGHT)
+    return {} if entry is None or entry.threshold is None or asked else {"threshold": (entry.threshold,)}
 
 
 def _checked(settings_type: type[Settings], given: Mapping[str, Any]) -> GivenValues:

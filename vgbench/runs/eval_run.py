@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datasets_vg.catalog import KNOWN
 from vgbench import parallel
 from vgbench.data import Split, dataset_root
 from vgbench.data.ground_truth import BY_DISTANCE
@@ -17,7 +18,6 @@ from vgbench.data.splits import read_checked_splits
 from vgbench.models.options import network_option_names
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import seed_everything
-from vgbench.report.labels import USUAL_THRESHOLD
 from vgbench.report.markdown import query_sets_table
 from vgbench.runs.clusters import database_for_clusters, initialise_clusters
 from vgbench.runs.confidence import kept_or_learned
@@ -31,9 +31,6 @@ from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import resolve_runtime
 
 LOG = logging.getLogger("vgbench")
-
-# How papers judge sets for which 25 m mean little.
-FIELD_PROTOCOLS = {"baidu": "within 10 m (--threshold 10), some with --heading_threshold 20 as well"}
 
 
 def evaluate(settings: EvalSettings) -> EvalResult:
@@ -82,11 +79,16 @@ def read_queries(settings: EvalSettings) -> list[Split]:
 
 
 def _say_field_threshold(settings: EvalSettings) -> None:
-    """Say where a set is judged otherwise than by 25 m, and nobody asked for that."""
-    usual = FIELD_PROTOCOLS.get(settings.data.dataset_name)
-    judged = settings.evaluation.threshold or (settings.data.val_positive_dist_threshold,)
-    if usual and judged[0] == USUAL_THRESHOLD and settings.protocol.truth == BY_DISTANCE:
-        LOG.info("%s: judged within 25 m here; published numbers are %s", settings.data.dataset_name, usual)
+    """Say how a set is judged for which papers do not use 25 m."""
+    name = settings.data.dataset_name
+    usual = KNOWN[name].threshold if name in KNOWN else None
+    if usual is None or settings.protocol.truth != BY_DISTANCE:
+        return
+    judged = (settings.evaluation.threshold or (settings.data.val_positive_dist_threshold,))[0]
+    if judged == usual:
+        LOG.info("%s: judged within %g m, as papers do (--threshold METRES judges otherwise)", name, usual)
+    else:
+        LOG.info("%s: judged within %g m; published numbers are within %g m", name, judged, usual)
 
 
 def _test_all(splits: Sequence[Split], folder: Path, test: Callable[[Split, Path], EvalResult]) -> EvalResult:
