@@ -24,7 +24,8 @@ from torch import Tensor
 from perf.measure import Pair, in_own_process, in_turn, pair_of, peak_mb, seconds
 from vgbench.data.protocol import Split
 from vgbench.data.table import TableBuilder
-from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors
+from vgbench.retrieval.extraction.writer import write_descriptors
 from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.kreciprocal import KReciprocalReranker
 from vgbench.retrieval.rerank.local.features import LocalFeatures

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from perf.measure import Pair, in_own_process, pair_of, peak_mb, seconds
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter
+from vgbench.retrieval.extraction.store import Descriptors
+from vgbench.retrieval.extraction.writer import DescriptorWriter
 from vgbench.retrieval.searching.exact import search
 
 K = 20

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from perf.measure import Pair, in_own_process, pair_of, peak_mb
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, InMemory
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
+from vgbench.retrieval.extraction.writer import DescriptorWriter
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.searching.exact import make_searcher
 from vgbench.runtime import Runtime

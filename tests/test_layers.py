@@ -156,7 +156,7 @@ def test_no_function_has_more_than_about_seven_parameters(folder: str) -> None:
 
 def test_one_way_to_write_a_file_whole() -> None:
     """Only `vgbench.files` puts a finished file into its place, but for descriptors, which can be continued."""
-    own = {"vgbench.files", "vgbench.retrieval.extraction.store"}
+    own = {"vgbench.files", "vgbench.retrieval.extraction.writer"}
     wrong = [
         f"{module}:{node.lineno}"
         for module, tree in TREES.items()
@@ -167,7 +167,7 @@ def test_one_way_to_write_a_file_whole() -> None:
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("module", ["vgbench.benchmark.campaign", "vgbench.retrieval.extraction.store"])
+@pytest.mark.parametrize("module", ["vgbench.benchmark.campaign", "vgbench.retrieval.extraction.writer"])
 def test_modules_load_without_what_only_unix_has(module: str) -> None:
     code = f"import sys; sys.modules['fcntl'] = None; sys.modules['resource'] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)

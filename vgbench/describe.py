@@ -70,20 +70,19 @@ def write_descriptors(output: Path, folder: Path, described: Described, *, layou
     Raises:
         UserError: the file cannot be written.
     """
-    import h5py
     import numpy as np
+
+    from vgbench.hdf5 import written_hdf5
 
     names = [path.relative_to(folder).as_posix() for path in described.paths]
     values: NDArray[np.floating] = described.descriptors.astype(dtype)
-    with written_whole(output) as partial:
-        if output.suffix == ".npy":
-            with partial.open("wb") as stream:
-                np.save(stream, values)
-        else:
-            with h5py.File(partial, "w") as file:
-                _fill(file, names, values, hloc=layout == "hloc")
     if output.suffix == ".npy":
+        with written_whole(output) as partial, partial.open("wb") as stream:
+            np.save(stream, values)
         write_text(output.with_suffix(".txt"), "".join(f"{name}\n" for name in names))
+        return
+    with written_hdf5(output) as file:
+        _fill(file, names, values, hloc=layout == "hloc")
 
 
 def _fill(file: h5py.File, names: Sequence[str], values: NDArray[np.floating], *, hloc: bool) -> None:

@@ -34,6 +34,11 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+def reason_of(error: OSError) -> str:
+    """Return why the system refused, in its words, without the number and the file's name."""
+    return error.strerror or in_short(error)
+
+
 def in_short(error: BaseException) -> str:
     """Return the kind of somebody else's error and the first line of what it says, for a message of one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,44 @@ def written_whole(path: Path) -> Iterator[Path]:
                 f"{path}: cannot be written ({reason}). Expected a writable folder with space left"
             ) from error
         raise
+
+
+# What a disk says that has no room for more: none at all, none of one's quota, none in files of this size.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full; C++ libraries say it in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _NO_SPACE
+    return any(words in str(error) for words in _NO_SPACE_WORDS)
+
+
+def check_space(path: Path, need: int, remedy: str) -> None:
+    """Raise UserError now where a file would not fit on its disk, rather than after the hours of making it.
+
+    Args:
+        path: the file; where its folder is not made yet, the disk is that of the next folder above.
+        need: bytes that it will take beyond what is there of it.
+        remedy: what a person can do besides freeing space.
+    """
+    folder = path.absolute().parent
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return  # no answer is no refusal; writing tells
+    if need > free:
+        raise UserError(
+            f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected room for the whole "
+            f"file; free some space{f', or {remedy}' if remedy else ''}"
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
 
 
 def is_file(path: Path) -> bool:

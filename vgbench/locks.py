@@ -44,6 +44,19 @@ def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
         yield
 
 
+def lock_file(descriptor: int) -> None:
+    """Hold an open file until it is closed, as HDF5 does; BlockingIOError where another process or file object does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
 @contextlib.contextmanager
 def _held(path: Path, waiting: str | None) -> Iterator[None]:
     lock = filelock.FileLock(path)

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from calls import SMALL, of, run_here
 
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, is_reusable, write_descriptors
+from vgbench.errors import UserError
+from vgbench.retrieval.extraction.store import Descriptors, is_reusable
+from vgbench.retrieval.extraction.writer import DescriptorWriter, write_descriptors
+from vgbench.retrieval.rerank.local.matches import LocalMatches
 
 Spoil = Callable[[Path], None]
 
@@ -150,6 +153,21 @@ def test_a_damaged_file_beside_a_run_does_not_end_its_test(
     words = [*of(pristine_dataset), *SMALL, f"--run_dir={trained}", "--report_queries=4"]
     assert run_here("eval.py", f"--resume={trained / 'best_model.pth'}", *words) == 0, capsys.readouterr().err
     assert (trained / "report.html").is_file()
+
+
+@pytest.mark.parametrize("spoil", HDF5, ids=lambda one: one.__name__)
+def test_damaged_matches_are_refused(spoil: Spoil, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).random((6, 4), np.float32)
+    matches = LocalMatches(np.arange(4).reshape(2, 2), np.array([[1, 3], [3, 6]]), points)
+    path = tmp_path / "matches.h5"
+    matches.save(path)
+    assert np.array_equal(LocalMatches.load(path).of(1, 1), points[3:6])
+    spoil(path)
+    with pytest.raises(UserError, match=r"matches\.h5: cannot be read as matches"):
+        LocalMatches.load(path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"matches\.h5: cannot be read as matches"):
+        LocalMatches.load(path)
 
 
 LINES = (

@@ -16,7 +16,7 @@ import pytest
 from calls import TRAINING, complaint, of
 
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import writing_alone
+from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.runs import folder as run_folder
 from vgbench.runs import restart
 from vgbench.runs.folder import after_restart, open_run_folder
@@ -73,7 +73,7 @@ def test_a_finished_run_is_not_overwritten(call: Any, trained: Path, pristine_da
 HOLDER = """
 import sys, time
 from pathlib import Path
-from vgbench.retrieval.extraction.store import writing_alone
+from vgbench.retrieval.extraction.writer import writing_alone
 with writing_alone(Path(sys.argv[1])):
     Path(sys.argv[1] + ".partial").write_bytes(b"half")
     print("holding", flush=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vgbench.errors import Interrupted, Stopped, UserError, in_short
+from vgbench.files import is_full
 from vgbench.signals import ending_cleanly
 
 # What torch says where memory is refused, or the system has ended a process that decodes images.
@@ -17,6 +18,7 @@ _OUT_OF_MEMORY = (
     "memory: there is not enough of it. Expected smaller --infer_batch_size, --train_batch_size or --resize, or fewer "
     "--num_workers; 0 needs no shared memory"
 )
+_FULL = "disk: it is full. Expected space for what is written; free some, and give the same command again"
 _WORDS = {15: "terminated", 1: "hung up"}
 
 # What commands that keep what they have made say after Ctrl-C.
@@ -37,10 +39,11 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     except UserError as error:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
         return _leave_others(2)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+    except (MemoryError, RuntimeError, OSError) as error:
+        remedy = _OUT_OF_MEMORY if _is_memory(error) else _FULL if is_full(error) else None
+        if remedy is None:
             raise
-        print(f"error: {_rank()}{_OUT_OF_MEMORY} ({in_short(error)[:160]})", file=sys.stderr, flush=True)
+        print(f"error: {_rank()}{remedy} ({in_short(error)[:160]})", file=sys.stderr, flush=True)
         return _leave_others(2)
     except KeyboardInterrupt as stop:
         remedy = str(stop) if isinstance(stop, Interrupted) else going_on

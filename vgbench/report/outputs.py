@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vgbench.data import Neighbours, Split
 from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
-from vgbench.files import check_writable
+from vgbench.files import check_writable, written_whole
 from vgbench.models import Network
 from vgbench.report.exports import MSLS, check_names, write_pairs
 from vgbench.report.gallery import Evidence
@@ -158,13 +158,10 @@ def _write_panels(folder: Path, tested: Tested, count: int) -> None:
     count = min(count, len(predictions))
     if not count:
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for row in range(count):
-            panel = prediction_panel(split, predictions, tested.positives, row)
-            panel.save(folder / panel_name(row, split.queries.relative_path(row)), quality=88)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}). Expected a writable folder") from error
+    for row in range(count):
+        panel = prediction_panel(split, predictions, tested.positives, row)
+        with written_whole(folder / panel_name(row, split.queries.relative_path(row))) as partial:
+            panel.save(partial, "JPEG", quality=88)
     LOG.info("%d panels: %s", count, folder)
 
 
@@ -188,9 +185,13 @@ def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) 
 
 
 def _matches(found: Evaluation) -> LocalMatches | None:
-    """Return the verified matches of the last re-ranker that kept some."""
+    """Return the verified matches of the last re-ranker that kept some; None where they cannot be read again."""
     paths = [step.files["local_matches"] for step in found.rerank if "local_matches" in step.files]
-    return LocalMatches.load(paths[-1]) if paths else None
+    try:
+        return LocalMatches.load(paths[-1]) if paths else None
+    except UserError as error:
+        LOG.warning("%s; the report is drawn without them", error)
+        return None
 
 
 def _where(tested: Tested, rows: NDArray[np.int64]) -> dict[int, str]:

@@ -1,6 +1,7 @@
 from .evaluation import Evaluation, evaluate
 from .extraction.extract import describe, describe_rows, extract
-from .extraction.store import Descriptors, DescriptorWriter, write_descriptors
+from .extraction.store import Descriptors
+from .extraction.writer import DescriptorWriter, write_descriptors
 from .metrics.recall import recall_table, recalls
 from .options import EvalOptions
 from .predictions import Predictions

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
-from vgbench.files import written_whole
+from vgbench.hdf5 import written_hdf5
 
 RANKS = "first_positive_ranks"
 
@@ -33,7 +33,7 @@ class Predictions:
         Args:
             ranks: int32 [Q], where each query's first right prediction is, kept beside them for comparisons of runs.
         """
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        with written_hdf5(path) as file:
             file["indices"] = self.indices
             file["distances"] = self.distances
             if ranks is not None:

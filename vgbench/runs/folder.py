@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from vgbench import parallel
-from vgbench.errors import UserError
+from vgbench.errors import UserError, reason_of
 from vgbench.files import write_text
 from vgbench.invocation import command
 from vgbench.locks import alone_or_refused
@@ -140,8 +140,30 @@ def to_test(resume: Path) -> Path:
     return checkpoint_of(resume, BEST, LAST)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short, which ends no run: it says so once, on the console."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            with contextlib.suppress(OSError):
+                print(
+                    f"{self.baseFilename}: cannot be written ({reason_of(error)}); the run goes on without these lines",
+                    file=sys.stderr,
+                )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still to be written has been tried before
+            super().close()
+
+
 def _log_file(path: Path, level: int, layout: str) -> logging.Handler:
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter(layout, "%Y-%m-%d %H:%M:%S"))
     handler.setLevel(level)
     return handler

@@ -161,20 +161,19 @@ KILLED = """
     spec.loader.exec_module(fakes)
     import torch
     from vgbench.data import read_split
-    from vgbench.retrieval.extraction import store
+    from vgbench.retrieval.extraction import writer
     from vgbench.retrieval.extraction.extract import extract
     from vgbench.runtime import Inference
     torch.set_num_threads(1)
-    store.SYNC_SECONDS = 0
-    write = store.DescriptorWriter.write
+    writer.SYNC_SECONDS = 0
+    write = writer.DescriptorWriter.write
     def write_then_die(self, descriptors):
         write(self, descriptors)
         if self.rows_done >= 6:
             # The next batch is half written, as a kill at the worst moment leaves it, and not yet noted.
-            self._data[6:8] = 7
-            self._file.flush()
+            self._rows.write(b"7" * 20)
             os.kill(os.getpid(), signal.SIGKILL)
-    store.DescriptorWriter.write = write_then_die
+    writer.DescriptorWriter.write = write_then_die
     table = read_split(Path(sys.argv[1]), "test").database
     extract(fakes.tiny_network(), table, Path(sys.argv[2]), Inference((16, 20), 3))
 """

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, stored_fingerprint, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, stored_fingerprint
+from vgbench.retrieval.extraction.writer import DescriptorWriter, write_descriptors
 
 VALUES = torch.arange(23 * 4, dtype=torch.float32).reshape(23, 4)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from locations import REPOSITORY
 
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
+from vgbench.retrieval.extraction.writer import write_descriptors
 from vgbench.retrieval.searching import candidates, distinct
 from vgbench.retrieval.searching.candidates import _row_sums, squared_distances
 from vgbench.retrieval.searching.distinct import distinct_rows

@@ -10,7 +10,8 @@ import torch
 
 import vgbench.retrieval.searching.pca as module
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import Descriptors, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors
+from vgbench.retrieval.extraction.writer import write_descriptors
 from vgbench.retrieval.searching.pca import PCA, fit_pca, project
 from vgbench.runtime import Runtime
 

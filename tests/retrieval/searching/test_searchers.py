@@ -16,7 +16,8 @@ from locations import REPOSITORY
 
 from vgbench.errors import UserError
 from vgbench.retrieval import EvalOptions, Predictions, search
-from vgbench.retrieval.extraction.store import Descriptors, InMemory, write_descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
+from vgbench.retrieval.extraction.writer import write_descriptors
 from vgbench.retrieval.searching.exact import PartialPredictions, make_searcher, merge_predictions, search_rows
 from vgbench.runtime import Runtime
 

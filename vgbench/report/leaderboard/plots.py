@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgbench.files import written_whole
 from vgbench.report.leaderboard.entries import Entry
 
 PLOTTED = {"bytes per image": "bytes per image", "ms per query": "ms per query"}
@@ -55,7 +56,7 @@ def _saved(figure: object, kind: str) -> bytes:
 
 
 def save_plots(drawings: dict[str, bytes], stem: Path) -> None:
-    """Write drawings as `<stem>.svg` and `<stem>.pdf`."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    """Write drawings as `<stem>.svg` and `<stem>.pdf`; raises UserError where they cannot be written."""
     for kind, content in drawings.items():
-        stem.with_name(f"{stem.name}.{kind}").write_bytes(content)
+        with written_whole(stem.with_name(f"{stem.name}.{kind}")) as partial:
+            partial.write_bytes(content)

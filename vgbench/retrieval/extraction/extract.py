@@ -25,7 +25,8 @@ from vgbench.models.inference import MIXED_BATCH, for_inference, in_fixed_batche
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
-from vgbench.retrieval.extraction.store import DTYPES, Descriptors, DescriptorWriter, is_reusable, writing_alone
+from vgbench.retrieval.extraction.store import DTYPES, Descriptors, is_reusable
+from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)

@@ -1,16 +1,11 @@
-"""Descriptors on disk: one HDF5 file, read in blocks, written so that an interruption loses a few seconds of work.
+"""Descriptors on disk: one HDF5 file, read in blocks.
 
-The file holds one contiguous dataset, so a block of rows is one sequential read of exactly its own bytes. While it is
-being written it is called `<name>.partial`, beside `<name>.progress`, which says how many rows are safely on disk.
+The file holds one contiguous dataset, so a block of rows is one sequential read of exactly its own bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,16 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.files import is_file, write_text
-from vgbench.locks import alone
-from vgbench.retrieval.extraction.seal import DAMAGED, SEAL, add, blocks, is_sealed, warn_damaged
+from vgbench.files import is_file
+from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, warn_damaged
 
 LOG = logging.getLogger(__name__)
 
 DATASET = "descriptors"
 BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-SYNC_SECONDS = 10.0  # how often progress is noted; each time waits for the disk, so that power may fail too
 _REMEDY = "delete the file and run again to describe the images anew"
 
 
@@ -52,7 +45,7 @@ class Descriptors:
         except OSError as error:
             raise UserError(f"{path}: cannot be read as HDF5 ({error}). Expected descriptors; {_REMEDY}") from error
         try:
-            self._data = _checked_dataset(self._file, self.path)
+            self._data = checked_dataset(self._file, self.path)
         except UserError:
             self._file.close()
             raise
@@ -181,7 +174,7 @@ class InMemory(Descriptors):
         pass
 
 
-def _checked_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+def checked_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
     data = file.get(DATASET)
     if not isinstance(data, h5py.Dataset):
         raise UserError(f"{path}: holds no dataset {DATASET!r}. Expected a descriptor file; {_REMEDY}")
@@ -226,175 +219,3 @@ def is_reusable(path: Path, fingerprint: str, rows: int, dim: int, dtype: str) -
     if not whole:
         warn_damaged(path)
     return whole
-
-
-class DescriptorWriter:
-    """Writes descriptors in order; continues an interrupted file whose fingerprint, shape and dtype are the same.
-
-    Use as a context manager: leaving it normally with all rows written gives the file its name; leaving it by an
-    exception keeps the partial file for the next attempt.
-
-    Args:
-        path: the finished file.
-        rows, dim: the shape.
-        dtype: "float32" or "float16".
-        fingerprint: what the descriptors were made from.
-        resume_multiple: continue at a multiple of this many rows. With the batch size, every batch holds the same
-            images as in an uninterrupted run, so the finished bytes are the same.
-
-    Raises:
-        UserError: the file cannot be written (permissions, space, another process writing it).
-    """
-
-    def __init__(self, path: Path, rows: int, dim: int, dtype: str, fingerprint: str, resume_multiple: int = 1) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self.progress = self.path.with_name(self.path.name + ".progress")
-        self._shape, self._dtype = (rows, dim), dtype
-        self._identity = {"rows": rows, "dim": dim, "dtype": dtype, "fingerprint": fingerprint}
-        self._noted_at = time.monotonic()
-        self.rows_done, self._checksum = self._found(resume_multiple)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.rows_done:
-                self._file = h5py.File(self.partial, "r+")
-            else:
-                self._file = _create(self.partial, (rows, dim), dtype, fingerprint)
-                self.progress.unlink(missing_ok=True)  # only now that no other run holds the file
-            self._data = self._file[DATASET]
-        except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def _found(self, multiple: int) -> tuple[int, int]:
-        """Return how many rows of an interrupted run are kept, and their checksum; 0 and 0 where none can be used."""
-        try:
-            noted = json.loads(self.progress.read_text())
-            done, expected = noted.pop("done"), noted.pop("checksum")
-            if noted != self._identity or not isinstance(done, int) or not 0 < done <= self._shape[0]:
-                return 0, 0
-            with h5py.File(self.partial, "r") as file:
-                data = _checked_dataset(file, self.partial)
-                if data.shape != self._shape or data.dtype.name != self._dtype:
-                    return 0, 0
-                kept = done if done == self._shape[0] else done - done % multiple
-                value = 0
-                for block in blocks(data, kept):
-                    value = add(value, block)
-                if add(value, data[kept:done]) != expected:
-                    warn_damaged(self.partial)
-                    return 0, 0
-                return kept, value
-        except (UserError, RecursionError, *DAMAGED):
-            return 0, 0  # nothing usable: start from the first row
-
-    def write(self, descriptors: Tensor) -> None:
-        """Append CPU descriptors [B,D] after the rows already written.
-
-        Raises:
-            UserError: a value is not finite in the stored dtype, or the disk is full.
-        """
-        start, stop = self.rows_done, self.rows_done + len(descriptors)
-        block = descriptors.to(DTYPES[self._dtype]).numpy()
-        if not np.isfinite(block).all():
-            row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-            raise UserError(
-                f"{self.path.name}: the descriptor of row {row} is not finite in {self._dtype}. Expected "
-                "finite numbers; try --amp off, or other weights"
-            )
-        try:
-            self._data.write_direct(np.ascontiguousarray(block), dest_sel=np.s_[start:stop])
-            self.rows_done, self._checksum = stop, add(self._checksum, block)
-            if time.monotonic() - self._noted_at >= SYNC_SECONDS:
-                self._note_progress()
-        except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def _note_progress(self) -> None:
-        self._file.flush()
-        _sync(self.partial)
-        write_text(self.progress, json.dumps({**self._identity, "done": self.rows_done, "checksum": self._checksum}))
-        self._noted_at = time.monotonic()
-
-    def _cannot_write(self, error: OSError) -> UserError:
-        need = self._shape[0] * self._shape[1] * DTYPES[self._dtype].itemsize
-        return UserError(
-            f"{self.partial}: cannot be written ({error}). Expected a writable folder with {need / 1e9:.2f} GB free "
-            "that no other run writes to; free some space, or take away what stands there"
-        )
-
-    def __enter__(self) -> DescriptorWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            with contextlib.suppress(OSError, UserError):  # what went wrong first is what the person should read
-                if self.rows_done:
-                    self._note_progress()
-                self._file.close()
-            return
-        try:
-            self._finish()
-        except OSError as failure:
-            raise self._cannot_write(failure) from failure
-
-    def _finish(self) -> None:
-        self._file.attrs.modify(SEAL, np.uint32(self._checksum))
-        self._file.close()
-        if self.rows_done != self._shape[0]:
-            raise RuntimeError(f"{self.path}: {self.rows_done} of {self._shape[0]} descriptors were written")
-        _sync(self.partial)
-        self.partial.replace(self.path)
-        self.progress.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing_alone(path: Path) -> Iterator[None]:
-    """Let only one process at a time write the file at `path`; another one waits, and then finds it there.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    lock = path.with_name(path.name + ".lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(alone(lock, f"{path}: another run is writing it; waiting for that"))
-        except OSError as error:
-            raise UserError(
-                f"{path.parent}: cannot be written ({error.strerror}). Expected a folder for descriptors; take away "
-                "what stands there, or copy the checkpoint elsewhere"
-            ) from error
-        yield
-
-
-def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> h5py.File:
-    file = h5py.File(path, "w")
-    space = h5py.h5s.create_simple(shape)
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_layout(h5py.h5d.CONTIGUOUS)
-    # All metadata is on disk before the first row, so a kill while rows are written cannot spoil the file.
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # the same descriptors are the same bytes, whenever they were written
-    h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
-    file.attrs["fingerprint"] = fingerprint
-    file.attrs[SEAL] = np.uint32(0)  # its place; its value when all rows are there
-    file.flush()
-    return file
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def write_descriptors(path: Path, descriptors: Tensor, fingerprint: str) -> Descriptors:
-    """Write a whole tensor [N,D] (float16 or float32, on the CPU) as a descriptor file and open it."""
-    dtype = str(descriptors.dtype).removeprefix("torch.")
-    rows, dim = descriptors.shape
-    with DescriptorWriter(path, rows, dim, dtype, fingerprint) as writer:
-        if writer.rows_done < len(descriptors):
-            writer.write(descriptors[writer.rows_done :])
-    return Descriptors(path)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vgbench.retrieval.extraction.store import Descriptors, DescriptorWriter, is_reusable, writing_alone
+from vgbench.retrieval.extraction.store import Descriptors, is_reusable
+from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean

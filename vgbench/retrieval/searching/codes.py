@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.files import is_file, written_whole
+from vgbench.files import is_file
+from vgbench.hdf5 import written_hdf5
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
-from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
+from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.retrieval.options import CompressionOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss
@@ -96,7 +98,7 @@ def _merged(best: Predictions, rows: NDArray[np.int64], distances: NDArray[np.fl
 
 
 def _encode(path: Path, database: Descriptors, coder: Coder) -> None:
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+    with written_hdf5(path) as file:
         for key, values in coder.state.items():
             file[key] = values
         codes = file.create_dataset("codes", (len(database), coder.bytes), np.uint8)

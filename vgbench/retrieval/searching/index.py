@@ -6,6 +6,7 @@ on disk; IVF-PQ's hold codes of some dozens of bytes; HNSW's graph and vectors a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from vgbench.errors import UserError
-from vgbench.files import is_file, write_text, written_whole
+from vgbench.errors import UserError, in_short
+from vgbench.files import is_file, is_full, write_text, written_whole
 from vgbench.retrieval.extraction.seal import warn_damaged
-from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, writing_alone
+from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.retrieval.options import CompressionOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss, silenced
@@ -112,8 +114,7 @@ class IndexSearch:
             index.replace_invlists(lists)
         for _, block in database.blocks(max(1, BLOCK_BYTES // (4 * dim))):
             index.add(block.float().numpy())
-        with written_whole(path) as partial:
-            faiss.write_index(index, str(partial))
+        _write(path, index)
         write_text(_note(path), json.dumps({"rows": len(database), "files": _checksums(path)}) + "\n")
 
 
@@ -132,6 +133,14 @@ def _checksums(path: Path) -> dict[str, int]:
                     value = zlib.crc32(block, value)
             found[one.suffix] = value
     return found
+
+
+def _write(path: Path, index: Any) -> None:
+    with written_whole(path) as partial:
+        try:
+            faiss.write_index(index, str(partial))
+        except RuntimeError as error:  # what faiss makes of a full disk
+            raise OSError(errno.ENOSPC if is_full(error) else errno.EIO, in_short(error)) from error
 
 
 def _is_kept(path: Path, shape: tuple[int, int]) -> bool:

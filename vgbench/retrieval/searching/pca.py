@@ -24,15 +24,11 @@ from vgbench.data.layout import split_folder
 from vgbench.data.protocol import Split, read_folder
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.files import is_file, written_whole
+from vgbench.files import is_file
+from vgbench.hdf5 import written_hdf5
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
-from vgbench.retrieval.extraction.store import (
-    BLOCK_BYTES,
-    Descriptors,
-    DescriptorWriter,
-    is_reusable,
-    writing_alone,
-)
+from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, is_reusable
+from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.retrieval.options import CompressionOptions
 from vgbench.runtime import Runtime
 
@@ -61,7 +57,7 @@ class PCA:
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        with written_hdf5(path) as file:
             for name in ("mean", "components", "variances"):
                 file[name] = getattr(self, name)
             file.attrs["fingerprint"] = self.fingerprint

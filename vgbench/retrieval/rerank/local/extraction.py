@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vgbench.data.decode import decode_image, resize_images
 from vgbench.data.loader import Batches, BatchLoader
 from vgbench.data.table import ImageTable
-from vgbench.retrieval.extraction.store import writing_alone
+from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.runtime import Inference

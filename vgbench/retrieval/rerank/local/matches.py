@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.errors import UserError
-from vgbench.files import written_whole
+from vgbench.errors import UserError, in_short
+from vgbench.hdf5 import written_hdf5
+from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +37,32 @@ class LocalMatches:
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        with written_hdf5(path) as file:
             for name in ("candidates", "ends", "points"):
                 file[name] = getattr(self, name)
+            seal(file)
 
     @staticmethod
     def load(path: Path) -> LocalMatches:
-        """Read what `save` wrote; raises UserError where there is no such file."""
+        """Read what `save` wrote; raises UserError where there is no such file, or a damaged one."""
         try:
             with h5py.File(path, "r") as file:
-                return LocalMatches(*(np.asarray(file[name]) for name in ("candidates", "ends", "points")))
-        except (OSError, KeyError) as error:
+                found = LocalMatches(*(np.asarray(file[name]) for name in ("candidates", "ends", "points")))
+                if not (is_sealed(file) and found._fits()):
+                    raise ValueError("its contents have changed")
+                return found
+        except DAMAGED as error:
             raise UserError(
-                f"{path}: cannot be read as matches ({error}). Expected HDF5; run eval.py --rerank local again"
+                f"{path}: cannot be read as matches ({in_short(error)}). Expected HDF5; run eval.py --rerank "
+                "local again"
             ) from error
+
+    def _fits(self) -> bool:
+        """Whether shapes and ends belong together."""
+        ends = self.ends.ravel()
+        return (
+            self.candidates.ndim == 2
+            and self.ends.shape == self.candidates.shape
+            and self.points.shape == (int(ends[-1]) if len(ends) else 0, 4)
+            and bool((np.diff(ends, prepend=0) >= 0).all())
+        )

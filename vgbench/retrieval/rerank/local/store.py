@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
-from vgbench.files import written_whole
+from vgbench.hdf5 import written_hdf5
 from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 
@@ -58,7 +58,7 @@ class FeatureStore:
     def append(self, rows: Sequence[int], features: Sequence[LocalFeatures]) -> None:
         """Write the features of some rows into a file of their own."""
         path = self.folder / f"{min(rows):09d}-{os.getpid()}.h5"
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        with written_hdf5(path) as file:
             file["rows"] = np.array(rows, np.int64)
             file["ends"] = np.cumsum([len(one) for one in features], dtype=np.int64)
             file["sizes"] = np.array([one.size for one in features], np.int32).reshape(-1, 2)
