@@ -13,6 +13,7 @@ from locations import REPOSITORY
 from vgbench.benchmark.matrix import read_matrix
 from vgbench.cli import benchmark, campaigns
 from vgbench.cli.exits import ended
+from vgbench.errors import UserError
 
 
 @pytest.fixture
@@ -74,6 +75,49 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))
         campaigns.check_options(job.script, config)
+
+
+OWN_RERANKER = """
+class Nearest:
+    def __init__(self, topk: int = 5) -> None:
+        self.topk = topk
+    def __call__(self, predictions, context):
+        return predictions
+"""
+# What a matrix names, and a keyword of its class.
+KEYWORDS = [
+    ("eval", {"rerank": ["my_nearest:Nearest"]}, "topk", 3),
+    ("eval", {"aggregation": "salad"}, "num_clusters", 8),
+    ("train", {"train_mode": "places", "loss": "TripletMargin"}, "margin", 0.2),
+    ("train", {"optim": "adamw"}, "eps", 1e-6),
+]
+
+
+@pytest.mark.parametrize(("script", "options", "name", "value"), KEYWORDS, ids=lambda one: str(one))
+def test_keywords_of_parts_are_a_mapping_checked_before_the_first_run(
+    script, options, name, value, tmp_path, monkeypatch
+):
+    (tmp_path / "my_nearest.py").write_text(OWN_RERANKER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    option = f"{list(options)[-1]}_args"
+
+    def checked(keywords):
+        run = {**options, option: keywords}
+        path, config = tmp_path / "m.yaml", tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump([{"name": "a", script: run if script == "train" else [run]}]))
+        [job] = read_matrix(path).jobs
+        config.write_text(yaml.safe_dump(job.options))
+        campaigns.check_options(job.script, config)
+        return job
+
+    as_mapping, as_list = checked({name: value}), checked([f"{name}={value}"])
+    assert as_mapping.options[option] == [f"{name}={value}"] and as_mapping.digest == as_list.digest
+    with pytest.raises(UserError, match=rf"--{option} {name}s={value}: .*Did you mean {name}\?"):
+        checked({f"{name}s": value})
+    with pytest.raises(UserError, match=rf"--{option} {name}=high: .*another type"):
+        checked({name: "high"})
+    with pytest.raises(UserError, match=f"{option}: expected a word, a number or a list"):
+        checked({name: {"of": 1}})
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "benchmark.py"])

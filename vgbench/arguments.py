@@ -24,6 +24,11 @@ _SAID = {
 _GATHERING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
+def as_words(keywords: Mapping[str, Any]) -> list[str]:
+    """Return keywords that stand as a mapping in a YAML file, `{topk: 3}`, as the words of a command line: topk=3."""
+    return [f"{name}={value}" for name, value in keywords.items()]
+
+
 def parameters_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class or function by name.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vgbench import options as declared
+from vgbench.arguments import as_words
 from vgbench.options import OptionError, shown, table_of
 
 OptionsT = TypeVar("OptionsT")
@@ -137,6 +138,10 @@ def _value(field: dataclasses.Field[Any], value: Any, hint: Any) -> Any:
         return None
     if count is None:
         return _one(field, value, item)
+    if isinstance(value, Mapping) and field.metadata[declared.ARGUMENTS_OF]:
+        value = as_words(value)
+        if not value:
+            return None
     if isinstance(value, str):
         value = (value,)  # as an earlier version stored it, or Python's user wrote
     if not isinstance(value, Sequence) or isinstance(value, bytes):

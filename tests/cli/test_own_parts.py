@@ -58,3 +58,15 @@ def test_it_is_checked_before_hours_are_spent(tmp_path: Path) -> None:
     config.write_text("aggregation_args: {power: high}\n")
     with pytest.raises(UserError, match=r"--aggregation_args power=high: .*Expected a number"):
         settings_of("--config", str(config))
+
+
+@pytest.mark.usefixtures("own_module")
+def test_keywords_are_a_mapping_in_a_file_and_in_python(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("aggregation_args: {power: 4.5}\nloss_args: {}\n")
+    found = settings_of("--config", str(config))
+    assert (found.network.aggregation_args, found.places.loss_args) == (("power=4.5",), None)
+    given = {"pretrain": "none", "aggregation": "my_own_head:PowerMean", "aggregation_args": {"power": 4.5}}
+    assert resolve(TrainSettings, given, {}).network.aggregation_args == ("power=4.5",)
+    with pytest.raises(UserError, match=r"--resize .*Expected a list of whole numbers"):
+        resolve(TrainSettings, {"resize": {"height": 3}}, {})

@@ -24,8 +24,9 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
         eval: [{dataset_name: tokyo_xs, backbone: efficientnet_lite0, aggregation: gem}]
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
-The options are the scripts' own, by their flat names. A run's training ends with its own test, so `eval` may be left
-out. `extends`, `variables`, `grid` and `seeds` are described in `language`.
+The options are the scripts' own, by their flat names; keywords of a part are a list or a mapping: `loss_args: {margin:
+0.2}`. A run's training ends with its own test, so `eval` may be left out. `extends`, `variables`, `grid` and `seeds` are in
+`language`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from typing import Any
 
 import yaml
 
+from vgbench.arguments import as_words
 from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
 from vgbench.errors import UserError
@@ -311,7 +313,7 @@ def _check_keys(where: str, content: Any, known: set[str], needed: str | None = 
 
 
 def _options(where: str, content: Any) -> Options:
-    """Check a mapping of flat option names to plain values."""
+    """Check a mapping of flat option names to plain values, and return it with keywords of parts as words."""
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -321,10 +323,16 @@ def _options(where: str, content: Any) -> Options:
             raise UserError(f"{where}: {key!r} is no option name. Expected one as in train.py --help, without dashes")
         if key in _OURS:
             raise UserError(f"{where}: {key} is set by the benchmark itself; take it out")
-        parts = value if isinstance(value, list) else [value]
-        if not all(part is None or isinstance(part, str | int | float) for part in parts):
-            raise UserError(f"{where}: {key}: expected a word, a number or a list of them")
-    return content
+        of_part = isinstance(value, dict) and key.endswith("_args")
+        for one in value.values() if of_part else [value]:
+            _check_plain(f"{where}: {key}", one)
+    return {key: as_words(one) or None if isinstance(one, dict) else one for key, one in content.items()}
+
+
+def _check_plain(where: str, value: Any) -> None:
+    for part in value if isinstance(value, list) else [value]:
+        if part is not None and not isinstance(part, str | int | float):
+            raise UserError(f"{where}: expected a word, a number or a list of them")
 
 
 def _check_distinct(where: str, names: list[str]) -> None:

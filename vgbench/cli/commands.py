@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vgbench import invocation
+from vgbench.arguments import as_words
 from vgbench.errors import UserError, did_you_mean
 from vgbench.flags import add_flags
 from vgbench.plain_yaml import read_yaml
@@ -237,7 +238,9 @@ def _as_flags(key: str, value: Any, parser: argparse.ArgumentParser) -> list[str
     if isinstance(value, bool):  # YAML reads a bare on or off so
         return [f"{flag}={'on' if value else 'off'}"]
     if isinstance(value, dict) and key.endswith("_args"):
-        value = [f"{name}={one}" for name, one in value.items()]
+        value = as_words(value)
+        if not value:
+            return []
     several = isinstance(value, list)
     if isinstance(value, dict | set) or (several and action is not None and action.nargs is None):
         raise UserError(f"{key}: expected one value, found {value}")
