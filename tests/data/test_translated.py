@@ -79,7 +79,7 @@ def test_triplets_take_translated_pictures(
     def images(probability: float, workers: int = 0, place: tuple[int, ...] = (0, 0)) -> list[torch.Tensor]:
         views = TranslatedViews(translated, probability, 0)
         loader = triplet_loader(
-            split, triplets, size=(12, 16), batch_size=2, num_workers=workers, views=views, position=place
+            split, triplets, size=(12, 16), batch_size=2, num_workers=workers, views=views.at(*place)
         )
         return [batch.images for batch in loader]
 

@@ -8,7 +8,7 @@ import pytest
 from html_page import Page
 
 from vgbench.errors import UserError
-from vgbench.report.gallery import choose_queries
+from vgbench.report.gallery import Evidence, choose_queries
 from vgbench.report.outcome import outcome_of
 from vgbench.report.page import write_report
 
@@ -22,7 +22,8 @@ HISTORY = [
 def write(city, tmp_path):
     def written(results=None, history=HISTORY, **more):
         path = tmp_path / "report.html"
-        args = results or city.results, city.split, city.predictions, city.neighbours, history
+        args = results or city.results, city.split, city.predictions, city.neighbours
+        more["evidence"] = dataclasses.replace(more.get("evidence", Evidence()), history=history)
         assert write_report(path, *args, **more) == path
         assert not list(tmp_path.glob("*.partial"))
         return path.read_text(encoding="utf-8")

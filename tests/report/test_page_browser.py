@@ -25,8 +25,8 @@ def chromium(*arguments):
 @pytest.fixture
 def report(city, tmp_path):
     history = [{"epoch": 0, "loss": 0.5, "recalls": {"5": 20.0}}, {"epoch": 1, "loss": 0.25, "recalls": {"5": 30.0}}]
-    args = city.results, city.split, city.predictions, city.neighbours, history
-    return write_report(tmp_path / "report.html", *args)
+    args = city.results, city.split, city.predictions, city.neighbours
+    return write_report(tmp_path / "report.html", *args, evidence=Evidence(history=history))
 
 
 def screenshot(page, tmp_path, width=1000, *arguments):

@@ -11,7 +11,7 @@ import torch
 
 from vgbench.errors import UserError
 from vgbench.models.weights import read_checkpoint
-from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
+from vgbench.training.checkpoint import Checkpoints, Progress, States, is_resumable, save_checkpoint
 
 
 def test_what_is_saved_comes_back_without_running_code(tmp_path):
@@ -75,7 +75,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_one(tmp_path, monkeypatch):
 def test_the_keys_are_the_benchmarks_and_ours(tmp_path):
     checkpoints = Checkpoints(tmp_path, {"backbone": "b"}, {"lr": 0.1})
     progress = Progress(epoch=4, best_r5=81.0, best_epoch=2, not_improved_num=1)
-    checkpoints.save(checkpoints.last, progress, {1: 70.0, 5: 80.0}, network={}, optimizer={}, scaler={}, mode={})
+    checkpoints.save(checkpoints.last, progress, {1: 70.0, 5: 80.0}, States({}, {}, {}, {}))
     content = read_checkpoint(checkpoints.last)
     legacy = {"epoch_num", "model_state_dict", "optimizer_state_dict", "recalls", "best_r5", "not_improved_num"}
     ours = {"network_config", "options", "progress", "mode_state", "scaler", "version"}

@@ -25,8 +25,8 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
 The options are the scripts' own, by their flat names; keywords of a part are a list or a mapping: `loss_args: {margin:
-0.2}`. A run's training ends with its own test, so `eval` may be left out. `extends`, `variables`, `grid` and `seeds` are in
-`language`.
+0.2}`. A run's training ends with its own test, so `eval` may be left out. `extends`, `variables`, `grid` and `seeds`
+stand in `language`.
 """
 
 from __future__ import annotations

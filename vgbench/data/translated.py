@@ -23,10 +23,16 @@ class TranslatedViews:
         translated: the folder.
         probability: of taking the translated version, 0 to 1.
         seed: the run's seed.
+        position: where in the run all choices are: an epoch and a round, say.
     """
 
-    def __init__(self, translated: Path, probability: float, seed: int) -> None:
+    def __init__(self, translated: Path, probability: float, seed: int, position: tuple[str | int, ...] = ()) -> None:
         self.translated, self.probability, self.seed = translated.expanduser(), probability, seed
+        self.position = position
+
+    def at(self, *position: str | int) -> TranslatedViews:
+        """Return the same views at a position of the run, to which `path_of` adds."""
+        return TranslatedViews(self.translated, self.probability, self.seed, position)
 
     def check(self, *tables: ImageTable) -> None:
         """Raise UserError if the folder is not there or has a version of no image of any of the tables."""
@@ -49,7 +55,10 @@ class TranslatedViews:
                 of one position choose each for itself.
         """
         relative = table.relative_path(row)
-        if stream_seed(self.seed, "views", *position, table.root.name, relative) < self.probability * _SEEDS:
+        if (
+            stream_seed(self.seed, "views", *self.position, *position, table.root.name, relative)
+            < self.probability * _SEEDS
+        ):
             version = self._version(table, row)
             if version is not None:
                 return version

@@ -100,11 +100,10 @@ class _TripletBatches(Batches[TripletBatch]):
         batch_size: int,
         drop_last: bool,
         views: TranslatedViews | None,
-        position: tuple[str | int, ...],
     ) -> None:
         self.split, self.triplets, self.size = split, triplets, size
         self.batch_size, self.drop_last = batch_size, drop_last
-        self.views, self.position = views, position
+        self.views = views
         self.rank, self.world = parallel.rank(), parallel.world()  # asked now, not in a worker process
 
     def __len__(self) -> int:
@@ -135,7 +134,7 @@ class _TripletBatches(Batches[TripletBatch]):
     def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
         if self.views is None:
             return [table.path(int(row)) for row in rows]
-        return [self.views.path_of(table, int(row), (*self.position, step)) for row in rows]
+        return [self.views.path_of(table, int(row), (step,)) for row in rows]
 
 
 def triplet_loader(
@@ -147,7 +146,6 @@ def triplet_loader(
     num_workers: int,
     drop_last: bool = True,
     views: TranslatedViews | None = None,
-    position: tuple[str | int, ...] = (),
 ) -> BatchLoader[TripletBatch]:
     """Yield triplets with their images, in the order given.
 
@@ -158,10 +156,10 @@ def triplet_loader(
         batch_size: triplets a batch, which ranks share.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         drop_last: leave out a last batch of fewer triplets.
-        views: translated versions that stand in for some of the images.
-        position: where in the run these batches are, for `views`; a batch adds its number.
+        views: translated versions that stand in for some of the images, at the position of these batches in the run; a
+            batch adds its number.
 
     Raises:
         UserError: while iterating, the first image that cannot be read.
     """
-    return BatchLoader(_TripletBatches(split, triplets, size, batch_size, drop_last, views, position), num_workers)
+    return BatchLoader(_TripletBatches(split, triplets, size, batch_size, drop_last, views), num_workers)

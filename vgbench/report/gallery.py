@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ DRAWN = 20
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known about single queries beside their predictions.
+    """What is known beside the predictions: about single queries, and about the training.
 
     Attributes:
         confidence: float64 [Q], how likely the best match is right, 0 to 1, NaN if unknown; None for none.
@@ -33,6 +35,7 @@ class Evidence:
         matches: what a re-ranker verified, None where there was none.
         where: query row -> the predicted position for a person, where the queries' own is not known.
         positions: float64 [Q,2], the predicted positions for the map then, metres.
+        history: records of metrics.jsonl (`history.read_history`), where the run trained.
     """
 
     confidence: NDArray[np.float64] | None = None
@@ -40,6 +43,7 @@ class Evidence:
     matches: LocalMatches | None = None
     where: dict[int, str] = field(default_factory=dict)
     positions: NDArray[np.float64] | None = None
+    history: Iterable[Mapping[str, Any]] = ()
 
     def inliers(self, query: int, row: int) -> NDArray[np.float32] | None:
         """Return the matches of a query with a database row, float32 [m,4]; None where none were kept."""

@@ -109,9 +109,10 @@ def write_outputs(folder: Path, tested: Tested, options: ReportOptions, cache: P
         matches=_matches(tested.found),
         where={} if tested.positives is not None else _where(tested, rows),
         positions=None if tested.positives is not None else tested.findings.poses.best,
+        history=tested.history,
     )
     report = write_report(
-        folder / "report.html", tested.results, split, predictions, tested.positives, tested.history,
+        folder / "report.html", tested.results, split, predictions, tested.positives,
         max_queries=options.report_queries, evidence=evidence,
     )  # fmt: skip
     if options.pairs_out is not None:

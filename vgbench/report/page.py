@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ def write_report(
     split: Split,
     predictions: Predictions,
     neighbours: Neighbours | None,
-    history: Iterable[Mapping[str, Any]] = (),
     *,
     max_queries: int = 60,
     evidence: Evidence | None = None,
@@ -53,9 +52,8 @@ def write_report(
         predictions: best K database rows of each query.
         neighbours: the positives within the threshold that counts (`markdown.main_threshold`); None where the queries
             have no coordinates.
-        history: records of metrics.jsonl (`history.read_history`), where the run trained.
         max_queries: how many queries the gallery shows.
-        evidence: what is known about single queries beside their predictions.
+        evidence: what is known beside the predictions.
 
     Raises:
         UserError: the file cannot be written.
@@ -66,7 +64,7 @@ def write_report(
     sections = (
         _unjudged(results, split, predictions, evidence, max_queries)
         if outcome is None
-        else _judged(results, split, predictions, outcome, history_of(history), evidence, max_queries)
+        else _judged(results, split, predictions, outcome, history_of(evidence.history), evidence, max_queries)
     )
     page = _page(results, [*sections, _details(results)])
     with written_whole(path) as partial:

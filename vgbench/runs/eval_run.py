@@ -26,7 +26,7 @@ from vgbench.runs.folder import descriptors_folder, open_run_folder, write_confi
 from vgbench.runs.networks import network_to_test
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
-from vgbench.runs.testing import test_and_report, write_results
+from vgbench.runs.testing import Record, test_and_report, write_results
 from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import resolve_runtime
 
@@ -64,7 +64,7 @@ def evaluate(settings: EvalSettings) -> EvalResult:
         confidence = kept_or_learned(network, settings, runtime, descriptors)
 
         def test(split: Split, own: Path) -> EvalResult:
-            return test_and_report(network, split, settings, options, runtime, own, descriptors, confidence)
+            return test_and_report(network, split, settings, runtime, Record(own, descriptors, options), confidence)
 
         return _test_all(splits, folder, test)
 

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,21 @@ from vgbench.training.checkpoint import METRICS
 LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Record:
+    """Where a run writes, and what it says that it ran with.
+
+    Attributes:
+        folder: of the run.
+        descriptors: folder of the descriptors, which are reused where they are of these weights and images.
+        options: every option by its flat name, for results.json.
+    """
+
+    folder: Path
+    descriptors: Path
+    options: Mapping[str, Any]
+
+
 def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipeline:
     """How the settings make predictions with a network."""
     return Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
@@ -45,25 +61,24 @@ def test_and_report(
     network: Network,
     split: Split,
     settings: Settings,
-    options: Mapping[str, Any],
     runtime: Runtime,
-    folder: Path,
-    descriptors: Path,
+    record: Record,
     confidence: Calibrated | None,
 ) -> EvalResult:
     """Test a network on a split and write everything that a run leaves.
 
     Args:
-        options: every option by its flat name, for results.json.
-        folder: of the run.
-        descriptors: folder of the descriptors, which are reused where they are of these weights and images.
+        record: where it goes.
         confidence: how likely a match is right, as learned elsewhere.
     """
+    folder, descriptors = record.folder, record.descriptors
     check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank), split)
     found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
     started = time.perf_counter()
     findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
-    results = results_of(found, network, split, options) | findings.facts | {"options_set": not_at_default(settings)}
+    results = (
+        results_of(found, network, split, record.options) | findings.facts | {"options_set": not_at_default(settings)}
+    )
     tested_as = EvalResult(
         folder=folder,
         recalls=found.recalls,

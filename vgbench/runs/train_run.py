@@ -24,7 +24,7 @@ from vgbench.runs.folder import folder_to_continue, open_run_folder, write_confi
 from vgbench.runs.networks import network_to_train
 from vgbench.runs.results import TrainResult
 from vgbench.runs.settings import TrainSettings, flat
-from vgbench.runs.testing import test_and_report, write_results
+from vgbench.runs.testing import Record, test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
@@ -98,9 +98,8 @@ def _train_and_test(
     best = read_checkpoint(result.best)
     load_state_dict(network, best)
     confidence = learn_on_val(network, val, settings, runtime, folder)
-    tested = test_and_report(
-        network, test, settings, flat(settings), runtime, folder, folder / "descriptors", confidence
-    )
+    record = Record(folder, folder / "descriptors", flat(settings))
+    tested = test_and_report(network, test, settings, runtime, record, confidence)
     parallel.on_main(lambda: write_results(folder, {**tested.facts, "train_seconds": round(result.seconds, 3)}))
     LOG.info("%s", _summary(settings, result, best["recalls"], tested.facts, runtime, folder))
     if settings.training.dry_run:

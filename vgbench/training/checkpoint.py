@@ -77,6 +77,23 @@ def is_resumable(content: Mapping[str, Any]) -> bool:
     return "progress" in content
 
 
+@dataclass(frozen=True)
+class States:
+    """State dicts of what a training is made of.
+
+    Attributes:
+        network: what others load.
+        optimizer, scaler, mode: what a resume needs beside it.
+        ema: where weights are averaged, both the averaged and the trained ones.
+    """
+
+    network: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    mode: Mapping[str, Any]
+    ema: Mapping[str, Any] | None = None
+
+
 class Checkpoints:
     """The two checkpoints of a run folder, and what every checkpoint of the run carries.
 
@@ -104,30 +121,22 @@ class Checkpoints:
         path: Path,
         progress: Progress,
         recalls: Mapping[int, float],
-        *,
-        network: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        scaler: Mapping[str, Any],
-        mode: Mapping[str, Any],
-        ema: Mapping[str, Any] | None = None,
+        states: States,
     ) -> None:
-        """Write a checkpoint: the keys of the Deep VG benchmark's, and what a bit-exact resume needs beside them.
-
-        `network` is what others load; where weights are averaged, `ema` has both the averaged and the trained ones.
-        """
+        """Write a checkpoint: the keys of the Deep VG benchmark's, and what a bit-exact resume needs beside them."""
         content = {
             "epoch_num": progress.epoch,
-            _WEIGHTS: network,
-            "optimizer_state_dict": optimizer,
+            _WEIGHTS: states.network,
+            "optimizer_state_dict": states.optimizer,
             "recalls": dict(recalls),
             "best_r5": progress.best_r5,
             "not_improved_num": progress.not_improved_num,
             "network_config": self.network_config,
             "options": self.options,
             "progress": asdict(progress),
-            "mode_state": mode,
-            "scaler": scaler,
-            **({} if ema is None else {"ema": ema}),
+            "mode_state": states.mode,
+            "scaler": states.scaler,
+            **({} if states.ema is None else {"ema": states.ema}),
             "version": __version__,
         }
         parallel.on_main(lambda: save_checkpoint(path, content))

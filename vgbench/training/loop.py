@@ -22,7 +22,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
-from vgbench.training.checkpoint import Checkpoints, Progress
+from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import BatchT, Round, TrainingMode
 from vgbench.training.optimisation.ema import Ema
@@ -327,10 +327,7 @@ class _Loop(Generic[BatchT]):
         """Write a checkpoint; the best one's weights are those that were validated."""
         trained, averaged = self.network.state_dict(), self.ema.state_dict() if self.ema else None
         shown = averaged["averaged"] if averaged and path == self.checkpoints.best else trained
-        self.checkpoints.save(
-            path,
-            self.progress,
-            self.recalls,
+        states = States(
             network=shown,
             # Tensors that are in a file twice take their bytes once.
             ema=averaged and {**averaged, "trained": trained},
@@ -338,6 +335,7 @@ class _Loop(Generic[BatchT]):
             scaler=self.stepper.state_dict(),
             mode=self.mode.state_dict(),
         )
+        self.checkpoints.save(path, self.progress, self.recalls, states)
 
     def resume(self, path: Path) -> None:
         """Go on where the checkpoint was written; from one with weights only, start a run with these weights."""

@@ -152,8 +152,7 @@ class TripletMode:
             num_workers=self.data.num_workers,
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(triplets) >= batch_size,
-            views=self.views,
-            position=(epoch, index),
+            views=self.views and self.views.at(epoch, index),
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
