@@ -145,7 +145,10 @@ def _value(field: dataclasses.Field[Any], value: Any, hint: Any) -> Any:
     if isinstance(value, str):
         value = (value,)  # as an earlier version stored it, or Python's user wrote
     if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise OptionError(field.name, f"--{field.name} {shown(value)}: one value. Expected a list of {_said(item)}s")
+        raise OptionError(
+            field.name,
+            f"--{field.name} {shown(value)}: one value. Expected a list of {_said(item).removeprefix('a ')}s",
+        )
     if isinstance(count, int) and len(value) != count:
         raise OptionError(field.name, f"--{field.name} {shown(value)}: {len(value)} values. Expected {count}")
     return tuple(_one(field, part, item) for part in value)
