@@ -23,7 +23,6 @@ import torch
 from calls import SMALL, TRAINING, of
 from locations import REPOSITORY
 from torch import Tensor
-from vgbench.retrieval.compression_options import CompressionOptions
 
 from vgbench.api.network import Described
 from vgbench.cli.exits import ended
@@ -33,6 +32,7 @@ from vgbench.files import check_space
 from vgbench.report.leaderboard.plots import save_plots
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.extraction.writer import DescriptorWriter, write_descriptors
+from vgbench.retrieval.options import CompressionOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.local.matches import LocalMatches
