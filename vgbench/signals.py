@@ -19,8 +19,8 @@ _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 def ending_cleanly() -> Iterator[None]:
     """Raise Stopped in the body where the process is asked to end; a second time it ends at once.
 
-    A signal that is ignored stays so (nohup), and other than the main thread may not ask for signals. The ranks of
-    torchrun end at once: a rank that waits for the others would not come to it, and its run is saved after each round.
+    A signal that is ignored stays so (nohup), and other than the main thread may not ask for signals. The ranks of one
+    run end at once: a rank that waits for the others would not come to it, and its run is saved after each round.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -36,7 +36,7 @@ def ending_cleanly() -> Iterator[None]:
             return
         raise Stopped(number)
 
-    for name in _NAMES if "TORCHELASTIC_RUN_ID" not in os.environ else ():
+    for name in _NAMES if "RANK" not in os.environ else ():
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             before[number] = signal.signal(number, stop)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from locations import REPOSITORY
 
-from vgbench.benchmark.campaign import Campaign, _duration
+from vgbench.benchmark.campaign import Campaign
 from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
 
@@ -240,7 +240,8 @@ def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, 
         script.write_text(script.read_text().replace('end="\\r 50%")', 'end="\\r 50%", flush=True); time.sleep(0.5)'))
     _, failures, _ = bench.run(TWO[1:])
     out = capsys.readouterr().out
-    assert failures == {} and "\r\x1b[K  50%" in out and out.endswith("\r\x1b[K")
+    assert failures == {} and "netvlad: train (0:00): 50%" in out
+    assert out.endswith("\x1b[2K[1/1] netvlad: train: done in 0:01, city R@1 60.0 R@5 80.0\n")
 
 
 def test_options_are_checked_before_anything_runs(bench):
@@ -258,11 +259,6 @@ def test_a_place_that_cannot_be_written_is_one_line(bench, tmp_path):
     (tmp_path / "logs").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="cannot be written"):
         bench.run(TWO)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (36_125, "10:02:05")])
-def test_duration(seconds, text):
-    assert _duration(seconds) == text
 
 
 GRID = {"grid": {"over": {"train.lr": [40.0, 60.0], "train.margin": [1, 2]}, "seeds": [0, 1, 2], "eval": [{}]}}

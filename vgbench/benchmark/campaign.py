@@ -20,6 +20,7 @@ from vgbench.benchmark.executor import Call, Executor, LocalExecutor
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.store import Facts, Store
 from vgbench.benchmark.tables import TableOptions, write_tables
+from vgbench.benchmark.view import LiveView, Running, State, duration
 from vgbench.errors import UserError, did_you_mean
 from vgbench.report.labels import main_threshold
 from vgbench.stored import own_names
@@ -35,6 +36,7 @@ class _Progress:
     """Where a campaign is: jobs still to be done, those that run (and since when), and why some have no result."""
 
     waiting: list[Job]
+    total: int
     started: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -92,13 +94,15 @@ class Campaign:
             if self.force:
                 for job in self._chosen():
                     self._set_aside(job, always=True)
-            progress = _Progress(list(wanted))
+            progress = _Progress(list(wanted), len(wanted))
             executor = self.executor or LocalExecutor(self.jobs, self.gpus, [lock])
             try:
                 self._carry_out(progress, executor)
             except BaseException:
                 executor.stop()
                 raise
+            finally:
+                self.view.clear()
             return self.write_tables(progress.failures), progress.failures
 
     @contextmanager
@@ -113,6 +117,11 @@ class Campaign:
     def store(self) -> Store:
         """What is on disk; one for the campaign, since it remembers what each job is known by."""
         return Store(self.matrix, self.folder, self.facts, self.elsewhere)
+
+    @cached_property
+    def view(self) -> LiveView:
+        """What is shown meanwhile."""
+        return LiveView(plain=self.say)
 
     def write_tables(self, failures: Mapping[str, str] | None = None) -> str:
         """Write the table in all its forms; return it as markdown."""
@@ -189,7 +198,7 @@ class Campaign:
                 self.write_tables(progress.failures)
                 continue
             self._set_aside(job)
-            self.say(f"{self._label(job)}: started, see {store.path(job, '.log')}")
+            self.view.say(f"{self._label(job)}: started, see {store.path(job, '.log')}")
             store.write_state(job, "started")
             store.run_dir(job).parent.mkdir(parents=True, exist_ok=True)
             if job.script in COMBINED:
@@ -205,31 +214,33 @@ class Campaign:
         """Say what needs no run: what is done, here or elsewhere, and what cannot be."""
         store, label = self.store, self._label(job)
         if (stored := store.outcome(job)) is not None:
-            self.say(f"{label}: already done{_recall_text(stored)}")
+            self.view.say(f"{label}: already done{_recall_text(stored)}")
             return True
         missing = [maker for maker in store.makers(job) if store.outcome(maker) is None]
         if missing:
             progress.failures.setdefault(job.run, f"{job.name}: left out, {missing[0].folder} failed")
-            self.say(f"{label}: left out, {missing[0].folder} failed")
+            self.view.say(f"{label}: left out, {missing[0].folder} failed")
             return True
         if (taken := store.take_over(job)) is not None:
-            self.say(f"{label}: taken over from {taken}{_recall_text(store.outcome(job) or {})}")
+            self.view.say(f"{label}: taken over from {taken}{_recall_text(store.outcome(job) or {})}")
             return True
         return False
 
     def _finish(self, call: Call, reason: str, progress: _Progress) -> None:
         job, store = call.job, self.store
-        took = _duration(time.monotonic() - progress.started.pop(job.folder))
+        seconds = time.monotonic() - progress.started.pop(job.folder)
+        took = duration(seconds)
         outcome = store.product(job)
         if not reason and outcome is None:
             reason = f"{job.script} ended well but left no results that can be read"
         if reason or outcome is None:
             progress.failures.setdefault(job.run, f"{job.name}: {reason}")
             store.write_state(job, "failed", reason)
-            self.say(f"{self._label(job)}: FAILED after {took}: {reason}")
+            self.view.say(f"{self._label(job)}: FAILED after {took}: {reason}")
         else:
             store.write_state(job, "finished")
-            self.say(f"{self._label(job)}: done in {took}{_recall_text(outcome)}")
+            self.view.pace.add(job.script, seconds)
+            self.view.say(f"{self._label(job)}: done in {took}{_recall_text(outcome)}")
         self.write_tables(progress.failures)
 
     def _label(self, job: Job) -> str:
@@ -239,18 +250,24 @@ class Campaign:
         aside = self.store.set_aside(job, always=always)
         if aside is not None:
             why = "run again" if always else "the options changed"
-            self.say(f"  {why}: what was there is kept as {aside}")
+            self.view.say(f"  {why}: what was there is kept as {aside}")
 
     def _show(self, progress: _Progress, executor: Executor) -> None:
-        """On a terminal, show the last line that the jobs have printed."""
-        if not sys.stdout.isatty():
+        """On a terminal, show where the whole matrix is."""
+        if not self.view.is_live:
             return
-        lines = [executor.last_line(self._call(job)) for job in self.matrix.jobs if job.folder in progress.started]
-        width = max(20, 100 // len(lines))
-        shown = " | ".join(line[:width] for line in lines)
-        print(f"\r\x1b[K  {shown}", end="", flush=True)
-        time.sleep(_POLL_SECONDS)
-        print("\r\x1b[K", end="", flush=True)
+        running = [
+            Running(
+                self._label(job), job.script, time.monotonic() - progress.started[job.folder], self._line(job, executor)
+            )
+            for job in self.matrix.jobs
+            if job.folder in progress.started
+        ]
+        waiting = [job.script for job in progress.waiting]
+        self.view.show(State(progress.total, running, waiting, progress.failures))
+
+    def _line(self, job: Job, executor: Executor) -> str:
+        return executor.last_line(self._call(job))
 
     def _call(self, job: Job) -> Call:
         last = self.store.folder / job.folder / LAST if job.script == "train" else None
@@ -312,9 +329,3 @@ def _recall_text(results: dict[str, Any]) -> str:
         return ""
     recalls = results["recalls"][main_threshold(results)]
     return f", {results['dataset']} " + " ".join(f"R@{value} {recalls[value]:.1f}" for value in list(recalls)[:2])
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

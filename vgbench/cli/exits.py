@@ -11,6 +11,7 @@ from pathlib import Path
 from vgbench.errors import Interrupted, Stopped, UserError, in_short
 from vgbench.files import is_full
 from vgbench.signals import ending_cleanly
+from vgbench.srun import take_ranks
 
 # What torch says where memory is refused, or the system has ended a process that decodes images.
 _REFUSALS = ("DefaultCPUAllocator", "out of memory", "DataLoader worker", "insufficient shared memory")
@@ -34,6 +35,7 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     """
     _find_modules_here()
     try:
+        take_ranks()
         with ending_cleanly(), _all_printed():
             status = work() or 0
     except UserError as error:

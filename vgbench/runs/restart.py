@@ -1,4 +1,4 @@
-"""What lets a job that torchrun starts again go on with its own run, and never with another job's."""
+"""What lets a job that torchrun or SLURM starts again go on with its own run, and never with another job's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from vgbench import parallel
+from vgbench import parallel, srun
 from vgbench.files import write_text
 
 
@@ -25,7 +25,7 @@ def remembered() -> Path | None:
     """
     if not parallel.launched():
         return None
-    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not srun.requeued():
         if parallel.is_main():
             forget()
         return None
@@ -47,12 +47,19 @@ def forget() -> None:
 def _file() -> Path:
     """Named by the job's id, else by the process that starts the ranks."""
     job = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if job == "none" and srun.step():
+        return Path("logs") / f".srun-{srun.step()}"
     word = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in job)[:100]
     return Path("logs") / f".torchrun-{word if job != 'none' else os.getppid()}"
 
 
 def _job() -> dict[str, Any]:
-    """What tells two jobs of one id apart: the process that starts the ranks, on a machine of theirs."""
+    """What tells two jobs of one id apart: the process that starts the ranks, on a machine of theirs.
+
+    SLURM gives each job a number of its own, which it keeps when it is queued again.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ and srun.step():
+        return {"machine": os.environ.get("SLURM_CLUSTER_NAME", ""), "process": srun.step(), "began": ""}
     starter = os.getppid()
     try:  # when it began, so that a process of the same number is not taken for it; only Linux tells
         began = Path(f"/proc/{starter}/stat").read_text().rpartition(")")[2].split()[19]

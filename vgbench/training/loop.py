@@ -273,8 +273,9 @@ class _Loop(Generic[BatchT]):
                 first = number - number % together  # of those that share a step; the round's last may be fewer
                 last = min(first + together, total) - 1
                 generator = torch_stream(self.seed, "step", epoch, index, number, *parallel.own_stream())
-                waiting.append(self.stepper.backward(self.mode, batch, generator, 1 / (last - first + 1)))
-                if number == last:
+                share, ends = 1 / (last - first + 1), number == last
+                waiting.append(self.stepper.backward(self.mode, batch, generator, share, ends))
+                if ends:
                     self._update(optimizers, epoch + (index + first / total) / self.rounds_per_epoch)
                 if len(waiting) == _STEPS_BETWEEN_CHECKS:
                     self._read(waiting, losses, index)

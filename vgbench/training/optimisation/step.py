@@ -15,6 +15,7 @@ from vgbench.runtime import Runtime
 from vgbench.training.modes.base import BatchT, TrainingMode
 from vgbench.training.optimisation.depthwise import fast_depthwise_gradients
 from vgbench.training.optimisation.optim import with_gradient
+from vgbench.training.optimisation.shared_gradients import SharedGradients
 
 
 class Stepper:
@@ -32,25 +33,35 @@ class Stepper:
         self.images = 0  # that went forward so far
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
         # The number of distinct images changes from batch to batch.
-        self._call = torch.compile(network, dynamic=True) if runtime.compile else network
+        self.gradients = SharedGradients(network, torch.compile(network, dynamic=True) if runtime.compile else network)
 
     def backward(
-        self, mode: TrainingMode[BatchT], batch: BatchT, generator: torch.Generator, share: float = 1.0
+        self,
+        mode: TrainingMode[BatchT],
+        batch: BatchT,
+        generator: torch.Generator,
+        share: float = 1.0,
+        last: bool = True,
     ) -> Tensor:
-        """Add the gradients of `share` times a batch's loss; returns that [] of all ranks' batches, on the device."""
-        loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
-        self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+        """Add the gradients of `share` times a batch's loss; returns that [] of all ranks' batches, on the device.
+
+        With `last`, an update follows.
+        """
+        with self.gradients.part(last):
+            loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
+            self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
         return parallel.all_reduce(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Change the weights by the gradients that were added, and forget the gradients."""
         for optimizer in optimizers:
-            parallel.all_reduce_gradients(with_gradient(optimizer))
+            self.gradients.add_the_rest(optimizer)
             if self.clip_grad_norm is not None:
                 self.scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(with_gradient(optimizer), self.clip_grad_norm)
             self.scaler.step(optimizer)
         self.scaler.update()
+        self.gradients.step_over()
         forget_gradients(optimizers)
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,7 +78,7 @@ class Stepper:
         """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
         self.images += len(images)
         with self.runtime.autocast(), fast_depthwise_gradients(self.runtime):
-            descriptors: Tensor = self._call(self.runtime.to_device(images))
+            descriptors = self.gradients(self.runtime.to_device(images))
         return descriptors.float()
 
 
