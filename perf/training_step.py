@@ -35,22 +35,29 @@ class _Triplets:
         return total / batch.negatives.numel()
 
 
-def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, int], rounds: int) -> Pair:
-    """Compare `training.Stepper` with float images, eager float32 and a loop over the negatives in the loss."""
-    roles = torch.arange(IMAGES).view(TRIPLETS, 2 + NEGATIVES)
-    nothing = torch.zeros(IMAGES, dtype=torch.bool)
-    batch = TripletBatch(_pixels(size), nothing, roles[:, 0], roles[:, 1], roles[:, 2:])
-    network = build_network(backbone, aggregation, pretrain="none")
-    runtime.prepare(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
-    set_training(network, freeze_bn=True)
-    stepper, mode, generator = Stepper(network, runtime), _Triplets(), torch.Generator()
+class Step:
+    """Our training step of one batch, again and again."""
 
-    def ours() -> float:
-        loss = stepper.backward(mode, batch, generator)  # type: ignore[arg-type]
-        stepper.update([optimizer])
+    def __init__(self, runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, int]) -> None:
+        roles = torch.arange(IMAGES).view(TRIPLETS, 2 + NEGATIVES)
+        nothing = torch.zeros(IMAGES, dtype=torch.bool)
+        self.batch = TripletBatch(_pixels(size), nothing, roles[:, 0], roles[:, 1], roles[:, 2:])
+        self.network = build_network(backbone, aggregation, pretrain="none")
+        runtime.prepare(self.network)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-5)
+        set_training(self.network, freeze_bn=True)
+        self.stepper, self.mode, self.generator = Stepper(self.network, runtime), _Triplets(), torch.Generator()
+
+    def __call__(self) -> float:
+        """Take a step; returns its loss."""
+        loss = self.stepper.backward(self.mode, self.batch, self.generator)  # type: ignore[arg-type]
+        self.stepper.update([self.optimizer])
         return loss.item()
 
+
+def measure(runtime: Runtime, backbone: str, aggregation: str, size: tuple[int, int], rounds: int) -> Pair:
+    """Compare `training.Stepper` with float images, eager float32 and a loop over the negatives in the loss."""
+    ours = Step(runtime, backbone, aggregation, size)
     with Partner(plain_trainer, backbone, aggregation, size, runtime.device.type) as reference:
         times = in_turn(ours, reference, rounds)
     what = f"train step, {backbone} + {aggregation}, {size[0]}x{size[1]}, {TRIPLETS} triplets of {2 + NEGATIVES}"

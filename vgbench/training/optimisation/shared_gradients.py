@@ -29,13 +29,13 @@ class SharedGradients:
         overlap: add in buckets during backward; False: all after it, for comparison.
     """
 
-    def __init__(self, network: nn.Module, call: nn.Module, overlap: bool = True) -> None:
+    def __init__(self, network: nn.Module, call: Callable[[Tensor], Tensor], overlap: bool = True) -> None:
         self._call: Callable[[Tensor], Tensor] = call
         self._own = {id(parameter) for parameter in network.parameters()}
         self._shared: DistributedDataParallel | None = None
         self._called = False
         if overlap and parallel.world() > 1:
-            self._call = self._shared = _in_buckets(call)
+            self._call = self._shared = _in_buckets(network, call)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W] -> descriptors [B,D], for a backward in the same `part`."""
@@ -61,22 +61,35 @@ class SharedGradients:
         self._called = False
 
 
-def _in_buckets(call: nn.Module) -> DistributedDataParallel:
+def _in_buckets(network: nn.Module, call: Callable[[Tensor], Tensor]) -> DistributedDataParallel:
     """Wrap a network, of which all ranks have the same weights.
 
     Parameters may be left out of a call (the mask token of a ViT). To look for them also keeps the buckets as they were
     at the start: arranged anew after the first step, they would make a resumed run differ in its last bits.
     """
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="`broadcast_buffers` is deprecated"
         )  # its successor is not in torch 2.6
         shared = DistributedDataParallel(
-            call, broadcast_buffers=False, find_unused_parameters=True, bucket_cap_mb=BUCKET_MB, init_sync=False
-        )
+            _Called(network, call), broadcast_buffers=False, find_unused_parameters=True, bucket_cap_mb=BUCKET_MB,
+            init_sync=False,
+        )  # fmt: skip
     shared.register_comm_hook(None, _sum)
     return shared
+
+
+class _Called(nn.Module):
+    """A network as it is called; with a parameter that no call uses, or torch advises not to look for such."""
+
+    def __init__(self, network: nn.Module, call: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.call = network, call if call is not network else None
+        self.never_used = nn.Parameter(torch.zeros(1, device=next(network.parameters()).device))
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = (self.call or self.network)(images)
+        return found
 
 
 def _sum(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
