@@ -23,15 +23,15 @@ from pathlib import Path
 
 from datasets_vg.catalog import MADE
 from datasets_vg.challenge import arguments as challenge
-from datasets_vg.choices import DEFAULT_IMAGES, TRANSFERS
+from datasets_vg.choices import DEFAULT_IMAGES, HEADINGS, TRANSFERS
 from datasets_vg.own import arguments as own_pictures
 from vgbench.cli.commands import OneLineParser, described
 from vgbench.cli.exits import AGAIN, ended
 from vgbench.data.options import DataOptions, dataset_root
 from vgbench.errors import UserError
 
-OWN_OPTIONS = ("seed", "images", "scale")
-"""Options of `prepare` that a single preparer has."""
+OWN_OPTIONS = {"seed": "synthetic_city", "images": "synthetic_city", "scale": "synthetic_city", "headings": "sf_xl"}
+"""Options of `prepare` that a single preparer has, and of which set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,9 +77,9 @@ def _refuse_idle(options: argparse.Namespace) -> None:
         if given:
             beside = " --raw" if options.raw is not None else ""
             raise UserError(f"{flag}: changes nothing in prepare {options.name}{beside}. Leave it out")
-    for name in OWN_OPTIONS:
-        if getattr(options, name) is not None and options.name not in MADE:
-            raise UserError(f"--{name}: is of the synthetic city, not of `prepare {options.name}`. Leave it out")
+    for name, owner in OWN_OPTIONS.items():
+        if getattr(options, name) is not None and options.name != owner:
+            raise UserError(f"--{name}: is of `prepare {owner}`, not of `prepare {options.name}`. Leave it out")
 
 
 def _list(options: argparse.Namespace, datasets_folder: Path) -> int:
@@ -179,6 +179,10 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser], common: On
     size = city.add_mutually_exclusive_group()
     size.add_argument("--images", type=_count(1), help=f"about how many images (default: {DEFAULT_IMAGES})")
     size.add_argument("--scale", type=_positive, help="how many times the default number of images (default: 1)")
+    made.add_argument_group("sf_xl --part panoramas").add_argument(
+        "--headings", choices=HEADINGS,
+        help="which way those of the panoramas turn (default: auto, as the streets say that they lie in)",
+    )  # fmt: skip
     own_pictures.add_arguments(made)
     made.set_defaults(run=_prepare)
 

@@ -6,3 +6,6 @@ WAYS = ("date", "area", "hand")
 """How one's own pictures are divided into splits."""
 DEFAULT_IMAGES = 1680
 """Of the synthetic city, all folders together."""
+AUTO = "auto"
+HEADINGS = (AUTO, "clockwise", "counterclockwise")
+"""Which way the headings of panoramas turn."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
-from datasets_vg.prepare.base import MissingRawError, Picture, Raw
+from datasets_vg.choices import AUTO
+from datasets_vg.prepare.base import MissingRawError, Picture, Raw, Request
 from datasets_vg.prepare.panoramas import arrange_panoramas
 from datasets_vg.prepare.run import FromRaw
 from vgbench.data.layout import SPLITS
+from vgbench.errors import UserError
 
 
 def _splits(part: str) -> tuple[str, ...]:
@@ -18,11 +22,24 @@ def _above(part: str) -> str:
     return "small" if part == "small" else ""
 
 
-def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
+def arrange(raw: Raw, name: str, part: str, headings: str = AUTO) -> Iterator[Picture]:
     """Yield the views of the panoramas; the other parts are published in the folder protocol."""
     if part == "panoramas":
-        return arrange_panoramas(raw)
+        return arrange_panoramas(raw, headings)
     raise MissingRawError(f"{raw}: no {', '.join(_splits(part))} of {name} with images named as docs/datasets.md says")
 
 
-PREPARER = FromRaw(arrange, splits=_splits, above=_above)
+class _SfXl:
+    """What `prepare sf_xl` does: --headings is for its panoramas."""
+
+    own_options = ("headings",)
+
+    def prepare(self, request: Request) -> Path:
+        headings = str(request.own.get("headings", AUTO))
+        if "headings" in request.own and "panoramas" not in request.parts:
+            raise UserError("--headings: is of the panoramas. Expected it with --part panoramas; leave it out")
+        made = functools.partial(arrange, headings=headings)
+        return FromRaw(made, splits=_splits, above=_above).prepare(request)
+
+
+PREPARER = _SfXl()

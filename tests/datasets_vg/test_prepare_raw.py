@@ -450,7 +450,7 @@ def test_versions_of_one_set_are_not_mixed(tmp_path: Path, capsys) -> None:
         (["sped", "--copy"], "--copy: changes nothing"),
         (["sped", "--raw", ".", "--keep_downloads"], "--keep_downloads: changes nothing"),
         (["folder", "--raw", ".", "--name", "a", "--part", "b"], "--part: changes nothing"),
-        (["folder", "--raw", ".", "--name", "a", "--images", "7"], "--images: is of the synthetic city"),
+        (["folder", "--raw", ".", "--name", "a", "--images", "7"], "--images: is of `prepare synthetic_city`"),
         (["sped", "--name", "a"], "--name"),
         (["pits30k"], "Did you mean pitts30k"),
     ],

@@ -1,17 +1,23 @@
 """Headings of other conventions as ours: degrees clockwise from north, of the picture's centre.
 
 SF-XL's README says that the heading of a panorama is that of its centre, with 90 degrees in the west, and that the
-heading of a crop is that of its leftmost column. The cropping code that was published with EigenPlaces takes the
-panoramas' headings as clockwise. The README is about the data and is followed here; `--crop_headings` has both.
+heading of a crop is that of its leftmost column. The code that the same authors published with EigenPlaces, and trained
+with, finds a point in a panorama only if its heading turns clockwise. Which of the two holds is read off the crops
+themselves (`heading_sense`); where they do not say, the code that was run on the data is believed, not the sentence.
 """
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data.heading_sense import sense_of_crops
 from vgbench.data.options import CONVENTIONS as CONVENTIONS
 from vgbench.data.table import ImageTable
+
+LOG = logging.getLogger(__name__)
 
 PANORAMA_WIDTH, CROP_WIDTH = 3328, 512
 CROP_FIELD = 360.0 * CROP_WIDTH / PANORAMA_WIDTH
@@ -38,9 +44,24 @@ def with_compass_headings(table: ImageTable, convention: str, dataset: str) -> I
     """Return a table with our headings.
 
     Args:
-        convention: one of CONVENTIONS; "auto" is that of SF-XL for the datasets that are cut out of it, else ours.
+        convention: one of CONVENTIONS; "auto" is that of the leftmost column for the sets that are cut out of SF-XL,
+            turning as their overlapping crops say, else ours.
         dataset: its name.
     """
     if convention == "auto":
-        convention = "left_counterclockwise" if dataset in _SF_XL else "centre"
+        convention = _of_sf_xl(table, dataset) if dataset in _SF_XL else "centre"
     return table if convention == "centre" else table.turned(compass(table.heading, convention).astype(np.float32))
+
+
+def _of_sf_xl(table: ImageTable, dataset: str) -> str:
+    votes = sense_of_crops(table, CROP_FIELD)
+    clockwise = votes.settled is not False
+    how = "clockwise" if clockwise else "counter-clockwise"
+    if votes.settled is None:
+        LOG.info(
+            "%s: headings are taken as those of the leftmost column, %s, as EigenPlaces was trained; overlapping crops "
+            "of one panorama do not say it (%s); --crop_headings has the other readings", dataset, how, votes,
+        )  # fmt: skip
+    else:
+        LOG.info("%s: headings are those of the leftmost column, %s (overlapping crops: %s)", dataset, how, votes)
+    return "left" if clockwise else "left_counterclockwise"

@@ -32,8 +32,8 @@ class EigenPlacesOptions(Options, needs=f"{_MODE},partition=eigenplaces", topic=
     )
     crop_headings: str = option(
         "auto",
-        "what the headings in the names are of: the centre, clockwise; the leftmost column; or that counter-clockwise, "
-        "as in SF-XL by its README; auto: the last for sf_xl and sf_xs (eigenplaces)",
+        "what the headings in the names are of: the centre, clockwise; the leftmost column; or that counter-clockwise; "
+        "auto: for sf_xl and sf_xs the leftmost column, turning as overlapping crops show (eigenplaces)",
         choices=CONVENTIONS,
     )
     lambda_lat: float = option(1.0, "weight of the loss of lateral views (eigenplaces)", range=_FROM_0)
