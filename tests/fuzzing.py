@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 
 from vgbench.errors import UserError
 
-LONGEST = 20  # seconds that one tiny input may take; what takes longer hangs
+LONGEST = 20  # seconds of work that one tiny input may take; what takes longer hangs
+WAITING = 120  # seconds by the clock, on a machine that does much else
 Read = Callable[[Any, Path], object]
 
 
@@ -58,18 +59,21 @@ def target(inputs: st.SearchStrategy[Any], share: float = 1.0) -> Callable[[Read
 
 @contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Raise `Hangs` where the block takes longer."""
+    """Raise `Hangs` where the block works for longer, or waits for very long."""
 
     def stop(*_: object) -> None:
         raise Hangs(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGALRM, signal.SIGPROF)]
+    signal.alarm(WAITING)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def read_one(name: str, value: Any, around: Path) -> None:

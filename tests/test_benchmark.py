@@ -10,17 +10,19 @@ import pytest
 import yaml
 from locations import REPOSITORY
 
-from vgbench.benchmark.matrix import read_matrix
+from vgbench.benchmark.matrix import Job, read_matrix
 from vgbench.cli import benchmark, campaigns
 from vgbench.cli.exits import ended
 from vgbench.errors import UserError
+
+CHECK_DATA = campaigns.check_data
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the script on a matrix; return (exit status, stdout, stderr)."""
     monkeypatch.setattr(campaigns, "PROGRAM", fake_program.write_program(tmp_path / "program"))
-    monkeypatch.setattr(campaigns, "check_data", lambda part, config: None)  # nothing is read by the pretended program
+    monkeypatch.setattr(campaigns, "check_data", lambda job, config: None)  # nothing is read by the pretended program
 
     def run_matrix(content):
         path = tmp_path / "two.yaml"
@@ -62,11 +64,41 @@ def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, 
     assert not (tmp_path / "program" / "calls.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"whiten": {"runs": ["a"], "whitening_dim": 4}}, "unknown option --whitening_dim"),
+        ({"whiten": {"runs": ["a"], "dim": "many"}}, "--dim many: is not a whole number"),
+        ({"whiten": {"runs": ["a"], "dim": 0}}, "--dim 0: too small"),
+        ({"whiten": {"runs": ["a"], "dataset_name": "absent"}}, "absent: no such dataset"),
+        ({"whiten": {"runs": ["a"], "device": "tpu"}}, "--device tpu: not known"),
+        ({"soup": {"runs": ["a", "b"], "soup": "gredy"}}, "--soup gredy: not known. Did you mean greedy"),
+        ({"soup": {"runs": ["a", "b"], "combine": "concat"}}, "unknown option --combine"),
+        ({"soup": {"runs": ["a", "b"], "soup": "greedy", "dataset_name": "absent"}}, "absent: no such dataset"),
+        ({"soup": {"runs": ["a", "b"], "amp": "half"}}, "--amp half: not known"),
+        ({"ensemble": {"runs": ["a", "b"], "combine": "avg"}}, "--combine avg: not known"),
+        ({"ensemble": {"runs": ["a", "b"], "weights": [1, 2, 3]}}, "--weights 1 2 3: of 2 networks"),
+        ({"ensemble": {"runs": ["a", "b"], "weights": [1, -2]}}, "--weights 1 -2: out of range"),
+    ],
+    ids=str,
+)
+def test_what_is_combined_wrongly_is_said_before_the_first_run(
+    run, tmp_path, pristine_dataset, monkeypatch, made, message
+):
+    monkeypatch.setattr(campaigns, "check_data", CHECK_DATA)
+    here = {"datasets_folder": str(pristine_dataset.parent), "dataset_name": pristine_dataset.name}
+    runs = [{"name": "a", "train": here}, {"name": "b", "train": here | {"seed": 1}}, {"name": "made", **made}]
+    status, _, err = run({"defaults": {"all": {"datasets_folder": here["datasets_folder"]}}, "runs": runs})
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert err.startswith(f"error: {tmp_path / 'two.yaml'}: made: {next(iter(made))}: ")
+    assert not (tmp_path / "program" / "calls.jsonl").exists()
+
+
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
 def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     content = yaml.safe_load(path.read_text())
     if "runs" not in content:  # options of eval.py, testing again what a matrix beside it trained
-        campaigns.check_options("eval", path)
+        campaigns.check_options(Job("again", "eval", "eval-1", {}), path)
         _, _, matrix, run, *rest = Path(content["resume"]).parts
         assert run in read_matrix(REPOSITORY / "benchmarks" / f"{matrix}.yaml").runs
         assert rest == ["train", "best_model.pth"] and Path(content["resume"]).parts[:2] == ("logs", "benchmarks")
@@ -74,7 +106,7 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     for job in read_matrix(path).jobs:
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))
-        campaigns.check_options(job.script, config)
+        campaigns.check_options(job, config)
 
 
 OWN_RERANKER = """

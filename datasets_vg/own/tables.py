@@ -103,9 +103,11 @@ def time_of(text: str) -> datetime.datetime | None:
         return None
     if is_plain_decimal(text) and len(text.partition(".")[0]) >= 9:
         seconds = float(text)
-        return datetime.datetime.fromtimestamp(
-            seconds / (1000 if seconds > 1e11 else 1), datetime.timezone.utc
-        ).replace(tzinfo=None)
+        try:
+            moment = datetime.datetime.fromtimestamp(seconds / (1000 if seconds > 1e11 else 1), datetime.timezone.utc)
+        except (OverflowError, ValueError, OSError):  # beyond the year 9999
+            return None
+        return moment.replace(tzinfo=None)
     for form in ("%Y:%m:%d %H:%M:%S", "%Y%m%d_%H%M%S", "%Y%m%d", "%d.%m.%Y %H:%M:%S"):
         with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(text, form)
@@ -113,4 +115,6 @@ def time_of(text: str) -> datetime.datetime | None:
         moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         return None
-    return moment if moment.tzinfo is None else moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    with contextlib.suppress(OverflowError):  # the year 0 in UTC
+        return moment if moment.tzinfo is None else moment.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    return None

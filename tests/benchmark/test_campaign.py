@@ -246,9 +246,9 @@ def test_on_a_terminal_the_last_line_is_shown_while_it_runs(bench, monkeypatch, 
 
 
 def test_options_are_checked_before_anything_runs(bench):
-    def refuse(script, config):
+    def refuse(job, config):
         if "no_such" in config.read_text():
-            raise UserError(f"{script} {config.name}: unknown option")
+            raise UserError(f"{job.script} {config.name}: unknown option")
 
     runs = [TWO[1], {"name": "b", "train": {"no_such": 1}}]
     with pytest.raises(UserError, match=r"train train\.yaml: unknown option"):

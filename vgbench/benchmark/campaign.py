@@ -26,7 +26,7 @@ from vgbench.report.labels import main_threshold
 from vgbench.stored import own_names
 from vgbench.training.checkpoint import BEST, LAST
 
-Check = Callable[[str, Path], None]
+Check = Callable[[Job, Path], None]
 PROGRAM = (sys.executable, "-m", "vgbench")
 _POLL_SECONDS = 0.2
 
@@ -49,7 +49,7 @@ class Campaign:
         matrix: what to run.
         folder: where everything is written.
         program: the command whose parts run: its words, and then "train", "eval" or "combine".
-        check: called with (script, config file) for every job before the first starts; raises UserError.
+        check: called with (job, config file) for every job before the first starts; raises UserError.
         check_data: the same, once the options of all are known to be right: whether their data is there.
         say: prints one line of progress.
         jobs: how many run at a time.
@@ -90,7 +90,7 @@ class Campaign:
             for check in filter(None, (self.check, self.check_data)):
                 for job in self.matrix.jobs:
                     with self._named(job):
-                        check(job.script, self.store.path(job, ".yaml"))
+                        check(job, self.store.path(job, ".yaml"))
             if self.force:
                 for job in self._chosen():
                     self._set_aside(job, always=True)

@@ -74,17 +74,21 @@ def listing(campaign: Campaign) -> str:
     return "\n".join(lines)
 
 
-def check_options(part: str, config: Path) -> None:
+def check_options(job: Job, config: Path) -> None:
     """Refuse what train, eval or combine would refuse, before hours of other runs; raises UserError."""
-    if part in COMBINED:
-        combine.check_options(part, flags(read_yaml(config)))
+    if job.script in COMBINED:
+        combine.check_options(job.script, flags(read_yaml(config)), len(job.makers))
     else:
-        _settings(part, config)
+        _settings(job.script, config)
 
 
-def check_data(part: str, config: Path) -> None:
+def check_data(job: Job, config: Path) -> None:
     """Raise UserError where the dataset of a job is not there."""
+    part = job.script
     if part in COMBINED:
+        data, splits = combine.images_of(part, flags(read_yaml(config)))
+        for split in splits:
+            _check_split(dataset_root(data), split, ("queries",))
         return
     settings = _settings(part, config)
     root = dataset_root(settings.data)

@@ -1,3 +1,3 @@
-from .cli import check_options, main
+from .cli import check_options, images_of, main
 
-__all__ = ["check_options", "main"]
+__all__ = ["check_options", "images_of", "main"]

@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vgbench.cli.commands import parse
 from vgbench.cli.exits import ended
 from vgbench.combine.commands import combine_command
 from vgbench.combine.options import EnsembleOptions, SoupOptions
+from vgbench.data.options import DataOptions
 from vgbench.flags import build_options
 from vgbench.invocation import as_called, command
+from vgbench.runtime_options import RuntimeOptions
 
 LOG = logging.getLogger(__name__)
 
@@ -38,15 +41,41 @@ def _combine(arguments: Sequence[str] | None) -> None:
     LOG.info("%s: written; %s --resume=%s", output, command("eval"), shlex.quote(str(output)))
 
 
-def check_options(command: str, words: Sequence[str]) -> None:
-    """Refuse what `main` would refuse of a command's options but for the files; raises UserError."""
-    words = [command, *words, "--checkpoints", "a.pth", "--output", "b.pth"]
-    values = parse(combine_command("combine", ""), words).values
+def check_options(command: str, words: Sequence[str], networks: int) -> None:
+    """Refuse what `main` would refuse of a command's options but for the files; raises UserError.
+
+    Args:
+        networks: how many are to be combined.
+    """
+    values = _without_files(command, words, networks)
     from vgbench.combine.files import data_options
     from vgbench.combine.making import whitening_options
+    from vgbench.models.ensemble import member_weights
 
     data_options(values, {})
+    build_options(RuntimeOptions, values)
     if command == "whiten":
         whitening_options(values)
+    elif command == "soup":
+        build_options(SoupOptions, values)
     else:
-        build_options(SoupOptions if command == "soup" else EnsembleOptions, values)
+        member_weights(build_options(EnsembleOptions, values).weights, networks)
+
+
+def images_of(command: str, words: Sequence[str]) -> tuple[DataOptions, tuple[str, ...]]:
+    """Return the dataset that a command's options name, and which of its splits are read; none where none is named."""
+    values = _without_files(command, words, 2)
+    from vgbench.combine.files import data_options
+
+    splits = {
+        "train": command == "whiten" or values.get("batch_norm") == "reestimate",
+        "val": values.get("soup") == "greedy",
+    }
+    named = "dataset_name" in values
+    return data_options(values, {}), tuple(split for split, read in splits.items() if read and named)
+
+
+def _without_files(command: str, words: Sequence[str], networks: int) -> Mapping[str, Any]:
+    """Return the values of a command's options, whose files are not there yet."""
+    files = ["--checkpoints", *(f"{number}.pth" for number in range(networks)), "--output", "made.pth"]
+    return parse(combine_command("combine", ""), [command, *words, *files]).values

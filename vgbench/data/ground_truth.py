@@ -186,13 +186,27 @@ def _pairs_of_npy(file: Path) -> Iterator[tuple[int, int]]:
     array = _read_npy(file)
     if array.dtype == object or array.ndim == 1:
         for query, rows in enumerate(array.tolist()):
-            yield from ((query, int(row)) for row in np.atleast_1d(np.asarray(rows)).ravel().tolist())
-    elif array.ndim == 2 and array.shape[1] == 2 and not (array < 0).any():
-        yield from ((int(query), int(row)) for query, row in array.tolist())
+            yield from ((query, row) for row in _whole_numbers(file, rows).ravel().tolist())
+        return
+    array = _whole_numbers(file, array)
+    if array.ndim == 2 and array.shape[1] == 2 and not (array < 0).any():
+        yield from ((query, row) for query, row in array.tolist())
     elif array.ndim == 2:
-        yield from ((query, int(row)) for query, rows in enumerate(array.tolist()) for row in rows if row >= 0)
+        yield from ((query, row) for query, rows in enumerate(array.tolist()) for row in rows if row >= 0)
     else:
         raise UserError(f"--ground_truth {file}: an array {list(array.shape)}. Expected pairs [M,2] or rows [Q,K]")
+
+
+def _whole_numbers(file: Path, values: Any) -> NDArray[np.int64]:
+    """Return values as int64; raises UserError where they are none, words and fractions included."""
+    try:
+        found = np.asarray(values)
+        whole = found.astype(np.int64)
+        if found.size and (found.dtype.kind not in "iufO" or not (whole == found).all()):
+            raise ValueError(f"{found.ravel()[0]!r} and others")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"--ground_truth {file}: holds no whole numbers ({error}). Expected rows of images") from error
+    return whole
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -42,6 +42,18 @@ class EnsembleTrunk(CompositeTrunk):
         return F.normalize(combined, dim=1)
 
 
+def member_weights(weights: Sequence[float] | None, members: int) -> list[float]:
+    """Return one weight a member, 1 where none are given; raises UserError where they are none."""
+    if weights is None:
+        return [1.0] * members
+    shown = " ".join(f"{weight:g}" for weight in weights)
+    if len(weights) != members:
+        raise UserError(f"--weights {shown}: of {members} networks. Expected one weight a network")
+    if not all(0 <= weight < math.inf for weight in weights) or not sum(weights) > 0:
+        raise UserError(f"--weights {shown}: out of range. Expected finite numbers of at least 0, one of them above 0")
+    return [float(weight) for weight in weights]
+
+
 def build_ensemble(
     members: Sequence[Network], combine: str = "concat", weights: Sequence[float] | None = None
 ) -> Network:
@@ -55,7 +67,7 @@ def build_ensemble(
     Raises:
         UserError: one member, an unknown combination, a mean of different dimensions, or weights that are none.
     """
-    weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
+    weights = member_weights(weights, len(members))
     if len(members) < 2:
         raise UserError(f"ensemble: {len(members)} network. Expected two or more")
     if combine not in COMBINATIONS:
@@ -66,11 +78,6 @@ def build_ensemble(
             f"--combine mean: the descriptors have {', '.join(map(str, dims))} dimensions. Expected equal ones; "
             "use --combine concat"
         )
-    shown = " ".join(f"{weight:g}" for weight in weights)
-    if len(weights) != len(members):
-        raise UserError(f"--weights {shown}: of {len(members)} networks. Expected one weight a network")
-    if not all(0 <= weight < math.inf for weight in weights) or not sum(weights) > 0:
-        raise UserError(f"--weights {shown}: out of range. Expected finite numbers of at least 0, one of them above 0")
     trunk = EnsembleTrunk(members, combine, weights)
     config = {
         "backbone": "ensemble",
