@@ -14,6 +14,8 @@ from tiny_city import write_dataset
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz_seconds", type=float, default=60.0, help="for each reader that is fuzzed with -m slow")
+    parser.addoption("--soak_minutes", type=float, default=30.0, help="of tests/soak.py")
+    parser.addoption("--soak_seed", type=int, default=0, help="what tests/soak.py draws from")
 
 
 @pytest.fixture(scope="session")
