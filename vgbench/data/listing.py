@@ -99,19 +99,23 @@ def _walk(
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(b"."):
+                name = entry.name
+                if name[:1] == b".":
                     continue
                 if entry.is_dir():
-                    names.append(entry.name + b"/")
-                elif is_image(entry.name):
-                    names.append(entry.name)
+                    names.append(name + b"/")
+                elif name[-4:] == b".jpg" or is_image(name):  # most are that, of millions
+                    names.append(name)
                 else:
-                    left_out[_extension(entry.name)] += 1
+                    left_out[_extension(name)] += 1
     except OSError as error:
         raise UserError(
             f"{os.fsdecode(folder)}: cannot be listed ({error.strerror}). Expected a folder that you may read"
         ) from error
     names.sort()
+    if not prefix and not any(name[-1:] == b"/" for name in names):
+        yield from names
+        return
     for name in names:
         if name.endswith(b"/"):
             yield from _walk(os.path.join(folder, name[:-1]), prefix + name, ancestors | {identity}, left_out)

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data.many_names import Columns
 from vgbench.data.table import ImageTable
 from vgbench.data.utm import FRAME_SHIFT, LETTERS, NORTHERNMOST, SOUTHERNMOST, project, to_latitude_longitude, zone_of
 from vgbench.data.utm import within_frame as _within_frame
@@ -71,6 +72,24 @@ class SaidPositions:
         self._fine.append(min(_decimals(fields[1]), _decimals(fields[2])) >= _FINE)
         self._latitude.append(latitude)
         self._longitude.append(longitude)
+
+    def extend(self, columns: Columns) -> None:
+        """Take up many names, as `add` each."""
+        words = {pair: ("", "", "", *map(bytes.decode, pair)) for pair in dict.fromkeys(columns.zones)}
+        # Of a zone with a letter, degrees tell at most whether they are southern.
+        plain = {pair for pair, fields in words.items() if fields[3] and fields[4].upper() in (*LETTERS,)}
+        degrees = zip(columns.latitude.tolist(), columns.longitude.tolist(), strict=True)
+        if plain == words.keys():
+            codes = {pair: [_zone_code(words[pair], side, 0.0) for side in (0.0, -1.0)] for pair in plain}
+            self._zone.extend(codes[pair][place[0] < 0] for pair, place in zip(columns.zones, degrees, strict=True))
+        else:
+            self._zone.extend(
+                _zone_code(words[pair], *place) for pair, place in zip(columns.zones, degrees, strict=True)
+            )
+        self._decimals.frombytes(columns.degree_decimals.astype(np.int8).tobytes())
+        self._fine.frombytes((columns.metre_decimals >= _FINE).astype(np.int8).tobytes())
+        self._latitude.frombytes(columns.latitude.tobytes())
+        self._longitude.frombytes(columns.longitude.tobytes())
 
     @property
     def zone(self) -> NDArray[np.int8]:

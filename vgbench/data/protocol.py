@@ -15,6 +15,7 @@ import numpy as np
 from vgbench.data.ground_truth import BY_DISTANCE, GroundTruth
 from vgbench.data.layout import dataset_of, instead, remedy, split_folder
 from vgbench.data.listing import IMAGE_EXTENSIONS, INDEX_SUFFIX, image_names, index_of, report_left_out
+from vgbench.data.many_names import in_blocks, read_usual
 from vgbench.data.positions import Finding, SaidPositions, in_one_frame, is_plain_decimal, is_zone, position_findings
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
@@ -157,16 +158,13 @@ def examine_folder(folder: Path | str) -> Examined:
         raise UserError(f"{folder}: no such folder. {remedy(dataset_of(folder))}")
     builder, said, left_out = TableBuilder(), SaidPositions(), Counter[str]()
     bad: list[str] = []
-    for relative in image_names(folder, left_out):
-        path = os.fsdecode(relative)
-        fields, _ = _fields(path)
-        utm = _utm(fields)
-        if utm is None:
-            bad.append(path)
-            continue
-        heading, timestamp, note = _further(fields)
-        builder.add(path, *utm, heading, timestamp, note)
-        said.add(fields)
+    for block in in_blocks(image_names(folder, left_out)):
+        columns = read_usual(block)
+        if columns is None:
+            bad += _add_each(block, builder, said)
+        else:
+            builder.extend(columns)
+            said.extend(columns)
     table = builder.build(folder, said.zone)
     findings = position_findings(table, said)
     if bad:
@@ -174,6 +172,21 @@ def examine_folder(folder: Path | str) -> Examined:
     if index_of(folder).is_file():
         table = _sorted(table)
     return Examined(table, tuple(findings), left_out, tuple(bad))
+
+
+def _add_each(paths: Sequence[bytes], builder: TableBuilder, said: SaidPositions) -> list[str]:
+    """Read names one by one; return those without coordinates."""
+    bad: list[str] = []
+    for relative in paths:
+        path = os.fsdecode(relative)
+        fields, _ = _fields(path)
+        utm = _utm(fields)
+        if utm is None:
+            bad.append(path)
+            continue
+        builder.add(path, *utm, *_further(fields))
+        said.add(fields)
+    return bad
 
 
 def read_folder(folder: Path | str) -> ImageTable:

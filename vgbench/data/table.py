@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data.many_names import Columns
+
 TIMESTAMP_BYTES = 15  # YYYYMMDD_hhmmss
 _CHUNK = 1 << 13  # rows gathered at a time, so that an index array never outweighs the table itself
 _WORD = 8  # bytes of a path compared at a time
@@ -257,6 +259,20 @@ class TableBuilder:
         self._heading.append(heading)
         self._timestamps += os.fsencode(timestamp)[:TIMESTAMP_BYTES].ljust(TIMESTAMP_BYTES, b"\0")
         self._note_codes.append(self._vocabulary.setdefault(note, len(self._vocabulary)))
+
+    def extend(self, columns: Columns) -> None:
+        """Append many images, as `add` each."""
+        ends = self._offsets[-1] + np.cumsum(list(map(len, columns.paths)))
+        self._offsets.frombytes(ends.astype(np.int64).tobytes())
+        self._paths += b"".join(columns.paths)
+        self._utm.frombytes(columns.utm.tobytes())
+        self._heading.frombytes(columns.heading.astype(np.float32).tobytes())
+        self._timestamps += np.array(columns.timestamps, f"S{TIMESTAMP_BYTES}").tobytes()
+        codes = {
+            note: self._vocabulary.setdefault(os.fsdecode(note), len(self._vocabulary))
+            for note in dict.fromkeys(columns.notes)
+        }
+        self._note_codes.extend(map(codes.__getitem__, columns.notes))
 
     def build(self, root: Path, zone: NDArray[np.int8] | None = None, *, upright: bool = False) -> ImageTable:
         """Return the table, which takes over the builder's memory; the builder is not usable afterwards.
