@@ -4,6 +4,7 @@ python3 -m perf                  # everything, minutes
 python3 -m perf --only search    # one part
 python3 -m perf --only search_million --rounds 3    # a million descriptors: only when asked for
 python3 -m perf --reference ../deep-visual-geo-localization-benchmark       # beside the Deep VG Benchmark
+python3 -m perf --growth         # how time grows from 1,000 to 100,000 images
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import extraction, mining, netvlad, rerank, search, search_million, training_step
+from perf import extraction, growth, mining, netvlad, rerank, search, search_million, training_step
 from perf.beside import cli as beside
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
@@ -55,9 +56,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=(*PARTS, *HEAVY), help="these parts")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each pair (default: 5)")
     beside.add_options(parser)
+    growth.add_options(parser)
     arguments = parser.parse_args()
-    if arguments.reference is not None:
+    if arguments.reference is not None or arguments.alone:
         beside.main(arguments)
+        return
+    if arguments.growth:
+        growth.main(arguments)
         return
     runtime = resolve_runtime(RuntimeOptions())
     parts = measurements(runtime, arguments.rounds)

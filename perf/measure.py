@@ -15,6 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from vgbench.retrieval.extraction.writer import DescriptorWriter
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -115,3 +119,12 @@ def peak_mb() -> float:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write_descriptors(path: Path, rows: int, dim: int, seed: int) -> None:
+    """Write random unit descriptors float16 [rows,D] into a file."""
+    generator = torch.Generator().manual_seed(seed)
+    with DescriptorWriter(path, rows, dim, "float16", "perf") as writer:
+        for start in range(0, rows, 20_000):
+            block = torch.randn(min(20_000, rows - start), dim, generator=generator)
+            writer.write(torch.nn.functional.normalize(block, dim=1))

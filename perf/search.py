@@ -8,11 +8,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from perf.measure import Pair, in_own_process, pair_of, peak_mb, seconds
+from perf.measure import Pair, in_own_process, pair_of, peak_mb, seconds, write_descriptors
 from vgbench.retrieval.extraction.store import Descriptors
-from vgbench.retrieval.extraction.writer import DescriptorWriter
 from vgbench.retrieval.searching.exact import search
 
 K = 20
@@ -22,7 +20,7 @@ def measure(database: int, queries: int, dim: int, rounds: int) -> Pair:
     """Compare `retrieval.search` (torch, streamed) with faiss's IndexFlatL2, each in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in (("database", database), ("queries", queries)):
-            _write(Path(folder) / f"{name}.h5", rows, dim, seed=rows)
+            write_descriptors(Path(folder) / f"{name}.h5", rows, dim, seed=rows)
         found = [
             in_own_process("perf.search", {"who": who, "folder": folder, "rounds": rounds}) for who in ("ours", "faiss")
         ]
@@ -32,14 +30,6 @@ def measure(database: int, queries: int, dim: int, rounds: int) -> Pair:
         f"search, {queries} queries in {database} x {dim} float16, exact", "seconds",
         found[0]["seconds"], found[1]["seconds"], memory=(found[0]["peak_mb"], found[1]["peak_mb"]),
     )  # fmt: skip
-
-
-def _write(path: Path, rows: int, dim: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with DescriptorWriter(path, rows, dim, "float16", "perf") as writer:
-        for start in range(0, rows, 20_000):
-            block = torch.randn(min(20_000, rows - start), dim, generator=generator)
-            writer.write(torch.nn.functional.normalize(block, dim=1))
 
 
 def _ours(folder: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""A checkpoint of the reference's own network with random weights.
+"""A checkpoint of the reference's own network with random weights; of ours where there is no checkout.
 
-python3 -m perf.beside.checkpoint CHECKOUT OUT AGGREGATION
+python3 -m perf.beside.checkpoint CHECKOUT|ours OUT AGGREGATION
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from pathlib import Path
 def main() -> None:
     """Build it with the checkout's code and options, as its commands do, and save it."""
     checkout, out, aggregation = sys.argv[1:]
-    sys.path.insert(0, str(Path(checkout).resolve()))
-    sys.argv = ["eval.py", "--datasets_folder=.", "--backbone=resnet18conv4", f"--aggregation={aggregation}"]
     import torch
 
+    if checkout == "ours":
+        from vgbench.models import build_network
+
+        torch.manual_seed(0)
+        ours = build_network("resnet18conv4", aggregation, pretrain="none")
+        torch.save({"model_state_dict": ours.state_dict()}, out)
+        return
+    sys.path.insert(0, str(Path(checkout).resolve()))
+    sys.argv = ["eval.py", "--datasets_folder=.", "--backbone=resnet18conv4", f"--aggregation={aggregation}"]
     arguments = importlib.import_module("parser").parse_arguments()
     torch.manual_seed(0)
     network = importlib.import_module("model.network").GeoLocalizationNet(arguments)

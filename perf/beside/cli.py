@@ -17,6 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("beside the Deep VG Benchmark")
     scale = Scale()
     group.add_argument("--reference", type=Path, help="a checkout of it, of which a copy is edited")
+    group.add_argument("--alone", action="store_true", help="the same rows of ours, without a checkout")
     group.add_argument("--rows", nargs="+", choices=KINDS, default=list(KINDS), help="these (default: all)")
     group.add_argument("--repeats", type=int, default=3, help="runs of each side, in turn (default: 3)")
     group.add_argument("--sizes", nargs="+", type=size_of, default=[(320, 320), (480, 640)], metavar="HxW",

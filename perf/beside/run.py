@@ -71,8 +71,11 @@ class Runs:
         return sorted(found, key=lambda run: int(run["repeat"]))
 
 
-def compare(checkout: Path, rows: list[Row], scale: Scale, repeats: int, out: Path) -> str:
+def compare(checkout: Path | None, rows: list[Row], scale: Scale, repeats: int, out: Path) -> str:
     """Measure the rows and return the table in markdown, which is also in `out`.
+
+    Args:
+        checkout: of the reference; None measures ours alone.
 
     Raises:
         UserError: the checkout is not the reference; `out` has runs that were measured otherwise.
@@ -81,20 +84,21 @@ def compare(checkout: Path, rows: list[Row], scale: Scale, repeats: int, out: Pa
     runs = Runs(out, {"machine": machine(scale), "scale": asdict(scale)})
     with tempfile.TemporaryDirectory(prefix="perf-") as name:
         work = Path(name)
-        reference = edited_copy(checkout, work / "reference")
+        reference = edited_copy(checkout, work / "reference") if checkout else None
         _prepare(work, reference, rows, scale)
-        tasks = [(row, repeat, side) for row in rows for repeat in range(repeats) for side in SIDES]
+        sides = SIDES if reference else SIDES[:1]
+        tasks = [(row, repeat, side) for row in rows for repeat in range(repeats) for side in sides]
         for row, repeat, side in tqdm(tasks, desc="perf", unit="run"):
             if not runs.has(row, side, repeat):
-                runs.add(_measure(row, side, scale, reference, work) | {"repeat": repeat})
-                if side == SIDES[-1]:
+                runs.add(_measure(row, side, scale, reference or work, work) | {"repeat": repeat})
+                if side == sides[-1]:
                     write_text(out / TABLE, table(runs, rows, scale))
     text = table(runs, rows, scale)
     write_text(out / TABLE, text)
     return text
 
 
-def _prepare(work: Path, reference: Path, rows: list[Row], scale: Scale) -> None:
+def _prepare(work: Path, reference: Path | None, rows: list[Row], scale: Scale) -> None:
     """Write the photographs and, for tests, one checkpoint of random weights for either side to read."""
     kinds = {row.kind for row in rows}
     train = scale.images, max(scale.triplets, 4)
@@ -104,7 +108,7 @@ def _prepare(work: Path, reference: Path, rows: list[Row], scale: Scale) -> None
         write_city(work / "datasets", "small", {"test": (scale.small, scale.small // 2)}, SMALL)
     (work / "checkpoints").mkdir()
     for dim in sorted({row.dim for row in rows if row.kind in ("evaluation", "small")}):
-        words = [str(reference), str(work / "checkpoints" / f"{dim}.pth"), AGGREGATIONS[dim]]
+        words = [str(reference or "ours"), str(work / "checkpoints" / f"{dim}.pth"), AGGREGATIONS[dim]]
         run_measured(
             [sys.executable, "-m", "perf.beside.checkpoint", *words],
             REPOSITORY,
@@ -152,11 +156,16 @@ def machine(scale: Scale) -> str:
 
 
 def table(runs: Runs, rows: Iterable[Row], scale: Scale) -> str:
-    """Return the table of the rows of which both sides ran at least once."""
+    """Return the table of the rows that ran at least once, beside the reference where that did too."""
     lines: list[list[str]] = []
     recalls = []
     for row in rows:
-        pairs = list(zip(runs.of(row, "ours"), runs.of(row, "reference"), strict=False))
+        mine, theirs = (runs.of(row, side) for side in SIDES)
+        if mine and not theirs:
+            read = [figures(row, scale, run) for run in mine]
+            medians = [statistics.median(figure.value for figure in same) for same in zip(*read, strict=True)]
+            lines += [[one.what, one.unit, f"{value:.3g}"] for one, value in zip(read[0], medians, strict=True)]
+        pairs = list(zip(mine, theirs, strict=False))
         if not pairs:
             continue
         lines += _lines(row, scale, pairs)

@@ -184,7 +184,8 @@ def _add_each(paths: Sequence[bytes], builder: TableBuilder, said: SaidPositions
         if utm is None:
             bad.append(path)
             continue
-        builder.add(path, *utm, *_further(fields))
+        heading, timestamp, note = _further(fields)
+        builder.add(path, *utm, heading, timestamp, note)
         said.add(fields)
     return bad
 
