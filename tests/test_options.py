@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vgbench.combine.options import EnsembleOptions, OutputOptions, SoupOptions
+from vgbench.data.options import DataOptions
 from vgbench.errors import UserError
 from vgbench.flags import build_options
 from vgbench.models.aggregation import AGGREGATIONS
@@ -24,6 +27,7 @@ from vgbench.options import (
     NEEDS,
     RISING,
     UNSET,
+    Mark,
     OptionError,
     Options,
     above,
@@ -32,6 +36,7 @@ from vgbench.options import (
     between,
     changed_options,
     check_needs,
+    marked,
     option,
     table_of,
 )
@@ -156,3 +161,36 @@ def test_stored_values_of_other_types_are_refused_in_one_line() -> None:
 def test_arguments_name_their_part() -> None:
     field = arguments("head")
     assert field.metadata[ARGUMENTS_OF] == "head" and field.default is None
+
+
+def test_what_an_option_needs_is_there_to_be_given() -> None:
+    every = [field for kind in (*groups_of(TrainSettings).values(), *groups_of(EvalSettings).values())
+             for field in dataclasses.fields(kind)]  # fmt: skip
+    by_name, needed = {field.name: field for field in every}, 0
+    for field in every:
+        for way in filter(None, re.split(r",| or ", field.metadata[NEEDS])):
+            name, _, words = way.partition("=")
+            other = by_name[name]
+            assert name != field.name, field.name
+            for word in filter(None, words.split("|")):
+                table, choices = table_of(other), other.metadata[CHOICES]
+                assert word in (choices or ()) or (table is not None and not table.unknown(word)), (field.name, word)
+            needed += 1
+    assert needed > 100
+
+
+def test_lists_of_names_are_what_the_declarations_say() -> None:
+    some = (*groups_of(TrainSettings).values(), OutputOptions, SoupOptions, EnsembleOptions)
+    assert marked(Mark.TAKEN_OVER, DataOptions) == ("dataset_name", "resize", "val_positive_dist_threshold")
+    assert set(marked(Mark.TRAINING, *some)) == {"train_dataset_name", "train_positives_dist_threshold"}
+    assert set(marked(Mark.FREEZES, *some)) == {"freeze", "freeze_te", "unfreeze_blocks"}
+    assert set(marked(Mark.BY_MATRIX, *some)) == {"run_dir", "resume", "save_dir", "checkpoints", "output"}
+    assert set(marked(Mark.NOT_WRITTEN, *some)) == {"run_dir", "resume"}
+    assert set(marked(Mark.THIS_RUN, *some)) == {
+        "save_dir", "run_dir", "resume", "own_code", "dry_run", "pairs_out",
+    }  # fmt: skip
+    assert set(marked(Mark.NO_RESULT, *some)) == {"save_dir", "run_dir", "resume", "num_workers", "datasets_folder"}
+    assert set(marked(Mark.NO_DISTANCE, *some)) == {
+        "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
+        "pose_radius", "efficient_ram_testing",
+    }  # fmt: skip

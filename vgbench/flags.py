@@ -96,10 +96,7 @@ def _add_flag(
         parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, **settings)
         return
     settings |= {"type": _reader(field, item), "nargs": count, "metavar": metavar_of(field, hint)}
-    if field.metadata.get(declared.POSITIONAL):
-        parser.add_argument(field.name, **settings)
-    else:
-        parser.add_argument(f"--{field.name}", required=required, **settings)
+    parser.add_argument(f"--{field.name}", required=required, **settings)
 
 
 def metavar_of(field: dataclasses.Field[Any], hint: Any) -> str | tuple[str, ...]:

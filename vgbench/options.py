@@ -8,6 +8,7 @@ an option needs, what "unset" means) is all there is: the checks, the help and t
 from __future__ import annotations
 
 import dataclasses
+import enum
 import importlib
 import itertools
 import math
@@ -30,9 +31,7 @@ TOGETHER = "together"
 REGISTRY = "registry"
 ARGUMENTS_OF = "arguments_of"
 COMMON = "common"
-POSITIONAL = "positional"
-THIS_RUN = "this_run"
-LATE = "late"
+MARKS = "marks"
 TOPIC = "topic"
 STRICT = "strict"
 
@@ -40,6 +39,31 @@ STRICT = "strict"
 REQUIRED = dataclasses.MISSING
 # No count, size or seed is larger: beyond, libraries written in C wrap around.
 LARGEST = 2**63 - 1
+
+
+class Mark(enum.Flag):
+    """What else is true of an option, several with `|`; `marked` gives the names of those of which it is."""
+
+    NONE = 0
+    THIS_RUN = enum.auto()
+    """Of one run only: never taken from a checkpoint."""
+    NOT_WRITTEN = enum.auto()
+    """Says which run this is: not written to its config.yaml, which starts others."""
+    BY_MATRIX = enum.auto()
+    """benchmark.py sets it for each of its jobs, and a matrix cannot."""
+    NO_RESULT = enum.auto()
+    """Changes how fast or where a run works, or what it writes besides, and none of its numbers."""
+    NO_DISTANCE = enum.auto()
+    """Changes the speed or the tables of a test, and none of its distances."""
+    TAKEN_OVER = enum.auto()
+    """A test takes it from the checkpoint, unless it is given."""
+    TRAINING = enum.auto()
+    """Only training reads it, though a test shares the dataclass."""
+    FREEZES = enum.auto()
+    """Which of a network is trained: a new run may change it about the network of a checkpoint."""
+    LATE = enum.auto()
+    """Its name is looked up in its table only where it is used: a checkpoint may say it of a network that is not made
+    by names."""
 
 
 class OptionError(UserError):
@@ -105,9 +129,7 @@ def option(
     without: str = "",
     unset: str = "",
     common: bool | str = False,
-    positional: bool = False,
-    this_run: bool = False,
-    late: bool = False,
+    marks: Mark = Mark.NONE,
 ) -> Any:
     """Declare one option as a dataclass field.
 
@@ -128,15 +150,12 @@ def option(
             in every dataclass that is made, and not only where a user gave the option.
         unset: what None means.
         common: whether the short help lists it; "eval" or "train": that of this command alone.
-        positional: whether it is typed without its name.
-        this_run: whether it is of one run only: never taken from a checkpoint, and not written for the next run.
-        late: whether a name is looked up in its table only where it is used: a checkpoint may say it of a network that
-            is not made by names.
+        marks: what programs that hand options on have to know of it.
     """
     metadata = {
         HELP: help, RANGE: range, TOGETHER: together, CHOICES: choices, REGISTRY: registry, METAVAR: metavar,
-        NEEDS: needs, ELSE: without, UNSET: unset, COMMON: common, POSITIONAL: positional,
-        THIS_RUN: this_run, LATE: late, ARGUMENTS_OF: "", TOPIC: "", STRICT: False,
+        NEEDS: needs, ELSE: without, UNSET: unset, COMMON: common, MARKS: marks,
+        ARGUMENTS_OF: "", TOPIC: "", STRICT: False,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -189,6 +208,12 @@ class Options:
 def option_names(options_type: type[Any]) -> tuple[str, ...]:
     """Return the names of a dataclass's options."""
     return tuple(field.name for field in dataclasses.fields(options_type))
+
+
+def marked(marks: Mark, *options_types: type[Any]) -> tuple[str, ...]:
+    """Return the names of the options of some dataclasses that have any of the marks, each once."""
+    fields = [field for one in options_types for field in dataclasses.fields(one)]
+    return tuple(dict.fromkeys(field.name for field in fields if marks & field.metadata[MARKS]))
 
 
 def changed_options(options: Any) -> dict[str, Any]:
@@ -253,7 +278,7 @@ def _problem(field: dataclasses.Field[Any], rule: Rule | None, value: Any) -> st
         hint = did_you_mean(str(value), known)
         return "" if value in choices else f"not known.{hint} Expected one of {', '.join(known)}"
     if table is not None:
-        return "" if field.metadata.get(LATE) else table.unknown(str(value))
+        return "" if Mark.LATE in field.metadata.get(MARKS, Mark.NONE) else table.unknown(str(value))
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
         return f"too large. Expected a whole number of at most {LARGEST}"
     if rule is None:

@@ -71,10 +71,10 @@ def options_of_file(
     own = own_names(given)
     checked: dict[str, Any] = {}
     for group in groups:
-        hints = typing.get_type_hints(group)
+        hints, this_run = typing.get_type_hints(group), declared.marked(declared.Mark.THIS_RUN, group)
         for field in dataclasses.fields(group):
             # Where a run writes, what it starts from and whose code it may run: the user says that, never a file.
-            if field.name in stored and field.name not in given and not field.metadata[declared.THIS_RUN]:
+            if field.name in stored and field.name not in given and field.name not in this_run:
                 try:
                     checked[field.name] = checked_value(
                         field.name, stored[field.name], hints[field.name], own, field.metadata.get(declared.CHOICES)

@@ -44,14 +44,17 @@ import yaml
 from vgbench.arguments import as_words
 from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
+from vgbench.combine.options import EnsembleOptions, OutputOptions, SoupOptions
 from vgbench.errors import UserError
 from vgbench.files import is_file
+from vgbench.options import Mark, marked
 from vgbench.plain_yaml import parse_yaml
+from vgbench.runs.settings import RunOptions
 
 Options = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*( [A-Za-z0-9._+=-]+)*")
 # What the matrix itself sets for every job.
-_OURS = ("config", "run_dir", "resume", "save_dir", "checkpoints", "output")
+_OURS = ("config", *marked(Mark.BY_MATRIX, RunOptions, OutputOptions, SoupOptions, EnsembleOptions))
 _DEFAULTS = ("all", "train", "eval")
 COMBINED = ("ensemble", "soup", "whiten")
 _OF_ONE = ("whiten",)

@@ -16,18 +16,18 @@ from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.parser import read_command_line
 from vgbench.data import dataset_root, train_root
 from vgbench.data.digest import folder_digest
+from vgbench.data.options import DataOptions
 from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
+from vgbench.options import Mark, marked, option_names
 from vgbench.plain_yaml import read_yaml
+from vgbench.report.options import ReportOptions
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
-from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, flat
+from vgbench.runs.settings import EvalSettings, RunOptions, Settings, TrainSettings, flat
 
 # Options that change how fast or where a run works, or what it writes besides, and not its numbers.
-_WITHOUT_EFFECT = (
-    "save_dir", "run_dir", "resume", "num_workers", "datasets_folder", "report_queries", "heat_maps", "heat_seconds",
-    "save_preds", "pairs_out", "pairs_format", "pairs_num",
-)  # fmt: skip
+_WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions), *option_names(ReportOptions))
 
 
 def campaign_of(matrix: Matrix, typed: argparse.Namespace) -> Campaign:

@@ -14,7 +14,7 @@ from typing import Any
 from vgbench.cli.commands import Command, Group
 from vgbench.errors import UserError, did_you_mean
 from vgbench.flags import help_of, metavar_of
-from vgbench.options import COMMON, POSITIONAL, REGISTRY, TOPIC, table_of
+from vgbench.options import COMMON, REGISTRY, TOPIC, table_of
 
 Field = dataclasses.Field[Any]
 _NAMES = 30  # columns of the names; the text stands right of them
@@ -112,15 +112,13 @@ def _section(topic: str, fields: Sequence[tuple[Group, Field, Any]], *, short: b
 
 def _flag(field: Field, hint: Any, *, short: bool = False) -> str:
     """Return an option as it is typed: `--resize H W`."""
-    name = field.name if field.metadata[POSITIONAL] else f"--{field.name}"
+    name = f"--{field.name}"
     if hint is bool:
         return f"{name}, --no-{field.name}" if field.default is True else name
     metavar = metavar_of(field, hint)
     if isinstance(metavar, tuple):
         return f"{name} {' '.join(metavar)}"
     several = " ..." if typing.get_origin(hint) is tuple or "tuple" in str(hint) else ""
-    if field.metadata[POSITIONAL]:
-        return f"{field.name.upper()}{several}"
     return f"{name} {metavar}{several}"
 
 

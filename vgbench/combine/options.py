@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vgbench.data.augment.options import BatchOptions, TranslatedOptions
 from vgbench.models.options import COMBINATIONS
-from vgbench.options import REQUIRED, Options, at_least, between, option, option_names
+from vgbench.options import REQUIRED, Mark, Options, at_least, between, option, option_names
 
 SOUPS = ("uniform", "greedy")
 BATCH_NORMS = ("average", "reestimate")
@@ -24,9 +24,9 @@ _COUNT = at_least(1)
 class OutputOptions(Options, topic="files"):
     """What is written."""
 
-    output: Path = option(REQUIRED, "the checkpoint to write", metavar="FILE")
+    output: Path = option(REQUIRED, "the checkpoint to write", metavar="FILE", marks=Mark.BY_MATRIX)
     own_code: tuple[str, ...] | None = option(
-        None, "code of your own, package.module:Class, that the files may use", metavar="NAME", this_run=True
+        None, "code of your own, package.module:Class, that the files may use", metavar="NAME", marks=Mark.THIS_RUN
     )
 
 
@@ -34,7 +34,9 @@ class OutputOptions(Options, topic="files"):
 class SoupOptions(Options):
     """What a soup is made of."""
 
-    checkpoints: tuple[Path, ...] = option(REQUIRED, "two or more, of train.py or of combine", metavar="FILE")
+    checkpoints: tuple[Path, ...] = option(
+        REQUIRED, "two or more, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
+    )
     soup: str = option("uniform", "all checkpoints, or those that lift val's recall, best first", choices=SOUPS)
     recall: int = option(1, "greedy goes by val R@N", range=_COUNT)
     batch_norm: str = option(
@@ -50,7 +52,9 @@ class SoupOptions(Options):
 class EnsembleOptions(Options):
     """What an ensemble is made of."""
 
-    checkpoints: tuple[Path, ...] = option(REQUIRED, "two or more, of train.py or of combine", metavar="FILE")
+    checkpoints: tuple[Path, ...] = option(
+        REQUIRED, "two or more, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
+    )
     combine: str = option("concat", "descriptors side by side, or averaged", choices=COMBINATIONS)
     weights: tuple[float, ...] | None = option(None, "weight of each checkpoint", unset="equal")
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vgbench.options import Options, at_least, option
+from vgbench.options import Mark, Options, at_least, option
 
 # What a heading in a name may be of; see headings.
 CONVENTIONS = ("auto", "centre", "left", "left_counterclockwise")
@@ -18,15 +18,18 @@ class DataOptions(Options):
     """Options of the dataset and of reading its images."""
 
     datasets_folder: Path | None = option(
-        None, "folder of all datasets", unset="$DATASETS_FOLDER, else ./datasets", common=True
+        None, "folder of all datasets", unset="$DATASETS_FOLDER, else ./datasets", common=True, marks=Mark.NO_RESULT
     )
-    dataset_name: str = option("pitts30k", "name of the dataset's folder in --datasets_folder", common=True)
+    dataset_name: str = option(
+        "pitts30k", "name of the dataset's folder in --datasets_folder", common=True, marks=Mark.TAKEN_OVER
+    )
     train_dataset_name: str | None = option(
         None,
         "train on this dataset, gsv_cities for example",
         unset="--dataset_name",
         metavar="NAME",
         common=True,
+        marks=Mark.TRAINING,
     )
     queries_folder: tuple[str, ...] = option(
         ("queries",),
@@ -36,14 +39,20 @@ class DataOptions(Options):
     )
     resize: tuple[int, int] = option(
         (480, 640), "height and width that images are resized to, pixels", range=at_least(1), metavar="H W",
-        common=True,
+        common=True, marks=Mark.TAKEN_OVER,
     )  # fmt: skip
-    num_workers: int = option(8, "processes that decode images; 0: the main one", range=at_least(0), common=True)
+    num_workers: int = option(
+        8, "processes that decode images; 0: the main one", range=at_least(0), common=True, marks=Mark.NO_RESULT
+    )
     val_positive_dist_threshold: float = option(
-        25, "a prediction within this distance of the query is right, metres", range=_METRES
+        25, "a prediction within this distance of the query is right, metres", range=_METRES, marks=Mark.TAKEN_OVER
     )
     train_positives_dist_threshold: float = option(
-        10, "training positives lie within this distance, metres", range=_METRES, needs="train_mode=triplets|geowarp"
+        10,
+        "training positives lie within this distance, metres",
+        range=_METRES,
+        needs="train_mode=triplets|geowarp",
+        marks=Mark.TRAINING,
     )
     on_bad_image: str = option("error", "unreadable images: stop, or go on without them", choices=("error", "skip"))
 

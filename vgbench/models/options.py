@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vgbench.models.aggregation.options import AggregationOptions
-from vgbench.options import Options, arguments, at_least, option, option_names
+from vgbench.options import Mark, Options, arguments, at_least, option, option_names
 
 L2_PLACES = ("before_pool", "after_pool", "none")
 OFF_THE_SHELF = ("radenovic_sfm", "radenovic_gldv1", "naver")
@@ -19,13 +19,13 @@ class PartsOptions(Options, topic="network"):
     """What a network is made of."""
 
     backbone: str = option(
-        "resnet18conv4", "the backbone", registry="vgbench.models.backbones:BACKBONES", late=True, common=True
+        "resnet18conv4", "the backbone", registry="vgbench.models.backbones:BACKBONES", marks=Mark.LATE, common=True
     )
     aggregation: str = option(
         "netvlad",
         "how local features become a descriptor",
         registry="vgbench.models.aggregation:AGGREGATIONS",
-        late=True,
+        marks=Mark.LATE,
         common=True,
     )
     l2: str = option(
@@ -45,18 +45,18 @@ class PartsOptions(Options, topic="network"):
     )
     freeze_te: int | None = option(
         None, "of a transformer, train only the layers after this one, counted from 0; -1: all layers",
-        range=at_least(-1), unset="all layers",
+        range=at_least(-1), unset="all layers", marks=Mark.FREEZES,
     )  # fmt: skip
     cut: int | None = option(
         None, "keep only this many stages of the backbone, from the first", range=at_least(0), unset="all"
     )
     freeze: int | None = option(
         None, "do not train this many stages of the backbone, from the first", range=at_least(0),
-        unset="the backbone's usual number",
+        unset="the backbone's usual number", marks=Mark.FREEZES,
     )  # fmt: skip
     unfreeze_blocks: int | None = option(
         None, "train only this many blocks of DINOv2, DINOv3 or a transformer of timm, counted from the last",
-        range=at_least(0), unset="4 of DINOv2 and DINOv3, all of timm's",
+        range=at_least(0), unset="4 of DINOv2 and DINOv3, all of timm's", marks=Mark.FREEZES,
     )  # fmt: skip
     norm_layer: bool = option(True, "apply DINOv2's last LayerNorm; OpenVPRLab's and BoQ's networks do not")
     non_local: bool = option(False, "put non-local blocks after the backbone")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.options import Options, at_least, option
+from vgbench.options import Mark, Options, at_least, option
 
 PAIRS_FORMATS = ("hloc", "kapture", "msls")
 _COUNT = at_least(0)
@@ -32,7 +32,7 @@ class ReportOptions(Options):
         common="eval",
     )  # fmt: skip
     pairs_out: Path | None = option(
-        None, "write each query's predictions as pairs of images to this file", this_run=True
+        None, "write each query's predictions as pairs of images to this file", marks=Mark.THIS_RUN
     )
     pairs_format: str = option(
         "hloc",

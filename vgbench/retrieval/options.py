@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgbench.errors import UserError
-from vgbench.options import DISTINCT, Options, above, arguments, at_least, option
+from vgbench.options import DISTINCT, Mark, Options, above, arguments, at_least, option
 
 POOLINGS = ("mean", "max", "gem", "concat")
 PRESETS = ("down", "up", "random_crop")
@@ -146,6 +146,7 @@ class IndexOptions(GraphOptions, CellOptions):
         "torch",
         "what finds the nearest descriptors; all are exact",
         registry="vgbench.retrieval.searching.tables:SEARCH_BACKENDS",
+        marks=Mark.NO_DISTANCE,
     )
     search_backend_args: tuple[str, ...] | None = arguments("search_backend")
     index: str = option(
@@ -168,9 +169,12 @@ class IndexOptions(GraphOptions, CellOptions):
         1000,
         "search exactly for up to this many queries as well, to report what approximation and compression lose",
         range=at_least(0),
+        marks=Mark.NO_DISTANCE,
     )
     efficient_ram_testing: bool = option(
-        False, "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)"
+        False,
+        "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)",
+        marks=Mark.NO_DISTANCE,
     )
 
     @property
@@ -184,10 +188,16 @@ class PoseOptions(Options, topic="evaluation"):
     """Options of the predicted coordinates."""
 
     pose_candidates: int = option(
-        5, "predictions, from the first, that the weighted position of a query is made of", range=at_least(1)
+        5,
+        "predictions, from the first, that the weighted position of a query is made of",
+        range=at_least(1),
+        marks=Mark.NO_DISTANCE,
     )
     pose_radius: float = option(
-        25.0, "metres within which predictions agree on the weighted position", range=at_least(0)
+        25.0,
+        "metres within which predictions agree on the weighted position",
+        range=at_least(0),
+        marks=Mark.NO_DISTANCE,
     )
 
 
@@ -205,9 +215,15 @@ def thresholds_in_order(wanted: Sequence[float] | None, usual: Sequence[float]) 
 class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, topic="evaluation"):
     """Options of extraction, search and metrics."""
 
-    infer_batch_size: int = option(16, "images in one inference batch", range=at_least(1), common=True)
+    infer_batch_size: int = option(
+        16, "images in one inference batch", range=at_least(1), common=True, marks=Mark.NO_DISTANCE
+    )
     recall_values: tuple[int, ...] = option(
-        (1, 5, 10, 20), "the N of recall@N, in predictions", range=at_least(1), common=True
+        (1, 5, 10, 20),
+        "the N of recall@N, in predictions",
+        range=at_least(1),
+        common=True,
+        marks=Mark.NO_DISTANCE,
     )
     threshold: tuple[float, ...] | None = option(
         None,
@@ -217,6 +233,7 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
         unset="--val_positive_dist_threshold; for baidu 10, as papers have it",
         metavar="METRES",
         common="eval",
+        marks=Mark.NO_DISTANCE,
     )
 
     def check_together(self) -> None:

@@ -16,10 +16,11 @@ from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError, in_short
 from vgbench.files import write_text
 from vgbench.models import Network
+from vgbench.options import Mark, marked
 from vgbench.report.gallery import spread
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.retrieval.metrics.confidence import Calibrated, Confidence, learn_confidence
-from vgbench.retrieval.options import thresholds_in_order
+from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.runs.settings import EvalSettings, Settings
 from vgbench.runs.testing import pipeline_of
@@ -28,11 +29,6 @@ from vgbench.runtime import Runtime
 LOG = logging.getLogger(__name__)
 
 FILE = "confidence.json"
-# Options of a test that change its speed or its tables, not its distances.
-_WITHOUT_EFFECT = (
-    "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
-    "pose_radius", "efficient_ram_testing",
-)  # fmt: skip
 
 
 def learn_on_val(network: Network, val: Split, settings: Settings, runtime: Runtime, folder: Path) -> Calibrated | None:
@@ -70,7 +66,8 @@ def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, 
 
 def facts_of(pipeline: Pipeline) -> dict[str, Any]:
     """Return what the confidence of a match depends on, as JSON values."""
-    search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in _WITHOUT_EFFECT}
+    without_effect = marked(Mark.NO_DISTANCE, EvalOptions)
+    search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in without_effect}
     chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.names else {}
     thresholds = thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))
     facts = {

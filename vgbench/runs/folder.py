@@ -21,6 +21,7 @@ from vgbench.errors import UserError, reason_of
 from vgbench.files import write_text
 from vgbench.invocation import command
 from vgbench.locks import alone_or_refused
+from vgbench.options import Mark, marked
 from vgbench.runs import restart
 from vgbench.runs.settings import RunOptions
 from vgbench.training.checkpoint import BEST, LAST
@@ -28,7 +29,6 @@ from vgbench.training.checkpoint import BEST, LAST
 LOG = logging.getLogger("vgbench")
 
 # What says where this one run is; a configuration that is used again must not write over it.
-THIS_RUN = ("run_dir", "resume")
 
 _INFO = "%(asctime)s %(message)s"
 # debug.log is for whoever has to find out why: where each line comes from, and tracebacks.
@@ -125,7 +125,8 @@ def after_restart(given: dict[str, Any]) -> dict[str, Any]:
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
-    kept = {name: value for name, value in values.items() if name not in THIS_RUN}
+    unwritten = marked(Mark.NOT_WRITTEN, RunOptions)
+    kept = {name: value for name, value in values.items() if name not in unwritten}
     if parallel.is_main():
         write_text(folder / "config.yaml", yaml.safe_dump(kept, sort_keys=False))
 

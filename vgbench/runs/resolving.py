@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from vgbench.errors import UserError
 from vgbench.flags import build_options
-from vgbench.options import THIS_RUN, OptionError, check_needs, shown, table_of
+from vgbench.options import Mark, OptionError, check_needs, marked, shown, table_of
 from vgbench.precedence import Chosen, Source, choose
 from vgbench.runs.settings import Settings, groups_of
 
@@ -61,12 +61,7 @@ def _built(settings_type: type[Settings], values: Mapping[str, Any]) -> dict[str
 
 def _of_other_runs(settings_type: type[Settings], stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint stored, without what was of its own run alone: where it wrote, what it resumed."""
-    own = {
-        field.name
-        for kind in groups_of(settings_type).values()
-        for field in dataclasses.fields(kind)
-        if field.metadata[THIS_RUN]
-    }
+    own = marked(Mark.THIS_RUN, *groups_of(settings_type).values())
     return {name: value for name, value in stored.items() if name not in own}
 
 

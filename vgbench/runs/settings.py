@@ -14,7 +14,7 @@ from vgbench.data.photos_options import PhotosOptions
 from vgbench.data.protocol_options import ProtocolOptions
 from vgbench.flags import plain
 from vgbench.models.options import NetworkOptions
-from vgbench.options import Options, option
+from vgbench.options import Mark, Options, option
 from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
@@ -25,18 +25,24 @@ from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
 
+_WHICH_RUN = Mark.THIS_RUN | Mark.NOT_WRITTEN | Mark.BY_MATRIX | Mark.NO_RESULT
+
 
 @dataclass(frozen=True)
 class RunOptions(Options):
     """Where a run is written, what it starts from, and its randomness."""
 
     save_dir: str = option(
-        "default", "the run is written to logs/<save_dir>/<date and time>", metavar="NAME", this_run=True, common=True
+        "default",
+        "the run is written to logs/<save_dir>/<date and time>",
+        metavar="NAME",
+        common=True,
+        marks=Mark.THIS_RUN | Mark.BY_MATRIX | Mark.NO_RESULT,
     )
-    run_dir: Path | None = option(None, "write the run to exactly this folder instead", this_run=True)
+    run_dir: Path | None = option(None, "write the run to exactly this folder instead", marks=_WHICH_RUN)
     resume: Path | None = option(
         None, "a checkpoint or run folder: train.py goes on from it, eval.py tests it; its options become the defaults",
-        this_run=True, common=True,
+        marks=_WHICH_RUN, common=True,
     )  # fmt: skip
     seed: int = option(0, "the seed of every random choice", common=True)
     own_code: tuple[str, ...] | None = option(
@@ -44,7 +50,7 @@ class RunOptions(Options):
         "code of your own, package.module:Name, that the checkpoint of this call may use, beside what is named by "
         "another option of the call",
         metavar="NAME",
-        this_run=True,
+        marks=Mark.THIS_RUN,
     )
 
 

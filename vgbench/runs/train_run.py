@@ -9,11 +9,13 @@ from typing import Any
 
 from vgbench import parallel
 from vgbench.data import Split, dataset_root
+from vgbench.data.options import DataOptions
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import Interrupted, UserError
 from vgbench.invocation import command
 from vgbench.models import Network, load_state_dict
 from vgbench.models.weights import read_checkpoint
+from vgbench.options import Mark, marked
 from vgbench.randomness import seed_everything
 from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
@@ -38,9 +40,7 @@ from vgbench.training.modes.table import build_mode
 LOG = logging.getLogger("vgbench")
 
 # What eval.py need not be told: the checkpoint brings it, or only training asks for it.
-CARRIED = (
-    "dataset_name", "resize", "val_positive_dist_threshold", "train_positives_dist_threshold", "train_dataset_name",
-)  # fmt: skip
+CARRIED = marked(Mark.TAKEN_OVER | Mark.TRAINING, DataOptions)
 
 
 def train(settings: TrainSettings) -> TrainResult:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from vgbench import __version__, parallel
+from vgbench.data.options import DataOptions
 from vgbench.files import written_whole
+from vgbench.options import Mark, marked
 
 LOG = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ LAST = "last_model.pth"
 BEST = "best_model.pth"
 METRICS = "metrics.jsonl"
 # Of the options in a checkpoint, what those who test it take over, unless they are told otherwise.
-TAKEN_OVER = ("dataset_name", "resize", "val_positive_dist_threshold")
+TAKEN_OVER = marked(Mark.TAKEN_OVER, DataOptions)
 _WEIGHTS = "model_state_dict"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.options import Options, arguments, at_least, option
+from vgbench.options import Mark, Options, arguments, at_least, option
 from vgbench.training.optimisation.options import OptimOptions, ScheduleOptions
 
 _COUNT = at_least(1)
@@ -69,7 +69,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
     dry_run: bool = option(
         False, "one step of everything on a few images, to find wrong settings early",
-        this_run=True, common=True,
+        marks=Mark.THIS_RUN, common=True,
     )  # fmt: skip
 
     def check_together(self) -> None:

@@ -13,10 +13,11 @@ from vgbench.models.from_options import check_same_network
 from vgbench.models.options import NetworkOptions, stored_options
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
+from vgbench.options import Mark, marked
 from vgbench.stored import options_of_file, own_names
 
 # What a new run may change about a network that is made of parts: which of them it trains.
-FREEZING = ("freeze", "freeze_te", "unfreeze_blocks")
+FREEZING = marked(Mark.FREEZES, NetworkOptions)
 
 
 def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
