@@ -243,9 +243,9 @@ def read_splits(
     root, truth = Path(root), truth or BY_DISTANCE
     folder = split_folder(root, split)
     if not root.is_dir():
-        raise UserError(f"{root}: no such dataset. {remedy(root)}")
+        raise UserError(f"{root}: no such dataset. {remedy(root, split)}")
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such split.{instead(folder, '')} {remedy(root)}")
+        raise UserError(f"{folder}: no such split.{instead(folder, '')} {remedy(root, split)}")
     for queries in (folder / name for name in queries_folders):
         if not queries.is_dir():
             raise UserError(f"{queries}: no such folder of queries.{instead(queries, 'queries')} {remedy(root)}")
