@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -47,6 +48,62 @@ def ending_cleanly() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass
+class Asked:
+    """What signals have asked of work that looks between its steps.
+
+    Attributes:
+        save: SIGUSR1 came.
+        end: what is to be raised.
+    """
+
+    save: bool = False
+    end: KeyboardInterrupt | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something to do."""
+        return self.save or self.end is not None
+
+    def answered(self) -> None:
+        """Note that all is saved; raises what ends the work, where that was asked."""
+        self.save = False
+        if self.end is not None:
+            raise self.end
+
+
+@contextlib.contextmanager
+def between_steps(wait: bool = True) -> Iterator[Asked]:
+    """Let signals that would end the body, or SIGUSR1, wait until it looks; the second one that ends does not wait.
+
+    Only those that somebody listens to: not what the system or whoever imports this package does by itself.
+    """
+    asked, owner = Asked(), os.getpid()
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process that decodes images
+            return
+        if number == getattr(signal, "SIGUSR1", None):
+            asked.save = True
+            return
+        again = asked.end is not None
+        asked.end = KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
+        if again:
+            raise asked.end
+
+    if wait and threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", *_NAMES, "SIGUSR1"):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def answering(note: str, say: Any) -> Iterator[None]:
     """Answer SIGUSR1 by saying a note, and go on; for schedulers that send it some time before the end.
@@ -58,7 +115,8 @@ def answering(note: str, say: Any) -> Iterator[None]:
     if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(number, lambda *_: say(note))
+    owner = os.getpid()
+    before = signal.signal(number, lambda *_: say(note) if os.getpid() == owner else None)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import logging
 
 from tiny_training import run_tiny
 
-from vgbench.training.loop import Remaining
+from vgbench.training.remaining import Remaining
 
 
 def test_left_by_the_pace_since_the_start():

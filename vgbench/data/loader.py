@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -81,9 +82,11 @@ class BatchLoader(DataLoader[Any], Generic[T]):
 
     def __init__(self, batches: Batches[T], num_workers: int, pin_memory: bool | None = None) -> None:
         workers = within_shared_memory(worker_count(num_workers, len(batches)))
+        order = _Order(len(batches))
         super().__init__(
             batches,
             batch_size=None,
+            sampler=order,
             collate_fn=_as_made,
             num_workers=workers,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
@@ -91,13 +94,44 @@ class BatchLoader(DataLoader[Any], Generic[T]):
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             # Its own generator, so that making an iterator leaves torch's global one alone.
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals,
         )
+        self._order = order
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
             yield batch
+
+    def after(self, done: int) -> Iterator[T]:
+        """Yield the batches after the first `done`, which are not made."""
+        self._order.start = done
+        try:
+            yield from self
+        finally:
+            self._order.start = 0
+
+
+@dataclass
+class _Order:
+    """The numbers of batches, from one of them on."""
+
+    count: int
+    start: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.count))
+
+
+def _leave_signals(worker: int) -> None:
+    """Let a decoding process go on where all processes of a job are told to end: the main one first ends its step."""
+    del worker
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
 
 
 def decode_batch(table: ImageTable, rows: NDArray[np.int64], size: tuple[int, int] | None) -> Tensor:

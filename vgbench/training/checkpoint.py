@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 LAST = "last_model.pth"
 BEST = "best_model.pth"
 METRICS = "metrics.jsonl"
+PART = "part_of_round"
 # Of the options in a checkpoint, what those who test it take over, unless they are told otherwise.
 TAKEN_OVER = marked(Mark.TAKEN_OVER, DataOptions)
 _WEIGHTS = "model_state_dict"
@@ -87,6 +88,7 @@ class States:
         network: what others load.
         optimizer, scaler, mode: what a resume needs beside it.
         ema: where weights are averaged, both the averaged and the trained ones.
+        part: of a round that is not over, what `part_round.part_content` gives.
     """
 
     network: Mapping[str, Any]
@@ -94,6 +96,7 @@ class States:
     scaler: Mapping[str, Any]
     mode: Mapping[str, Any]
     ema: Mapping[str, Any] | None = None
+    part: Mapping[str, Any] | None = None
 
 
 class Checkpoints:
@@ -139,6 +142,7 @@ class Checkpoints:
             "mode_state": states.mode,
             "scaler": states.scaler,
             **({} if states.ema is None else {"ema": states.ema}),
+            **({} if states.part is None else {PART: states.part}),
             "version": __version__,
         }
         parallel.on_main(lambda: save_checkpoint(path, content))

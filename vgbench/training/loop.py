@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -22,16 +19,19 @@ from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
+from vgbench.signals import Asked, between_steps
 from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
-from vgbench.training.modes.base import BatchT, Round, TrainingMode
+from vgbench.training.modes.base import BatchT, Round, TrainingMode, rest
 from vgbench.training.optimisation.ema import Ema
 from vgbench.training.optimisation.optim import build_optimizer, optimizer_line
 from vgbench.training.optimisation.schedule import Schedule
 from vgbench.training.optimisation.step import Stepper, forget_gradients, set_training
 from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
+from vgbench.training.part_round import PartRound, part_content, part_of
 from vgbench.training.pictures import Shows
+from vgbench.training.remaining import Clock, Remaining
 from vgbench.training.resume import Resumed, read_resumed
 
 LOG = logging.getLogger(__name__)
@@ -155,6 +155,8 @@ class _Loop(Generic[BatchT]):
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}
+        self.saved = self.checkpoints.last  # the run's last checkpoint
+        self.part: PartRound | None = None  # what the checkpoint that it goes on from had trained of its round
         self.remaining = Remaining(self.epochs_num, 0)
 
     # -- the story ---------------------------------------------------------------------------------------------------
@@ -200,30 +202,45 @@ class _Loop(Generic[BatchT]):
     def _round(self, watch: MetricsLogger) -> None:
         progress, index = self.progress, self.progress.round
         with self._clock() as mining:
-            seed_everything(self.seed, "round", progress.epoch, index)
-            batches = self.mode.round(self.network, progress.epoch, index)
-        images = self.stepper.images
-        with self._clock() as training:
-            seed_everything(self.seed, "steps", progress.epoch, index)
-            losses = self._steps(batches, index)
-        self._check_weights(index)
+            batches = self._mined(index)
+        images = self.stepper.images - (self.part.images if self.part else 0)
+        # Several ranks would not end after the same step.
+        with between_steps(parallel.world() == 1) as asked:
+            with self._clock() as training:
+                losses = self._steps(batches, index, images, asked)
+            self._check_weights(index)
+            values = {"seconds_mining": mining.seconds, "seconds_training": training.seconds}
+            self._end_round(watch, losses, {**values, "images": self.stepper.images - images})
+        if asked.any:
+            self._answer(asked)
+        if watch.shows_pictures and isinstance(self.mode, Shows):
+            watch.pictures(progress, self.mode.pictures())
+
+    def _mined(self, index: int) -> Round[BatchT]:
+        """Return the batches of a round; of one that an interrupted run had begun, as it had found them."""
+        with contextlib.ExitStack() as stack:
+            if self.part is not None:
+                stack.enter_context(self.part.as_it_began(self.network, self.mode))
+            seed_everything(self.seed, "round", self.progress.epoch, index)
+            return self.mode.round(self.network, self.progress.epoch, index)
+
+    def _end_round(self, watch: MetricsLogger, losses: list[float], values: dict[str, float]) -> None:
+        """Count a round in, write its numbers, and save."""
+        progress, index = self.progress, self.progress.round
         progress.epoch_loss += sum(losses)
         progress.epoch_steps += len(losses)
         progress.round += 1
         loss = sum(losses) / len(losses)
         LOG.info(
             "epoch %d, round %d of %d: loss %.4f, mining %.1f s, %d batches in %.1f s",
-            progress.epoch, progress.round, self.rounds_per_epoch, loss, mining.seconds, len(losses),
-            training.seconds,
+            progress.epoch, progress.round, self.rounds_per_epoch, loss, values["seconds_mining"], len(losses),
+            values["seconds_training"],
         )  # fmt: skip
-        values = {"loss": loss, "seconds_mining": mining.seconds, "seconds_training": training.seconds}
-        values["images"] = self.stepper.images - images
+        values = {"loss": loss, **values}
         for optimizer in (self.optimizer, *self.mode.optimizers(progress.epoch)):
             values |= {f"lr_{group.get('part', 'other')}": group["lr"] for group in optimizer.param_groups}
         watch.round(progress, index, values)
         self._save(self.checkpoints.last)
-        if watch.shows_pictures and isinstance(self.mode, Shows):
-            watch.pictures(progress, self.mode.pictures())
 
     def _validation(self, watch: MetricsLogger) -> None:
         progress = self.progress
@@ -258,18 +275,28 @@ class _Loop(Generic[BatchT]):
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
-    def _steps(self, batches: Round[BatchT], index: int) -> list[float]:
-        """Train on a round's batches; returns the loss of each."""
+    def _steps(self, batches: Round[BatchT], index: int, images: int, asked: Asked) -> list[float]:
+        """Train on a round's batches; returns the loss of each.
+
+        Args:
+            images: that had gone forward when the round began.
+            asked: looked at after each step.
+        """
         epoch, together = self.progress.epoch, self.options.accumulate_steps
         set_training(self.network, self.options.freeze_bn)
         optimizers = [self.optimizer, *self.mode.optimizers(epoch)]
         forget_gradients(optimizers)
         total = min(len(batches), together) if self.options.dry_run else len(batches)
-        losses: list[float] = []
+        part, self.part = self.part, None
+        losses = list(part.losses) if part else []
+        done = len(losses)
         waiting: list[Tensor] = []
+        seed_everything(self.seed, "steps", epoch, index)
         title = f"epoch {epoch}, round {index + 1}/{self.rounds_per_epoch}"
-        with tqdm(total=total, desc=title, unit="batch", leave=False, disable=None) as bar:
-            for number, batch in enumerate(islice(batches, total)):
+        with tqdm(total=total, initial=done, desc=title, unit="batch", leave=False, disable=None) as bar:
+            for number, batch in enumerate(islice(rest(batches, done), max(total - done, 0)), done):
+                if part is not None and number == done:
+                    part.restore_generators()
                 first = number - number % together  # of those that share a step; the round's last may be fewer
                 last = min(first + together, total) - 1
                 generator = torch_stream(self.seed, "step", epoch, index, number, *parallel.own_stream())
@@ -282,6 +309,10 @@ class _Loop(Generic[BatchT]):
                     position = epoch + (index + (number + 1) / total) / self.rounds_per_epoch
                     bar.set_postfix(loss=f"{losses[-1]:.4f}", left=self.remaining.text(position), refresh=False)
                 bar.update()
+                if asked.any and number == last and number + 1 < total:
+                    self._read(waiting, losses, index)
+                    self._save(self.checkpoints.last, (losses, self.stepper.images - images))
+                    self._answer(asked)
         self._read(waiting, losses, index)
         if not losses:
             raise UserError(
@@ -289,6 +320,12 @@ class _Loop(Generic[BatchT]):
                 "lower --train_batch_size or raise --cache_refresh_rate"
             )
         return losses
+
+    def _answer(self, asked: Asked) -> None:
+        """Say that all is saved, and end the run where that was asked."""
+        if asked.save:
+            LOG.info("SIGUSR1: %s has everything up to step %d; going on", self.saved, self.progress.steps)
+        asked.answered()
 
     def _update(self, optimizers: list[torch.optim.Optimizer], position: float) -> None:
         """Take one optimiser step, at the rates of a position in the run, in epochs."""
@@ -324,8 +361,13 @@ class _Loop(Generic[BatchT]):
 
     # -- saving and resuming -----------------------------------------------------------------------------------------
 
-    def _save(self, path: Path) -> None:
-        """Write a checkpoint; the best one's weights are those that were validated."""
+    def _save(self, path: Path, part: tuple[list[float], int] | None = None) -> None:
+        """Write a checkpoint; the best one's weights are those that were validated.
+
+        Args:
+            part: losses and number of images of the batches so far, where a round is not over.
+        """
+        kept = None if part is None else part_content(self.saved, *part)
         trained, averaged = self.network.state_dict(), self.ema.state_dict() if self.ema else None
         shown = averaged["averaged"] if averaged and path == self.checkpoints.best else trained
         states = States(
@@ -335,56 +377,24 @@ class _Loop(Generic[BatchT]):
             optimizer=self.optimizer.state_dict(),
             scaler=self.stepper.state_dict(),
             mode=self.mode.state_dict(),
+            part=kept,
         )
         self.checkpoints.save(path, self.progress, self.recalls, states)
+        if path == self.checkpoints.last:
+            self.saved = path
 
     def resume(self, path: Path) -> None:
         """Go on where the checkpoint was written; from one with weights only, start a run with these weights."""
         found = read_resumed(path, self.network, self.ema)
         if isinstance(found, Resumed):
+            self.saved, self.part = path, part_of(path, found.content)
             self.progress, self.recalls = found.restore(
                 self.optimizer, self.stepper, self.mode, self.checkpoints, self.rounds_per_epoch
             )
 
     @contextlib.contextmanager
-    def _clock(self) -> Iterator[_Clock]:
-        clock = _Clock()
+    def _clock(self) -> Iterator[Clock]:
+        clock = Clock()
         yield clock
         clock.stop()
         self.progress.seconds += clock.seconds
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self.seconds = 0.0
-
-    def stop(self) -> None:
-        self.seconds = time.monotonic() - self._started
-
-
-class Remaining:
-    """Says what is left of a run, from the pace since this process began, validations included.
-
-    Args:
-        epochs: epochs that the run has at most; early stopping may end it before.
-        position: where this process begins, in epochs.
-        clock: seconds that never go back.
-    """
-
-    def __init__(self, epochs: int, position: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._epochs, self._start, self._clock = epochs, position, clock
-        self._began = clock()
-
-    def seconds(self, position: float) -> float | None:
-        """Return the seconds left at a position in epochs; None where there is no pace yet."""
-        done = position - self._start
-        return (self._clock() - self._began) / done * max(self._epochs - position, 0.0) if done > 0 else None
-
-    def text(self, position: float) -> str:
-        """Return "at most 1:23:45 for 7 epochs", the epoch that has begun counted; "nothing" at the end."""
-        left, seconds = self._epochs - math.floor(position), self.seconds(position)
-        if left <= 0:
-            return "nothing"
-        epochs = f"{left} epoch" if left == 1 else f"{left} epochs"
-        return epochs if seconds is None else f"at most {datetime.timedelta(seconds=round(seconds))} for {epochs}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgbench.errors import UserError, in_short
+from vgbench.errors import UserError
 from vgbench.models import load_state_dict
 from vgbench.models.weights import read_checkpoint
 from vgbench.stored import checked_value
 from vgbench.training.checkpoint import Checkpoints, Progress, is_resumable
+from vgbench.training.fitting import fitting
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.optimisation.ema import Ema
 from vgbench.training.optimisation.optim import load_optimizer
@@ -53,13 +53,13 @@ class Resumed:
             UserError: it is of another run.
         """
         path, content = self.path, self.content
-        with _fitting(path, "its optimiser", "the interrupted run's --optim and network"):
+        with fitting(path, "its optimiser", "the interrupted run's --optim and network"):
             load_optimizer(optimizer, content["optimizer_state_dict"])
-        with _fitting(path, "its progress", "what train.py writes"):
+        with fitting(path, "its progress", "what train.py writes"):
             progress, recalls = _progress_of(content["progress"]), _recalls_of(content["recalls"])
-        with _fitting(path, "its scaler of gradients", "the interrupted run's --amp"):
+        with fitting(path, "its scaler of gradients", "the interrupted run's --amp"):
             stepper.load_state_dict(content["scaler"])
-        with _fitting(path, "what its way to train remembers", "the interrupted run's --train_mode and images"):
+        with fitting(path, "what its way to train remembers", "the interrupted run's --train_mode and images"):
             mode.load_state_dict(content["mode_state"])
         if progress.round > rounds_per_epoch:
             raise UserError(
@@ -84,7 +84,7 @@ def read_resumed(path: Path, network: nn.Module, ema: Ema | None) -> Resumed | N
     """
     content = read_checkpoint(path)
     stored = content.get("ema") if is_resumable(content) else None
-    with _fitting(path, "its weights", "those of this very network"):
+    with fitting(path, "its weights", "those of this very network"):
         load_state_dict(network, stored["trained"] if stored else content)
         if ema and stored:
             ema.load_state_dict(stored)
@@ -94,17 +94,6 @@ def read_resumed(path: Path, network: nn.Module, ema: Ema | None) -> Resumed | N
         return Resumed(path, content)
     LOG.info("%s holds weights only: a new run starts from them", path)
     return None
-
-
-@contextlib.contextmanager
-def _fitting(path: Path, what: str, expected: str) -> Iterator[None]:
-    """Tell in one line that a part of a checkpoint does not fit this run; what a file holds can fail in any way."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:
-        raise UserError(f"{path}: {what} does not fit this run ({in_short(error)}). Expected {expected}") from error
 
 
 def _progress_of(stored: Mapping[str, Any]) -> Progress:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from itertools import islice
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +37,15 @@ class Round(Protocol[BatchT_co]):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[BatchT_co]: ...
+
+
+@runtime_checkable
+class Skips(Protocol):
+    """A round that can begin in its midst without preparing what comes before."""
+
+    def after(self, done: int) -> Iterator[Any]:
+        """Yield the batches after the first `done`."""
+        ...
 
 
 class TrainingMode(Protocol[BatchT]):
@@ -90,3 +100,11 @@ def image_multiple(network: Network) -> int:
     """Return the pixels that sides of resized training images are a multiple of: the backbone's, or a stride of 32."""
     multiple = network.backbone.multiple
     return multiple if multiple > 1 else STRIDE
+
+
+def rest(batches: Round[BatchT], done: int) -> Iterator[BatchT]:
+    """Yield the batches after the first `done`, which are not even decoded where the round can do without."""
+    if done and isinstance(batches, Skips):
+        found: Iterator[BatchT] = batches.after(done)
+        return found
+    return islice(batches, done, None)

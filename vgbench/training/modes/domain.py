@@ -17,7 +17,7 @@ from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream
-from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode
+from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode, rest
 from vgbench.training.modes.domain_classifier import DomainAdversary, DomainOptions
 from vgbench.training.modes.table import Recipe
 from vgbench.training.pictures import Shows
@@ -52,7 +52,12 @@ class _DomainRound(Generic[BatchT]):
         return len(self.inner)
 
     def __iter__(self) -> Iterator[DomainBatch[BatchT]]:
-        for number, (batch, (images, _)) in enumerate(zip(self.inner, self.targets, strict=True)):
+        return self.after(0)
+
+    def after(self, done: int) -> Iterator[DomainBatch[BatchT]]:
+        """Yield the batches after the first `done`."""
+        pairs = zip(rest(self.inner, done), rest(self.targets, done), strict=True)
+        for number, (batch, (images, _)) in enumerate(pairs, done):
             yield DomainBatch(batch, images, self.start + number * self.step)
 
 
