@@ -11,6 +11,7 @@ import pytest
 from calls import REPOSITORY, of
 from tiny_city import write_dataset
 
+from vgbench.cli.exits import ended
 from vgbench.errors import UserError
 from vgbench.models.weights import read_checkpoint
 from vgbench.runs import restart
@@ -108,6 +109,36 @@ def test_a_requeued_job_goes_on_with_its_own_run(step: pytest.MonkeyPatch, tmp_p
     assert after_restart({}) == {"resume": folder / "last_model.pth"}
     step.setenv("SLURM_STEP_ID", "1")  # the same job's next training
     assert after_restart({}) == {}
+
+
+def test_the_last_rank_that_is_left_goes_on_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun --nnodes=1:2 starts one rank where there were two: WORLD_SIZE is 1 then."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "7"}.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "last_model.pth").touch()
+    restart.remember(folder)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert after_restart({}) == {"resume": folder / "last_model.pth"}
+    restart.forget()
+    assert after_restart({}) == {} and not list((tmp_path / "logs").iterdir())
+
+
+def test_a_rank_that_loses_another_one_says_so(step: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def lost() -> int:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [10.9.0.2]:29859: Connection reset by peer")
+
+    step.setattr("vgbench.parallel.leave", lambda status: None)
+    assert ended(lost) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: rank 0: another rank: it has ended, or its machine is out of reach"
+    )
+    step.setenv("WORLD_SIZE", "1")
+    with pytest.raises(RuntimeError):
+        ended(lost)
 
 
 def test_two_tasks_of_srun_are_one_run(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ _OUT_OF_MEMORY = (
     "--num_workers; 0 needs no shared memory"
 )
 _FULL = "disk: it is full. Expected space for what is written; free some, and give the same command again"
+_LOST = "another rank: it has ended, or its machine is out of reach. Expected all ranks; its own output says why"
+# What gloo and NCCL say where the other side of a connection is gone.
+_CUT = ("closed by peer", "reset by peer", "remote process exited", "Broken pipe", "NCCL communicator was aborted")
 _WORDS = {15: "terminated", 1: "hung up"}
 
 # What commands that keep what they have made say after Ctrl-C.
@@ -42,7 +45,7 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
         return _leave_others(2)
     except (MemoryError, RuntimeError, OSError) as error:
-        remedy = _OUT_OF_MEMORY if _is_memory(error) else _FULL if is_full(error) else None
+        remedy = _remedy(error)
         if remedy is None:
             raise
         print(f"error: {_rank()}{remedy} ({in_short(error)[:160]})", file=sys.stderr, flush=True)
@@ -81,6 +84,15 @@ def _nobody_reads() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
+
+
+def _remedy(error: BaseException) -> str | None:
+    """Return what to say of an error that is not of this program; None: it is one of it."""
+    if _is_memory(error):
+        return _OUT_OF_MEMORY
+    if _one_of_several() and isinstance(error, RuntimeError) and any(words in str(error) for words in _CUT):
+        return _LOST
+    return _FULL if is_full(error) else None
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -61,7 +61,7 @@ def open_run_folder(options: RunOptions, default: Path | None = None, unless: Se
             stack.enter_context(alone_or_refused(folder / ".lock", busy))
             if default is None or folder.resolve() != default.resolve():
                 _check_unused(folder, unless)
-            if parallel.launched():
+            if restart.is_watched():
                 restart.remember(folder)
             handlers = [_log_file(folder / "info.log", logging.INFO, _INFO)]
             handlers.append(_log_file(folder / "debug.log", logging.DEBUG, _DEBUG))

@@ -13,6 +13,11 @@ from vgbench import parallel, srun
 from vgbench.files import write_text
 
 
+def is_watched() -> bool:
+    """Whether torchrun or srun watches this process and may start it again, be it the only one that is left."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or bool(srun.step()) or parallel.launched()
+
+
 def remember(folder: Path) -> None:
     """Note the run's folder for a later start of this job; raises UserError if that cannot be written."""
     write_text(_file(), json.dumps({"folder": str(folder.resolve()), "job": _job()}))
@@ -23,7 +28,7 @@ def remembered() -> Path | None:
 
     A first start takes away what an earlier job of the same id left behind.
     """
-    if not parallel.launched():
+    if not is_watched():
         return None
     if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and not srun.requeued():
         if parallel.is_main():
@@ -39,7 +44,7 @@ def remembered() -> Path | None:
 
 def forget() -> None:
     """Take the note away: the job has ended well, or begins."""
-    if parallel.launched():
+    if is_watched():
         with contextlib.suppress(OSError):
             _file().unlink(missing_ok=True)
 
