@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = load_network(
         options.resume or options.method, size=tuple(options.resize) if options.resize else None,
         batch_size=options.infer_batch_size, num_workers=options.num_workers, device=options.device,
+        inference_backend=options.inference_backend,
     )  # fmt: skip
     folder = options.folder.expanduser()
     if not folder.is_dir():
@@ -113,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--infer_batch_size", type=int, default=16, metavar="N", help="images in a batch (default: 16)")
     parser.add_argument("--num_workers", type=int, default=4, metavar="N", help="processes that decode (default: 4)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda or cpu (default: auto)")
+    parser.add_argument(
+        "--inference_backend", default="eager", metavar="NAME",
+        help="eager, compile, openvino or onnxruntime (default: eager)",
+    )  # fmt: skip
     return parser
 
 

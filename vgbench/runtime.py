@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vgbench import parallel
 from vgbench.errors import UserError
+from vgbench.runtime_options import BACKENDS
 from vgbench.runtime_options import RuntimeOptions as RuntimeOptions
 
 # mallopt(3): names of the parameters in <malloc.h>, and the largest block that is kept.
@@ -27,13 +30,30 @@ class Runtime:
         device: the device of weights and batches.
         amp_dtype: autocast's type, or None for float32.
         channels_last: whether 4-D tensors are kept in channels_last.
-        compile: whether networks are compiled.
+        compile: whether networks are compiled for training.
+        backend: what computes descriptors, a name in `BACKENDS`.
+        calibration: uint8 [N,3,H,W] images by which a backend quantises the network to 8 bits; None: it does not.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     amp_dtype: torch.dtype | None = None
     channels_last: bool = False
     compile: bool = False
+    backend: str = "eager"
+    calibration: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def calibrated(self) -> str:
+        """What the images that calibrate are known by, "" without them."""
+        if self.calibration is None:
+            return ""
+        return hashlib.sha256(self.calibration.contiguous().numpy().tobytes()).hexdigest()
+
+    @property
+    def backend_facts(self) -> dict[str, str]:
+        """What changes a descriptor in its last digits, or more where it is quantised; {} for PyTorch as it is."""
+        facts = {} if self.backend == "eager" else {"backend": self.backend}
+        return facts | ({"int8": self.calibrated} if self.calibration is not None else {})
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -85,7 +105,8 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
     """Turn `auto` into what this machine does best.
 
     Raises:
-        UserError: a GPU was asked for and there is none.
+        UserError: a GPU was asked for and there is none; the inference backend is not installed, or does not run
+            on that device.
     """
     has_cuda = torch.cuda.is_available()
     if options.device == "cuda" and not has_cuda:
@@ -98,9 +119,17 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
         raise UserError("--amp fp16: a CPU has no fp16 convolutions; use --amp auto, bf16 or off")
     if device.type == "cpu":
         _keep_freed_memory()
+    backend = "compile" if options.compile == "on" and options.inference_backend == "eager" else ""
+    backend = backend or options.inference_backend
+    BACKENDS.resolve(backend)().check(device)
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
     amp_dtype = named[options.amp] if options.amp != "auto" else _best_amp_dtype(device)
-    return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on")
+    return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on", backend)
+
+
+def backend_of(runtime: Runtime) -> Any:
+    """Return what computes descriptors (`vgbench.models.backends.base.InferenceBackend`)."""
+    return BACKENDS.resolve(runtime.backend)()
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:

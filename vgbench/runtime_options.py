@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vgbench.options import Options, option
+from vgbench.options import Options, at_least, option
+from vgbench.registry import Registry
 
+# name -> an `InferenceBackend` (vgbench.models.backends.base), which says which packages it needs.
+BACKENDS = Registry(
+    "inference backend",
+    {
+        "eager": "vgbench.models.backends.eager:Eager",
+        "compile": "vgbench.models.backends.compiled:Compiled",
+        "openvino": "vgbench.models.backends.openvino:OpenVino",
+        "onnxruntime": "vgbench.models.backends.onnx_runtime:OnnxRuntime",
+    },
+)
 SWITCH = ("auto", "on", "off")
 
 
@@ -24,3 +35,21 @@ class RuntimeOptions(Options):
     )
     channels_last: str = option("auto", "store images and features with channels last; auto is on", choices=SWITCH)
     compile: str = option("auto", "compile the network with torch.compile; auto is off", choices=SWITCH)
+    inference_backend: str = option(
+        "eager",
+        "what computes descriptors: PyTorch as it is, torch.compile, or OpenVINO or ONNX Runtime, which are installed "
+        "for it (pip install openvino, onnxruntime)",
+        registry="vgbench.runtime_options:BACKENDS",
+    )
+
+
+@dataclass(frozen=True)
+class QuantisationOptions(Options, needs="inference_backend=openvino", topic="runtime"):
+    """Descriptors by whole numbers of 8 bits: faster, and not the same."""
+
+    openvino_int8: bool = option(
+        False, "quantise the network to 8 bits, calibrated on the train split's database; says what recall is lost"
+    )
+    calibration_images: int = option(
+        300, "images that the ranges of 8 bits are taken from", range=at_least(4), needs="openvino_int8"
+    )

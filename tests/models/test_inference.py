@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.models import build_network, for_inference, inference
+from vgbench.models import build_network, for_inference
+from vgbench.models.backends import eager
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.layers import SameConv2d
 from vgbench.models.network import Network
@@ -53,7 +54,7 @@ def test_float32_is_the_same_function(backbone: str, size: tuple[int, int]) -> N
 @pytest.mark.parametrize("aggregation", ["gem", "netvlad"])
 def test_bf16_stays_close_and_answers_float32(aggregation: str, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kernels == "none":  # a CPU before AVX-512: oneDNN refuses bf16, torch itself computes it
-        monkeypatch.setattr(inference, "onednn_has_bf16", lambda: False)
+        monkeypatch.setattr(eager, "onednn_has_bf16", lambda: False)
     network = build_network("efficientnet_lite0_s16", aggregation).eval()
     images = _pixels(96, 96)
     fast = for_inference(network, Runtime(amp_dtype=torch.bfloat16, channels_last=True))(images)

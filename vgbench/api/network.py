@@ -101,6 +101,7 @@ def load_network(
     device: str = "auto",
     amp: str = "auto",
     own_code: Sequence[str] = (),
+    inference_backend: str = "eager",
 ) -> LoadedNetwork:
     """Return a network that describes images.
 
@@ -112,14 +113,15 @@ def load_network(
         num_workers: processes that decode images; 0 decodes in this one.
         own_code: code outside this project, package.module:Class, that the checkpoint may use; it is not trusted to say
             so itself.
-        device, amp: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16", "fp16" or "off".
+        device, amp, inference_backend: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16",
+            "fp16" or "off"; "eager", "compile", "openvino" or "onnxruntime", by which `describe` computes.
 
     Raises:
         UserError: no such file or name, a checkpoint that does not say which network it holds, weights that cannot be
             downloaded, no such device.
     """
     network, own_size = _network(source, own_code)
-    runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp))
+    runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp, inference_backend=inference_backend))
     runtime.prepare(network.eval())
     return LoadedNetwork(network, Inference(size or own_size, batch_size, num_workers, runtime))
 

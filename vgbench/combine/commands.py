@@ -10,7 +10,7 @@ from vgbench.retrieval.options import EvalOptions
 from vgbench.runtime_options import RuntimeOptions
 
 _FIRSTS = {"resize": "height and width of images, pixels (unset: the first checkpoint's)"}
-_MACHINE = Group(RuntimeOptions, only=("device", "amp"))
+_MACHINE = Group(RuntimeOptions, only=("device", "amp", "inference_backend"))
 
 
 def combine_command(program: str, description: str) -> Command:

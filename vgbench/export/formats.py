@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from vgbench.errors import UserError, in_short
 from vgbench.export.deployable import Deployable
 from vgbench.export.suffixes import SUFFIXES
 from vgbench.files import written_whole
+from vgbench.models.quiet_exporters import quiet_exporters
 from vgbench.randomness import numpy_stream
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def export_network(module: Deployable, size: tuple[int, int], format_name: str, 
         dynamic |= {2: torch.export.Dim("height", min=16, max=_MOST), 3: torch.export.Dim("width", min=16, max=_MOST)}
     with written_whole(path) as partial:
         try:
-            with _quiet():
+            with quiet_exporters():
                 kind.write(module, _images(_EXAMPLES, size), dynamic, partial)
                 run = kind.load(partial)
                 difference = None if run is None else _difference(module, run, size)
@@ -177,22 +176,6 @@ def _require(*packages: str) -> None:
             f"--format onnx: {' and '.join(missing)} not installed. Expected the packages of the extra: "
             "python3 -m pip install onnx onnxscript onnxruntime"
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' own reports, pages long, off the console."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 FORMATS = {

@@ -24,6 +24,7 @@ from vgbench.runs.confidence import kept_or_learned
 from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import descriptors_folder, open_run_folder, write_config
 from vgbench.runs.networks import network_to_test
+from vgbench.runs.quantised import say_what_is_lost, with_calibration
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
 from vgbench.runs.testing import Record, test_and_report, write_results
@@ -60,10 +61,12 @@ def evaluate(settings: EvalSettings) -> EvalResult:
             LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
             table = database_for_clusters(dataset_root(settings.data), splits[0], settings.data)
             initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
+        runtime = with_calibration(settings, runtime)
         descriptors = descriptors_folder(resume, folder)
         confidence = kept_or_learned(network, settings, runtime, descriptors)
 
         def test(split: Split, own: Path) -> EvalResult:
+            say_what_is_lost(network, split, settings, runtime)
             return test_and_report(network, split, settings, runtime, Record(own, descriptors, options), confidence)
 
         return _test_all(splits, folder, test)

@@ -44,7 +44,8 @@ def machine_line(runtime: Runtime) -> str:
     device = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.processor() or "CPU"
     precision = str(runtime.amp_dtype).removeprefix("torch.") if runtime.amp_dtype else "float32"
     memory = "channels_last" if runtime.channels_last else "contiguous"
-    return f"{device}, {torch.get_num_threads()} threads, {precision}, {memory}, torch {torch.__version__}"
+    backend = "" if runtime.backend == "eager" else f", descriptors by {runtime.backend}"
+    return f"{device}, {torch.get_num_threads()} threads, {precision}, {memory}, torch {torch.__version__}{backend}"
 
 
 def network_line(network: Network, size: tuple[int, int]) -> str:

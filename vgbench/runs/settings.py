@@ -18,7 +18,7 @@ from vgbench.options import Mark, Options, option
 from vgbench.report.options import ReportOptions
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runtime_options import RuntimeOptions
+from vgbench.runtime_options import QuantisationOptions, RuntimeOptions
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
@@ -73,6 +73,7 @@ class EvalSettings(Settings):
 
     photos: PhotosOptions
     protocol: ProtocolOptions
+    quantisation: QuantisationOptions
 
 
 @dataclass(frozen=True)

@@ -277,3 +277,16 @@ def test_networks_that_mix_a_batch_have_one_batch_size(
     # The stored fingerprint knows of it: the same weights that say nothing of mixing are other descriptors.
     network.mixes_batch = False
     assert extraction_fingerprint(network, split.database, Inference((16, 20), 3), form) not in prints
+
+
+def test_the_fingerprint_knows_what_computes(split: Split, make_network: Make) -> None:
+    network = make_network()
+
+    def known_as(**runtime: Any) -> str:
+        how = dataclasses.replace(HOW, runtime=Runtime(**runtime))
+        return extraction_fingerprint(network, split.database, how)
+
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    found = [known_as(), known_as(backend="compile"), known_as(backend="openvino")]
+    found += [known_as(backend="openvino", calibration=images), known_as(backend="openvino", calibration=images + 1)]
+    assert len(set(found)) == 5 and found[0] == known_as(backend="eager")

@@ -52,6 +52,7 @@ def resized_positions(
     if offset is None:
         grid = F.interpolate(grid, size=(height, width), mode="bicubic", antialias=antialias)
     else:
-        scale = [(height + offset) / side, (width + offset) / side]
+        # Plain numbers where torch.jit.trace brings tensors: a factor cannot be one.
+        scale = [(float(length) + offset) / side for length in (height, width)]
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=antialias)
     return grid.flatten(2).transpose(1, 2).to(positions.dtype)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.inference import MIXED_BATCH, for_inference, in_fixed_batches
 from vgbench.models.network import Network
+from vgbench.models.weights_hash import weights_hash as weights_hash
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, is_reusable
@@ -33,7 +34,6 @@ LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int], object]
 Change = Callable[[Tensor], Tensor]
-_HASH_BYTES = 64 * 2**20
 
 
 def _nothing(images: int) -> None:
@@ -221,23 +221,6 @@ def descriptors_dim(network: Network) -> int:
     return int(network.descriptors_dim)
 
 
-def weights_hash(network: Network) -> str:
-    """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration.
-
-    Those of GeoWarp are left out: descriptors do not depend on it.
-    """
-    config = {key: value for key, value in network.config.items() if key != GEOWARP}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    named = [*network.named_parameters(), *network.named_buffers()]
-    named = [(name, tensor) for name, tensor in named if not name.startswith(f"{GEOWARP}.")]
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
-        for start in range(0, len(flat), _HASH_BYTES):
-            digest.update(flat[start : start + _HASH_BYTES].data)
-    return digest.hexdigest()
-
-
 def extraction_fingerprint(
     network: Network,
     table: ImageTable,
@@ -255,7 +238,7 @@ def extraction_fingerprint(
     """
     if form.dtype not in DTYPES:
         raise UserError(f"--descriptors_dtype {form.dtype}: not known. Expected one of {', '.join(DTYPES)}")
-    facts = {
+    facts: dict[str, Any] = {
         "layout": 1,
         "weights": weights or weights_hash(network),
         "images": table.fingerprint(),
@@ -264,6 +247,7 @@ def extraction_fingerprint(
         "antialias": ANTIALIAS,
         "precision": str(inference.runtime.amp_dtype),
         "dtype": form.dtype,
+        **inference.runtime.backend_facts,
     }
     if table.upright:
         facts["upright"] = True
