@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from vgbench import describe
+from vgbench import describe, load_network
 from vgbench.errors import UserError
+from vgbench.models import build_network
 
 
 @pytest.fixture
@@ -59,3 +60,13 @@ def test_mistakes_are_one_line(trained: Path, photos: Path, extra: list[str], sa
         describe.main([str(photos), f"--resume={trained}", *extra])
     with pytest.raises(UserError, match="no such folder"):
         describe.main([str(photos / "absent"), f"--resume={trained}", "--output=x.h5"])
+
+
+def test_another_backend_describes_alike(tmp_path: Path, tiny_dataset: Path) -> None:
+    pytest.importorskip("openvino")
+    network = load_network(build_network("resnet18conv4", "gem", "none"), size=(32, 32), device="cpu", amp="off")
+    folder = tiny_dataset / "images" / "val" / "queries"
+    found, expected = network.computed_by("openvino").describe(folder), network.describe(folder)
+    np.testing.assert_allclose(found.descriptors, expected.descriptors, atol=1e-5)
+    with pytest.raises(UserError, match="openvina"):
+        network.computed_by("openvina")

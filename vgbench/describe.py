@@ -51,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = load_network(
         options.resume or options.method, size=tuple(options.resize) if options.resize else None,
         batch_size=options.infer_batch_size, num_workers=options.num_workers, device=options.device,
-        inference_backend=options.inference_backend,
-    )  # fmt: skip
+    ).computed_by(options.inference_backend)  # fmt: skip
     folder = options.folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Expected a folder of images, in any layout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections import Counter
@@ -24,7 +25,7 @@ from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
 from vgbench.runs.folder import to_test
-from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
+from vgbench.runtime import Inference, RuntimeOptions, backend_of, resolve_runtime
 from vgbench.stored import options_of_file
 
 _SIZE = (480, 640)
@@ -70,6 +71,19 @@ class LoadedNetwork:
         descriptors: Tensor = self.network(images)
         return descriptors
 
+    def computed_by(self, backend: str) -> LoadedNetwork:
+        """Return the same network, whose `describe` computes by an inference backend.
+
+        Args:
+            backend: "eager", "compile", "openvino" or "onnxruntime", as `--inference_backend` takes it.
+
+        Raises:
+            UserError: no such backend, it is not installed, or does not run on the network's device.
+        """
+        runtime = dataclasses.replace(self.inference.runtime, backend=backend)
+        backend_of(runtime).check(runtime.device)
+        return dataclasses.replace(self, inference=dataclasses.replace(self.inference, runtime=runtime))
+
     def describe(
         self, images: str | Path | Iterable[str | Path], *, upright: bool = True, progress: bool = False
     ) -> Described:
@@ -101,7 +115,6 @@ def load_network(
     device: str = "auto",
     amp: str = "auto",
     own_code: Sequence[str] = (),
-    inference_backend: str = "eager",
 ) -> LoadedNetwork:
     """Return a network that describes images.
 
@@ -113,15 +126,14 @@ def load_network(
         num_workers: processes that decode images; 0 decodes in this one.
         own_code: code outside this project, package.module:Class, that the checkpoint may use; it is not trusted to say
             so itself.
-        device, amp, inference_backend: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16",
-            "fp16" or "off"; "eager", "compile", "openvino" or "onnxruntime", by which `describe` computes.
+        device, amp: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16", "fp16" or "off".
 
     Raises:
         UserError: no such file or name, a checkpoint that does not say which network it holds, weights that cannot be
             downloaded, no such device.
     """
     network, own_size = _network(source, own_code)
-    runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp, inference_backend=inference_backend))
+    runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp))
     runtime.prepare(network.eval())
     return LoadedNetwork(network, Inference(size or own_size, batch_size, num_workers, runtime))
 
