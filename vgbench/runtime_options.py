@@ -16,6 +16,7 @@ BACKENDS = Registry(
         "openvino": "vgbench.models.backends.openvino:OpenVino",
         "onnxruntime": "vgbench.models.backends.onnx_runtime:OnnxRuntime",
     },
+    closed=True,
 )
 SWITCH = ("auto", "on", "off")
 
@@ -39,7 +40,7 @@ class RuntimeOptions(Options):
         "eager",
         "what computes descriptors: PyTorch as it is, torch.compile, or OpenVINO or ONNX Runtime, which are installed "
         "for it (pip install openvino, onnxruntime)",
-        registry="vgbench.runtime_options:BACKENDS",
+        choices=tuple(BACKENDS),
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vgbench.errors import UserError
 from vgbench.models import build_network, for_inference
 from vgbench.models.backends import onnx_runtime, static
-from vgbench.models.backends.base import InferenceBackend
 from vgbench.models.backends.compiled import CACHE, Compiled
 from vgbench.models.backends.openvino import OpenVino
 from vgbench.models.network import Network
@@ -192,18 +191,3 @@ def test_a_gpu_gets_the_fastest_provider_or_a_sentence(
 def test_compile_on_means_compiled_descriptors_too() -> None:
     assert resolve_runtime(RuntimeOptions(device="cpu", compile="on")).backend == "compile"
     assert resolve_runtime(RuntimeOptions(device="cpu")).backend_facts == {}
-
-
-def test_a_backend_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Zero(InferenceBackend):
-        name = "zero"
-
-        def describer(self, network: Network, runtime: Runtime):
-            return lambda images: torch.zeros(len(images), network.descriptors_dim)
-
-    module = types.ModuleType("own_backends")
-    module.Zero = Zero  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "own_backends", module)
-    runtime = resolve_runtime(RuntimeOptions(device="cpu", inference_backend="own_backends:Zero"))
-    assert not for_inference(small(), runtime)(pixels(2)).any()
-    assert runtime.backend_facts == {"backend": "own_backends:Zero"}
