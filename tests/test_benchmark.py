@@ -139,7 +139,7 @@ def test_keywords_of_parts_are_a_mapping_checked_before_the_first_run(
         path.write_text(yaml.safe_dump([{"name": "a", script: run if script == "train" else [run]}]))
         [job] = read_matrix(path).jobs
         config.write_text(yaml.safe_dump(job.options))
-        campaigns.check_options(job.script, config)
+        campaigns.check_options(job, config)
         return job
 
     as_mapping, as_list = checked({name: value}), checked([f"{name}={value}"])

@@ -100,6 +100,24 @@ def test_npy(tmp_path: Path) -> None:
         GroundTruth(file=file).positives(asked, known, 25)
 
 
+def test_an_array_without_whole_numbers_is_one_line(tmp_path: Path) -> None:
+    asked, known = table(["q1", "q2"]), table(["a", "b"])
+    file = tmp_path / "gt.npy"
+    ragged = np.empty(2, object)
+    for first in ("_reconstruct", 0.5, np.nan, {}, [[0], [1, 0]], 2**70, "7"):
+        ragged[:] = [first, [1]]
+        np.save(file, ragged, allow_pickle=True)
+        with pytest.raises(UserError, match="holds no whole numbers"):
+            GroundTruth(file=file).positives(asked, known, 25)
+    for array in (np.array([["0", "1"]]), np.array(["2020-01-01"], "datetime64[D]"), np.array([[0.5, 1.0]])):
+        np.save(file, array)
+        with pytest.raises(UserError, match="whole"):
+            GroundTruth(file=file).positives(asked, known, 25)
+    ragged[:] = [1.0, [0]]
+    np.save(file, ragged, allow_pickle=True)
+    assert rows(GroundTruth(file=file), asked, known) == [[1], [0]]
+
+
 class _Attack:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (str(Path.cwd() / "attacked"),)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,75 @@ def test_who_waits_for_descriptors_goes_on_when_the_other_is_killed(
         other.wait()
     assert "another run is writing it; waiting for that" in caplog.text
     assert not path.with_name("database.h5.lock").exists()
+
+
+# Describes in batches, and stops after the first until it is told to go on.
+STOPPING = """
+import sys, time
+from pathlib import Path
+from vgbench.cli.main import main
+from vgbench.retrieval.extraction.writer import DescriptorWriter
+write = DescriptorWriter.write
+def write_and_wait(self, *rows):
+    write(self, *rows)
+    Path(sys.argv[1], "begun").touch()
+    while not Path(sys.argv[1], "go on").exists():
+        time.sleep(0.02)
+DescriptorWriter.write = write_and_wait
+sys.exit(main(["eval", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_second_evaluation_waits_for_the_descriptors_of_the_first(
+    killed: bool, trained: Path, pristine_dataset: Path, tmp_path: Path
+) -> None:
+    """Two processes, one checkpoint: the second takes what the first described, or goes on where it was killed."""
+    here = Path(__file__).resolve().parents[2]
+    words = [
+        *of(pristine_dataset)[:1], f"--resume={trained / 'best_model.pth'}", "--resize", "56", "56", "--num_workers=0",
+        "--infer_batch_size=4", "--report_queries=0",
+    ]  # fmt: skip
+
+    def start(name: str, *program: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            command = [sys.executable, *program, *words, f"--run_dir={tmp_path / name}"]
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=here)
+
+    first = start("first", "-c", STOPPING, str(tmp_path))
+    second = None
+    try:
+        wait_for(lambda: (tmp_path / "begun").exists(), first, tmp_path / "first.log")
+        second = start("second", "eval.py")
+        waiting = b"another run is writing it; waiting for that"
+        wait_for(lambda: waiting in (tmp_path / "second.log").read_bytes(), second, tmp_path / "second.log")
+        assert not list((tmp_path / "second").glob("predictions*"))
+        if killed:
+            first.kill()
+        else:
+            (tmp_path / "go on").touch()
+        assert first.wait(120) == (-9 if killed else 0), (tmp_path / "first.log").read_text()
+        assert second.wait(120) == 0, (tmp_path / "second.log").read_text()
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.wait()
+    reused = b"same weights, images and preprocessing; reused" in (tmp_path / "second.log").read_bytes()
+    assert reused != killed
+    known = tmp_path / "first"
+    if killed:
+        shutil.rmtree(trained / "descriptors")
+        assert start("calm", "eval.py").wait(200) == 0
+        known = tmp_path / "calm"
+    assert (known / "predictions.h5").read_bytes() == (tmp_path / "second" / "predictions.h5").read_bytes()
+    assert not [path for path in trained.rglob("*") if path.suffix in (".lock", ".partial", ".progress")]
+
+
+def wait_for(happens: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 200
+    while not happens():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -201,7 +201,8 @@ def _whole_numbers(file: Path, values: Any) -> NDArray[np.int64]:
     """Return values as int64; raises UserError where they are none, words and fractions included."""
     try:
         found = np.asarray(values)
-        whole = found.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # NaN, which is refused below
+            whole = found.astype(np.int64)
         if found.size and (found.dtype.kind not in "iufO" or not (whole == found).all()):
             raise ValueError(f"{found.ravel()[0]!r} and others")
     except (ValueError, TypeError, OverflowError) as error:
