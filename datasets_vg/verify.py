@@ -9,7 +9,7 @@ from pathlib import Path
 from datasets_vg import catalog
 from datasets_vg.prepare.record import differs
 from datasets_vg.splits import SplitFolders, find_splits
-from vgbench.data import ImageTable, find_bad_images, neighbours_within, read_folder
+from vgbench.data import ImageTable, neighbours_within, read_folder
 from vgbench.data.listing import left_out_line
 from vgbench.data.positions import in_one_frame
 from vgbench.errors import UserError
@@ -86,7 +86,7 @@ def _verify_folder(dataset: str, split: SplitFolders, folder: Path, checks: Chec
     table, label = examined.table, split.label(folder)
     print(f"{label}: {len(table)} images")
     _compare(dataset, label, len(table))
-    bad = find_bad_images(table, checks.jobs).images if checks.decode else _not_there(table)
+    bad = _unreadable(table, checks.jobs) if checks.decode else _not_there(table)
     for name, reason in bad:
         print(f"FAULT {folder / name}: {reason}")
     unusable = any(finding.refused for finding in examined.findings) or not len(table)
@@ -98,6 +98,12 @@ def _compare(dataset: str, label: str, images: int) -> None:
     published = entry.counts.get(label) if entry else None
     if entry is not None and published is not None and not published.agrees(images):
         print(f"warning {differs(label, images, entry)}")
+
+
+def _unreadable(table: ImageTable, jobs: int) -> tuple[tuple[str, str], ...]:
+    from vgbench.data.verify import find_bad_images  # with torch, which names are checked without
+
+    return find_bad_images(table, jobs).images
 
 
 def _not_there(table: ImageTable) -> tuple[tuple[str, str], ...]:

@@ -1,9 +1,14 @@
 """verify, stats, list and map on a small city."""
 
+import os
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import raw_trees
+from locations import REPOSITORY
 
 from datasets_vg.__main__ import main
 from datasets_vg.synthetic_city.prepare import CityOptions, prepare
@@ -63,3 +68,22 @@ def test_map_draws_a_dot_an_image(city, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "city.svg")
     text = "".join(ElementTree.parse(tmp_path / "city.svg").getroot().itertext())
     assert "test database" in text or "test/database" in text
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["verify", "--names_only"], ["stats"], ["map"], ["prepare", "sped"]], ids=" ".join
+)
+def test_names_are_read_without_torch(city, tmp_path, words):
+    """Which takes hundreds of MiB that a folder of names has no use for."""
+    rest = {"list": [], "map": [str(city), "--output", str(tmp_path / "city.svg")]}.get(words[0], [str(city)])
+    if words[0] == "prepare":
+        rest = ["--raw", str(raw_trees.sped(tmp_path / "raw")), "--datasets_folder", str(tmp_path / "sets")]
+    code = (
+        "import sys; from datasets_vg.__main__ import main; status = main(sys.argv[1:]); "
+        "sys.exit(status or 3 * ('torch' in sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, *rest], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

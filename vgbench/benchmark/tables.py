@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from vgbench.benchmark.published import differences_table
 from vgbench.benchmark.store import Store
 from vgbench.files import write_text
+from vgbench.report.labels import dataset_label
 from vgbench.report.markdown import markdown_text
 from vgbench.report.tables import build_table
 from vgbench.report.tables.page import html_table
@@ -37,9 +39,22 @@ class TableOptions:
     baseline: str | None = None
 
 
+def _results(store: Store, ranks: bool) -> list[dict[str, Any]]:
+    """Return the results of all jobs; what a training tested at its end does not count beside an evaluation of it.
+
+    Both have the same recalls, which would look like two seeds; the training's costs stay.
+    """
+    rows = [(job, one) for job in store.matrix.jobs for one in store.rows(job, ranks=ranks)]
+    evaluated = {(job.run, dataset_label(one)) for job, one in rows if job.script == "eval"}
+    return [
+        {**one, "recalls": {}} if job.script == "train" and (job.run, dataset_label(one)) in evaluated else dict(one)
+        for job, one in rows
+    ]
+
+
 def write_tables(folder: Path, store: Store, options: TableOptions, failures: Mapping[str, str]) -> str:
     """Write table.md, table.tex, table.csv and table.html into a matrix's folder; return the markdown."""
-    results = [one for job in store.matrix.jobs for one in store.rows(job, ranks=options.baseline is not None)]
+    results = _results(store, ranks=options.baseline is not None)
     table = build_table(
         results, values=options.values, published=store.matrix.published, failures=failures,
         order=store.matrix.rows if results else (), costs=options.costs, baseline=options.baseline,

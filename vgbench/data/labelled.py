@@ -20,24 +20,6 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledTable:
-    """Images and the place or class of each.
-
-    Attributes:
-        table: N images.
-        labels: int64 [N], from 0, without gaps.
-    """
-
-    table: ImageTable
-    labels: Rows
-
-    @property
-    def count(self) -> int:
-        """How many places or classes there are."""
-        return int(self.labels.max()) + 1 if len(self.labels) else 0
-
-
-@dataclass(frozen=True, eq=False)
 class LabelledBatch:
     """B images and their labels.
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vgbench.data.labelled import LabelledTable
+from vgbench.data.labelled_table import LabelledTable
 from vgbench.data.layout import DATAFRAMES, split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.data.utm import in_own_zones
-from vgbench.data.verify import check_images
 from vgbench.errors import UserError
 
 IMAGES = "Images"
@@ -27,6 +26,8 @@ def read_train_images(data: DataOptions, root: Path) -> ImageTable:
     Raises:
         UserError: no train split with images, or an image that cannot be read.
     """
+    from vgbench.data.verify import check_images  # with torch, which names are read without
+
     folder = split_folder(root, "train")
     table = read_folder(folder if folder.is_dir() else folder / "database")
     return check_images(table, data.on_bad_image, data.num_workers)
@@ -57,6 +58,8 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
                 )
             return None
         table, places = read_gsv_xs(folder, cities)
+    from vgbench.data.verify import check_images
+
     checked = check_images(table, data.on_bad_image, data.num_workers)
     if len(checked) != len(table):
         kept = set(checked.relative_paths())
