@@ -17,10 +17,10 @@ from locations import REPOSITORY
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.extraction.writer import write_descriptors
-from vgbench.retrieval.searching import candidates, distinct
-from vgbench.retrieval.searching.candidates import _row_sums, squared_distances
+from vgbench.retrieval.searching import candidates, distinct, exact, few
+from vgbench.retrieval.searching.candidates import _row_sums, distances_to, squared_distances
 from vgbench.retrieval.searching.distinct import distinct_rows
-from vgbench.retrieval.searching.exact import search
+from vgbench.retrieval.searching.exact import search, search_rows
 from vgbench.retrieval.searching.finder_torch import QueryBlock, Tile, TorchFinder, score_error, score_into
 from vgbench.runtime import Runtime
 
@@ -86,6 +86,30 @@ def test_same_indices_as_float64_brute_force(
     assert found.distances.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("spread", [1.0, 0.1, 0.0])
+def test_few_rows_are_searched_to_the_same_bits_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, spread: float
+) -> None:
+    random = torch.Generator().manual_seed(1)
+    base, asked = (1 + spread * torch.randn((count, 96), generator=random) for count in (500, 40))
+    answered: list[bool] = []
+
+    def noting(*arguments: Any) -> Any:
+        found = few.nearest_of_few(*arguments)
+        answered.append(found is not None)
+        return found
+
+    monkeypatch.setattr(exact, "nearest_of_few", noting)
+    with stored(tmp_path, "few", base.to(dtype)) as database, stored(tmp_path, "few_q", asked.to(dtype)) as queries:
+        at_once = search_rows(database, queries, 20, rows=(100, 500))
+        monkeypatch.setattr(exact, "fits", lambda *_: False)
+        streamed = search_rows(database, queries, 20, rows=(100, 500))
+    assert answered == [spread > 0]  # equal rows are left to the search that streams
+    np.testing.assert_array_equal(at_once.indices, streamed.indices)
+    np.testing.assert_array_equal(at_once.squared, streamed.squared)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_enough_to_stream(tmp_path: Path, backend: str) -> None:
     if backend == "faiss":
@@ -147,7 +171,12 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(query))
         return squared_distances(queries, query, *rest)
 
+    def counting_few(queries: QueryBlock, query: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counts.append(len(query))
+        return distances_to(queries, query, *rest)
+
     monkeypatch.setattr(candidates, "squared_distances", counting)
+    monkeypatch.setattr(few, "distances_to", counting_few)
     return counts
 
 

@@ -161,6 +161,11 @@ def squared_distances(
     return out
 
 
+def distances_to(queries: QueryBlock, query: Tensor, vectors: Tensor, row: Tensor) -> Tensor:
+    """Return the same [M] for rows of `vectors` [R,D], as stored, that are at hand on the CPU."""
+    return _Queries(queries, 0, len(queries)).squared(query, vectors, row)
+
+
 def _of_block(block: _Queries, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int) -> Tensor:
     """Return the same for pairs of one block of queries, reading the rows in order."""
     out = torch.empty(len(query), dtype=torch.float64, device=query.device)

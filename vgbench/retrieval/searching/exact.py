@@ -25,7 +25,8 @@ from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.options import EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.candidates import Candidates
-from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, norms
+from vgbench.retrieval.searching.few import fits, nearest_of_few
+from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, TorchFinder, norms
 from vgbench.retrieval.searching.tables import INDICES, QUANTISERS
 from vgbench.retrieval.searching.tables import SEARCH_BACKENDS as SEARCH_BACKENDS
 from vgbench.runtime import Runtime
@@ -98,6 +99,8 @@ def merge_predictions(parts: Sequence[PartialPredictions], k: int) -> Prediction
     Raises:
         ValueError: there are no parts.
     """
+    if len(parts) == 1:
+        return Predictions(parts[0].indices[:, :k], np.sqrt(parts[0].squared[:, :k]).astype(np.float32))
     indices = np.concatenate([part.indices for part in parts], axis=1)
     squared = np.concatenate([part.squared for part in parts], axis=1)
     order = np.lexsort((indices, squared), axis=1)[:, :k]
@@ -167,6 +170,11 @@ def _search_block(
     block_bytes: int,
 ) -> tuple[Tensor, Tensor]:
     """Stream the database's rows past one block of queries; return squared distances and rows, both [Q,k]."""
+    if make_finder is TorchFinder and fits(span[1] - span[0], queries, block_bytes):
+        stored = database.read(*span)
+        few = nearest_of_few(queries, stored, _tile(stored.float(), database, span[0]), k)
+        if few is not None:
+            return few[0], few[1] + span[0]
     candidates = Candidates(queries, k, database, _LAST_BLOCKS * block_bytes)
     device = queries.vectors.device
     block_rows = max(1, block_bytes // database.row_bytes)
@@ -196,6 +204,11 @@ def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row:
     if stored.dtype != buffer.dtype:
         vectors = buffer[: len(stored)]
         vectors.copy_(stored)
+    return _tile(vectors, database, first_row)
+
+
+def _tile(vectors: Tensor, database: Descriptors, first_row: int) -> Tile:
+    """Make a tile of database rows float32, of which the first is `first_row`; raises UserError as `search`."""
     lengths = norms(vectors)
     radius = _require_finite(lengths, database, first_row)
     return Tile(vectors, lengths.square_().div_(2), radius)

@@ -160,12 +160,12 @@ class TorchFinder:
         maxima = scores.amax(1) if group > 1 else scores[:, 0]
         error = self.error(tile)
         threshold = floor - error
-        passing = _at_least(maxima, threshold)
+        passing = at_least(maxima, threshold)
         crowded = None
         if groups >= k and int(passing.sum()) > 2 * k * len(queries):
             # k groups hold a row this good, so the k-th best row is no worse.
             threshold = torch.maximum(threshold, maxima.T.topk(k).values[:, -1] - 2 * error)
-            passing = _at_least(maxima, threshold)
+            passing = at_least(maxima, threshold)
             crowded = passing.sum(0) > 2 * k + groups // 16
             if bool(crowded.any()):
                 passing &= ~crowded
@@ -173,7 +173,7 @@ class TorchFinder:
                 yield from self._of_crowds(tile, among, kth_squared)
         if int(passing.sum()) * _DENSE > passing.numel():
             of_all = threshold if crowded is None else threshold.masked_fill(crowded, torch.inf)
-            row, query = _at_least(self._scores[: tile.rows], of_all).nonzero(as_tuple=True)
+            row, query = at_least(self._scores[: tile.rows], of_all).nonzero(as_tuple=True)
             yield query, row, self._scores[row, query]
             return
         for part in torch.split(passing.nonzero(), max(1, _PAIRS_AT_ONCE // group)):
@@ -189,7 +189,7 @@ class TorchFinder:
             yield part[query], row, self._scores[row, part[query]]
 
 
-def _at_least(maxima: Tensor, threshold: Tensor) -> Tensor:
+def at_least(maxima: Tensor, threshold: Tensor) -> Tensor:
     """Compare float32 [G,Q] with float64 [Q] without a float64 copy of the larger one."""
     # Rounded down, the threshold lets through what it should and at most a unit in the last place more.
     return maxima >= torch.nextafter(threshold.float(), torch.full_like(threshold, -torch.inf, dtype=torch.float32))
