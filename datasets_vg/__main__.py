@@ -135,13 +135,20 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(run=_list)
 
     checked = commands.add_parser("verify", parents=[common], help="read every name and image; exit status 1 on faults")
-    checked.add_argument("--jobs", type=_count(1), default=None, help="processes that decode (default: this one)")
+    checked.add_argument(
+        "--jobs", type=_count(1), default=None, help="processes that read images (default: only this one)"
+    )
     checked.set_defaults(run=_verify)
     checked.add_argument("--names_only", action="store_true", help="read the names and decode no image")
     measured = commands.add_parser("stats", parents=[common], help="counts, area, positives: a markdown table")
     measured.set_defaults(run=_stats)
     for command in (checked, measured):
-        command.add_argument("--radius", type=_positive, default=25.0, help="of a positive, metres (default: 25)")
+        command.add_argument(
+            "--radius",
+            type=_positive,
+            default=25.0,
+            help="a database image within this distance of a query is a positive, metres (default: 25)",
+        )
     mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
     mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
     mapped.set_defaults(run=_map)
@@ -157,13 +164,13 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser], common: On
     made = commands.add_parser(
         "prepare", parents=[common], help="fetch, format or make a dataset; repeated, it goes on where it stopped",
     )  # fmt: skip
-    made.add_argument("name", help="of the dataset: see `list`")
+    made.add_argument("name", help="name of a dataset, one of `list`; or folder, for your own pictures")
     made.add_argument(
         "--raw", type=Path, metavar="FOLDER",
         help="make it from these files and fetch none: raw files or archives as published, or a tree that "
         "VPR-datasets-downloader, datasets_vg or a course made",
     )  # fmt: skip
-    made.add_argument("--part", nargs="+", metavar="PART", help="of a set that has parts; `list` names them")
+    made.add_argument("--part", nargs="+", metavar="PART", help="only these parts of the dataset; `list` names them")
     kept = made.add_mutually_exclusive_group()
     for name, told in zip(TRANSFERS, ("are linked to (default)", "are copied", "are moved"), strict=True):
         kept.add_argument(f"--{name}", dest="transfer", action="store_const", const=name, help=f"raw images {told}")
@@ -172,16 +179,16 @@ def _add_prepare(commands: argparse._SubParsersAction[OneLineParser], common: On
         "--jobs",
         type=_count(1),
         default=None,
-        help="processes or threads (default: one a core)",
+        help="processes, or threads, that work at a time (default: one per core)",
     )
     city = made.add_argument_group("the synthetic city")
-    city.add_argument("--seed", type=_count(0), help="of everything in it (default: 0)")
+    city.add_argument("--seed", type=_count(0), help="the seed of every random choice (default: 0)")
     size = city.add_mutually_exclusive_group()
     size.add_argument("--images", type=_count(1), help=f"about how many images (default: {DEFAULT_IMAGES})")
     size.add_argument("--scale", type=_positive, help="how many times the default number of images (default: 1)")
     made.add_argument_group("sf_xl --part panoramas").add_argument(
         "--headings", choices=HEADINGS,
-        help="which way those of the panoramas turn (default: auto, as the streets say that they lie in)",
+        help="which way the headings of panoramas turn (default: auto, found out from the streets that they lie in)",
     )  # fmt: skip
     own_pictures.add_arguments(made)
     made.set_defaults(run=_prepare)

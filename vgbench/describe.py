@@ -4,8 +4,8 @@ python3 -m vgbench.describe ~/photos --resume=logs/default/<run> --output descri
 python3 -m vgbench.describe ~/photos --method=megaloc --output descriptors.npy    # and descriptors.txt, the names
 python3 -m vgbench.describe ~/photos --method=megaloc --layout=hloc --output global-feats.h5
 
-.h5: datasets `descriptors` [N,D] and `names` [N]. --layout=hloc: a group an image with the dataset `global_descriptor`
-[D], as hloc's extract_features writes it. .npy: [N,D], with a line per name in the .txt beside it.
+.h5: datasets `descriptors` [N,D] and `names` [N]. --layout=hloc: a group for each image with the dataset
+`global_descriptor` [D], as hloc's extract_features writes it. .npy: [N,D], with a line per name in the .txt beside it.
 """
 
 from __future__ import annotations
@@ -101,14 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a name that ends in .h5 or .npy")
     parser.add_argument("--resume", type=Path, metavar="PATH", help="a checkpoint of this project, or a run's folder")
     parser.add_argument("--method", metavar="NAME", help="a released network, such as megaloc")
-    parser.add_argument("--layout", choices=LAYOUTS, default="matrix", help="of an .h5 file (default: matrix)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="as written (default: float32)")
     parser.add_argument(
-        "--resize", type=int, nargs=2, metavar="N", help="height and width, pixels (default: the network's own)"
+        "--layout", choices=LAYOUTS, default="matrix", help="how an .h5 file is laid out, see below (default: matrix)"
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="type of the numbers in the file (default: float32)"
+    )
+    parser.add_argument(
+        "--resize",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of the images, pixels (default: the network's)",
     )
     parser.add_argument(
         "--as_stored", action="store_true",
-        help="leave photographs as their pixels are stored, as datasets in the folder protocol are tested",
+        help="do not turn photographs as their EXIF says; so are the images of datasets tested",
     )  # fmt: skip
     parser.add_argument("--infer_batch_size", type=int, default=16, metavar="N", help="images in a batch (default: 16)")
     parser.add_argument("--num_workers", type=int, default=4, metavar="N", help="processes that decode (default: 4)")

@@ -26,17 +26,27 @@ def add_commands(msls: argparse.ArgumentParser) -> None:
         "--query_type", nargs="+", choices=(ALL, *QUERY_TYPES), default=[ALL], metavar="TYPE",
         help=f"a table for each: {ALL} (default), {', '.join(QUERY_TYPES)}",
     )  # fmt: skip
-    scored.add_argument("--radius", type=float, default=25.0, help="of a positive, metres (default: 25)")
+    scored.add_argument(
+        "--radius",
+        type=float,
+        default=25.0,
+        help="a database image within this distance of a query is a positive, metres (default: 25)",
+    )
     scored.set_defaults(run=_score)
     for command in (joined, scored):
-        command.add_argument("files", nargs="+", type=Path, help="of eval.py --pairs_out FILE --pairs_format msls")
+        command.add_argument(
+            "files",
+            nargs="+",
+            type=Path,
+            help="prediction files, as eval.py --pairs_out FILE --pairs_format msls writes them",
+        )
         command.add_argument(
             "--raw", type=Path, metavar="FOLDER", required=command is scored,
             help="MSLS's metadata with the ground truth: test_meta/<city>/{database,query}/postprocessed.csv",
         )  # fmt: skip
         command.add_argument(
             "--cities", nargs="+", metavar="CITY", default=list(CITIES),
-            help=f"that have to be there (default: {' '.join(CITIES)})",
+            help=f"the cities whose predictions have to be there (default: {' '.join(CITIES)})",
         )  # fmt: skip
         command.set_defaults(datasets_folder=None)
 

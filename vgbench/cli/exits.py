@@ -44,6 +44,10 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
     except UserError as error:
         print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
         return _leave_others(2)
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 128 + 13  # as shells say of SIGPIPE
     except (MemoryError, RuntimeError, OSError) as error:
         remedy = _remedy(error)
         if remedy is None:
@@ -56,10 +60,6 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         with contextlib.suppress(OSError):  # the terminal may be gone
             print(_WORDS.get(signal, "interrupted") + (f"; {remedy}" if remedy else ""), file=sys.stderr, flush=True)
         return 128 + signal
-    except BrokenPipeError:
-        if not _nobody_reads():
-            raise
-        return 128 + 13  # as shells say of SIGPIPE
     if _one_of_several():
         from vgbench import parallel  # with torch, which is slow to import
 

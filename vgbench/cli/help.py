@@ -69,6 +69,7 @@ def page(command: Command, topic: str = "") -> str:
     chosen = [one for one in fields if one[1].metadata[COMMON] in (True, command.short) or not short]
     text = [command.description.strip(), ""]
     text.append(_line("--config FILE.yaml", "options from a YAML file; those typed here count first", _width()))
+    text += [] if short else [""]
     for name in topics:
         some = [one for one in chosen if one[1].metadata[TOPIC] == name]
         if some:

@@ -15,7 +15,9 @@ from vgbench.cli.exits import run_script
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; returns 0."""
     parser = described("leaderboard", __doc__ or "")
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("logs"), help="of the runs (default: logs)")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("logs"), help="the folder of the runs (default: logs)"
+    )
     typed = parser.parse_args(arguments)
     from vgbench.report.leaderboard import write_leaderboard  # help and mistakes do not wait for it
 

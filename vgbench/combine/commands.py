@@ -23,19 +23,24 @@ def combine_command(program: str, description: str) -> Command:
     size = Group(DataOptions, only=("resize",), helps=_FIRSTS)
     ensemble = Command(
         f"{program} ensemble",
-        "put the descriptors of any networks together",
+        "Put the descriptors of any networks side by side, or average them.\n\n"
+        f"{program} ensemble --checkpoints a.pth b.pth --output both.pth",
         (Group(EnsembleOptions), Group(OutputOptions), size),
     )
     soup = Command(
         f"{program} soup",
-        "average the weights of networks of one architecture",
+        "Average the weights of networks of one architecture.\n\n"
+        f"{program} soup --checkpoints a.pth b.pth c.pth --output soup.pth",
         (Group(SoupOptions), Group(OutputOptions), _images("val or train", "val_positive_dist_threshold"), _MACHINE),
     )
     whiten = Command(
         f"{program} whiten",
-        "add a linear layer to a network, learned from pairs of one place",
+        "Add a linear layer to a network, learned from pairs of images of one place.\n\n"
+        f"{program} whiten --checkpoints a.pth --output whitened.pth",
         (
-            Group(SoupOptions, only=("checkpoints",), helps={"checkpoints": "one, of train.py or of combine"}),
+            Group(
+                SoupOptions, only=("checkpoints",), helps={"checkpoints": "one checkpoint, of train.py or of combine"}
+            ),
             Group(OutputOptions),
             Group(WhitenOptions),
             _images("train", "train_positives_dist_threshold"),

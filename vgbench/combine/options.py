@@ -26,7 +26,10 @@ class OutputOptions(Options, topic="files"):
 
     output: Path = option(REQUIRED, "the checkpoint to write", metavar="FILE", marks=Mark.BY_MATRIX)
     own_code: tuple[str, ...] | None = option(
-        None, "code of your own, package.module:Class, that the files may use", metavar="NAME", marks=Mark.THIS_RUN
+        None,
+        "your own classes, package.module:Class, that the checkpoints may use",
+        metavar="NAME",
+        marks=Mark.THIS_RUN,
     )
 
 
@@ -35,10 +38,14 @@ class SoupOptions(Options):
     """What a soup is made of."""
 
     checkpoints: tuple[Path, ...] = option(
-        REQUIRED, "two or more, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
+        REQUIRED, "two or more checkpoints, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
     )
-    soup: str = option("uniform", "all checkpoints, or those that lift val's recall, best first", choices=SOUPS)
-    recall: int = option(1, "greedy goes by val R@N", range=_COUNT)
+    soup: str = option(
+        "uniform",
+        "uniform: the mean of all checkpoints; greedy: begin with the best and add those that raise the recall on val",
+        choices=SOUPS,
+    )
+    recall: int = option(1, "with --soup greedy: the N of the recall@N on val that decides", range=_COUNT)
     batch_norm: str = option(
         "average",
         "average BatchNorm's statistics too, which fits networks that are near each other, or reestimate them on "
@@ -53,7 +60,7 @@ class EnsembleOptions(Options):
     """What an ensemble is made of."""
 
     checkpoints: tuple[Path, ...] = option(
-        REQUIRED, "two or more, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
+        REQUIRED, "two or more checkpoints, of train.py or of combine", metavar="FILE", marks=Mark.BY_MATRIX
     )
     combine: str = option("concat", "descriptors side by side, or averaged", choices=COMBINATIONS)
     weights: tuple[float, ...] | None = option(None, "weight of each checkpoint", unset="equal")
@@ -68,14 +75,16 @@ class WhitenOptions(Options):
     """
 
     positives: int = option(
-        8, "pairs of one query: with the database images of its place that look most alike", range=_COUNT
+        8, "pairs of each query at most: with the most similar database images of its place", range=_COUNT
     )
     pairs: int = option(
-        8192, "pairs of all queries at most, before any is seen varied; beyond, queries are drawn at random",
+        8192,
+        "pairs of all queries together at most, before augmentation; where there are more, queries are drawn at random",
         range=_COUNT,
     )  # fmt: skip
     shrinkage: float = option(
-        0.5, f"how far the covariance of the pairs is drawn towards an even spread, {LEAST_SHRINKAGE:.6f} to 1",
+        0.5,
+        f"how far the covariance of the pairs is shrunk towards a multiple of the identity, {LEAST_SHRINKAGE:.6f} to 1",
         range=between(LEAST_SHRINKAGE, 1), metavar="A",
     )  # fmt: skip
     dim: int | None = option(

@@ -74,8 +74,8 @@ class PartsOptions(Options, topic="network"):
     )
     off_the_shelf: str = option(
         "imagenet",
-        "a network trained for image retrieval, as it is, for --backbone resnet50conv5 or resnet101conv5; "
-        "imagenet: none",
+        "a network that was trained for image retrieval, for --backbone resnet50conv5 or resnet101conv5; imagenet "
+        "means none of these",
         choices=("imagenet", *OFF_THE_SHELF),
     )
     method: str | None = option(

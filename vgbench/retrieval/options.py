@@ -93,7 +93,7 @@ class CompressionOptions(Options):
     )
     quantise_args: tuple[str, ...] | None = arguments("quantise")
     pq_subvectors: int | None = option(
-        None, "bytes of a code at 8 bits: the parts of a descriptor, which must divide it", range=at_least(1),
+        None, "parts of a descriptor, a code each (a byte at 8 bits); they divide its dimensions", range=at_least(1),
         unset="up to 64", needs=_PRODUCT_CODES, without="--pq_subvectors: there are no product codes",
     )  # fmt: skip
     pq_bits: int = option(
@@ -144,7 +144,7 @@ class IndexOptions(GraphOptions, CellOptions):
 
     search_backend: str = option(
         "torch",
-        "what finds the nearest descriptors; all are exact",
+        "the library that computes exact search",
         registry="vgbench.retrieval.searching.tables:SEARCH_BACKENDS",
         marks=Mark.NO_DISTANCE,
     )
@@ -173,7 +173,7 @@ class IndexOptions(GraphOptions, CellOptions):
     )
     efficient_ram_testing: bool = option(
         False,
-        "search in blocks an eighth of the usual size: less memory, slower (memory is bounded either way)",
+        "search in blocks of an eighth of the usual size: slower, with less memory",
         marks=Mark.NO_DISTANCE,
     )
 
@@ -189,7 +189,7 @@ class PoseOptions(Options, topic="evaluation"):
 
     pose_candidates: int = option(
         5,
-        "predictions, from the first, that the weighted position of a query is made of",
+        "a query's position is the weighted mean of so many of its predictions, from the first",
         range=at_least(1),
         marks=Mark.NO_DISTANCE,
     )

@@ -47,8 +47,7 @@ class RunOptions(Options):
     seed: int = option(0, "the seed of every random choice", common=True)
     own_code: tuple[str, ...] | None = option(
         None,
-        "code of your own, package.module:Name, that the checkpoint of this call may use, beside what is named by "
-        "another option of the call",
+        "your own classes, package.module:Name, that the checkpoint may use, where no other option names them",
         metavar="NAME",
         marks=Mark.THIS_RUN,
     )

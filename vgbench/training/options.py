@@ -59,7 +59,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     train_mode_args: tuple[str, ...] | None = arguments("train_mode")
     start_from: Path | None = option(
         None,
-        "a checkpoint that a new run takes the network and weights from",
+        "a checkpoint whose network and weights a new run begins with",
         common=True,
     )
     epochs_num: int = option(1000, "epochs to train at most", range=_COUNT, common=True)

@@ -59,7 +59,10 @@ class MixVprOptions(Options, needs="aggregation=mixvpr", topic="aggregation"):
     in_w: int | None = option(None, "mixvpr: width of that map", range=_COUNT, unset="what --resize gives")
     mix_depth: int | None = option(None, "mixvpr: feature mixers in a row", range=_COUNT, unset="4")
     mlp_ratio: float | None = option(
-        None, "mixvpr: width of a mixer's hidden layer, of the map's positions", range=above(0), unset="1"
+        None,
+        "mixvpr: width of a mixer's hidden layer, as a multiple of the number of positions in the map",
+        range=above(0),
+        unset="1",
     )
     out_rows: int | None = option(None, "mixvpr: values that remain of each channel", range=_COUNT, unset="4")
 

@@ -44,7 +44,7 @@ class SpatialOptions(Options, needs="rerank=spatial", topic="rerank"):
     """Clusters of the candidates' coordinates."""
 
     spatial_cluster: str = option(
-        "radius", "spatial: what makes clusters of the candidates' coordinates", choices=SPATIAL_CLUSTERS
+        "radius", "spatial: how the candidates' coordinates are clustered", choices=SPATIAL_CLUSTERS
     )
     spatial_radius: float = option(25.0, "spatial: metres within which two candidates belong together", range=above(0))
     spatial_order: str = option(
@@ -170,7 +170,7 @@ class DenseOptions(Options, needs="rerank=dense", topic="rerank"):
         "ransac", "dense: inliers of --local_model (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
     )
     dense_patch: int = option(
-        1, "dense: cells of the feature map, a side, that are averaged into one feature; odd",
+        1, "dense: side of the square of cells that are averaged into one feature, an odd number",
         range=Rule(lambda side: side >= 1 and side % 2 == 1, "an odd number, 1 or more"),
     )  # fmt: skip
     dense_weight: float = option(0.5, "dense: as --local_weight", range=_FROM_0)

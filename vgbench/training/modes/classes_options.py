@@ -28,7 +28,9 @@ class EigenPlacesOptions(Options, needs=f"{_MODE},partition=eigenplaces", topic=
         10.0, "distance of the focal points from the middle of a cell, metres (eigenplaces)", range=_SIZE
     )
     focal_tolerance: float = option(
-        45.0, "images look at a focal point to within this angle, degrees (eigenplaces)", range=_SIZE
+        45.0,
+        "images whose heading is within this angle of the direction to a focal point look at it, degrees (eigenplaces)",
+        range=_SIZE,
     )
     crop_headings: str = option(
         "auto",

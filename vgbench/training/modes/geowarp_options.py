@@ -19,14 +19,14 @@ class GeowarpOptions(Options, needs="train_mode=geowarp"):
     """
 
     geowarp_cut: float = option(
-        0.6, "two views of an image are cut by up to half of this at each side, of the side's length",
+        0.6, "how much is cut off two views of an image: at each side up to half of this part of its length",
         range=above(0, below=1),
     )  # fmt: skip
     geowarp_views_weight: float = option(
         1.0, "weight of the loss on the known corners of two views of an image", range=_WEIGHT
     )
     geowarp_consistency_weight: float = option(
-        0.1, "weight of the loss on real pairs whose answer is not mirrored when they are", range=_WEIGHT
+        0.1, "weight of the loss that asks for mirrored answers when a real pair is mirrored", range=_WEIGHT
     )
     geowarp_features_weight: float = option(
         0.1,

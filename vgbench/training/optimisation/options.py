@@ -15,9 +15,9 @@ _COUNT, _FROM_0, _INSIDE = at_least(1), at_least(0), above(0, below=1)
 class CrnRatesOptions(Options, needs="aggregation=crn", topic="optimiser"):
     """Learning rates of a network with CRN."""
 
-    lr_crn_layer: float = option(5e-3, "learning rate of CRN's own layer; only with --aggregation crn", range=_FROM_0)
+    lr_crn_layer: float = option(5e-3, "learning rate of CRN's own layer", range=_FROM_0)
     lr_crn_net: float = option(
-        5e-4, "learning rate of the rest of a network with CRN, instead of --lr; only with --aggregation crn",
+        5e-4, "learning rate of the rest of a network with CRN, instead of --lr",
         range=_FROM_0,
     )  # fmt: skip
 
@@ -59,9 +59,7 @@ class OptimOptions(CrnRatesOptions, MomentumOptions, topic="optimiser"):
         unset="0.01",
         needs="train_mode=places|classes",
     )
-    lr_geowarp: float = option(
-        1e-4, "learning rate of what --train_mode geowarp trains", range=_FROM_0, needs="train_mode=geowarp"
-    )
+    lr_geowarp: float = option(1e-4, "learning rate of geowarp's own layers", range=_FROM_0, needs="train_mode=geowarp")
     weight_decay: float | None = option(
         None, "weight decay", range=_FROM_0, unset="0.01 for adamw, 0.001 for sgd, 0 for the others"
     )
@@ -72,7 +70,7 @@ class OptimOptions(CrnRatesOptions, MomentumOptions, topic="optimiser"):
     accumulate_steps: int = option(1, "batches whose losses are averaged into one optimiser step", range=_COUNT)
     ema_decay: float | None = option(
         None,
-        "validate, keep as best and test a moving average of the weights, with this decay at each step (0.999, say)",
+        "decay at each step of a moving average of the weights, such as 0.999, which is then validated and tested",
         range=_INSIDE,
         unset="the weights themselves",
     )
