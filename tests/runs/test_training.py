@@ -15,7 +15,9 @@ from vgbench.data import read_split
 from vgbench.runs.settings import TrainSettings
 from vgbench.runs.training import run_training
 from vgbench.runtime import Runtime
+from vgbench.training import LoopResult
 from vgbench.training.modes.table import build_mode
+from vgbench.training.tracker import Nowhere
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def test_validation_is_plain_whatever_the_test_at_the_end_is(
     def validated(network: Any, mode: Any, validate: Any, *rest: Any) -> Any:
         recalls = validate(network, 0).recalls
         found.append({n: recalls[n] for n in (1, 5)})
+        return LoopResult(tmp_path / "best_model.pth", 0, recalls[5], 1, 0, False, 0.0)
 
     def seen(path: Path, *rest: Any, **more: Any) -> None:
         asked.append({file.name.rpartition("-")[0] for file in Path(path).iterdir()})
@@ -50,7 +53,9 @@ def test_validation_is_plain_whatever_the_test_at_the_end_is(
         folder = tmp_path / str(number)
         folder.mkdir()
         network = network_of()
-        run_training(settings, network, build_mode(recipe_of(tiny_dataset, "places")), val, Runtime(), folder)
+        run_training(
+            settings, network, build_mode(recipe_of(tiny_dataset, "places")), val, Runtime(), (folder, Nowhere())
+        )
     # The files of a plain test: descriptors of the database and of the queries, no PCA, no train database, no codes.
     assert asked == [{f"{tiny_dataset.name}_test_database", f"{tiny_dataset.name}_test_queries"}] * 2
     assert found[0] == found[1]

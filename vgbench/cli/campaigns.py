@@ -25,9 +25,10 @@ from vgbench.report.options import ReportOptions
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, RunOptions, Settings, TrainSettings, flat
+from vgbench.training.options import TrainOptions
 
 # Options that change how fast or where a run works, or what it writes besides, and not its numbers.
-_WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions), *option_names(ReportOptions))
+_WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions, TrainOptions), *option_names(ReportOptions))
 
 
 def campaign_of(matrix: Matrix, typed: argparse.Namespace) -> Campaign:

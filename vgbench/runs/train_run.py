@@ -36,6 +36,7 @@ from vgbench.training.checkpoint import BEST, LAST, METRICS
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.table import build_mode
+from vgbench.training.tracker import Tracker, check_tracker, tracked
 
 LOG = logging.getLogger("vgbench")
 
@@ -53,6 +54,7 @@ def train(settings: TrainSettings) -> TrainResult:
         UserError: what a person can mend: no such dataset, weights that cannot be had, a loss that is not finite.
         Interrupted: Ctrl-C; the message says how to go on.
     """
+    check_tracker(settings.training.wandb)
     runtime = resolve_runtime(settings.runtime)
     parallel.start(runtime.device)
     root, few = dataset_root(settings.data), settings.training.dry_run
@@ -73,8 +75,9 @@ def train(settings: TrainSettings) -> TrainResult:
     continued = folder_to_continue(settings.run.resume)
     with open_run_folder(settings.run, continued, unless=(LAST, BEST)) as folder:
         try:
-            with answering(f"SIGUSR1: {folder / LAST} has everything up to the last round; going on", LOG.info):
-                return _train_and_test(settings, network, mode, val, test, runtime, folder)
+            note = f"SIGUSR1: {folder / LAST} has everything up to the last round; going on"
+            with answering(note, LOG.info), tracked(settings.training.wandb, folder, flat(settings)) as tracker:
+                return _train_and_test(settings, network, mode, (val, test), runtime, (folder, tracker))
         except KeyboardInterrupt as stop:
             raise Interrupted(_going_on(folder)) from stop
 
@@ -83,16 +86,16 @@ def _train_and_test(
     settings: TrainSettings,
     network: Network,
     mode: TrainingMode[Any],
-    val: Split,
-    test: Split,
+    splits: tuple[Split, Split],
     runtime: Runtime,
-    folder: Path,
+    out: tuple[Path, Tracker],
 ) -> TrainResult:
+    (val, test), (folder, tracker) = splits, out
     write_config(folder, flat(settings))
     say_what_runs(settings, network, runtime, folder)
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
-    result = run_training(settings, network, mode, val, runtime, folder)
+    result = run_training(settings, network, mode, val, runtime, out)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)
@@ -101,6 +104,9 @@ def _train_and_test(
     record = Record(folder, folder / "descriptors", flat(settings))
     tested = test_and_report(network, test, settings, runtime, record, confidence)
     parallel.on_main(lambda: write_results(folder, {**tested.facts, "train_seconds": round(result.seconds, 3)}))
+    tracker.summary(
+        {f"test/R@{value}": recall for value, recall in next(iter(tested.facts["recalls"].values())).items()}
+    )
     LOG.info("%s", _summary(settings, result, best["recalls"], tested.facts, runtime, folder))
     if settings.training.dry_run:
         LOG.info("dry run: every step works; recalls of %d queries after one step say nothing", len(test.queries))

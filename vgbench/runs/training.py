@@ -18,6 +18,7 @@ from vgbench.runtime import Inference, Runtime
 from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogger, Run, train
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
+from vgbench.training.tracker import Tracker
 
 # The aggregations of which --l2 says where they are normalised.
 UNIT_LENGTH_BY_L2 = ("gem", "mac", "spoc", "rmac")
@@ -71,9 +72,10 @@ def run_training(
     mode: TrainingMode[Any],
     val: Split,
     runtime: Runtime,
-    folder: Path,
+    out: tuple[Path, Tracker],
 ) -> LoopResult:
-    """The epoch loop, with val tested after each epoch."""
+    """The epoch loop, with val tested after each epoch; `out` is the run's folder, and where its numbers go besides."""
+    folder, tracker = out
     # Early stopping watches R@5, whatever values are reported; and epochs are compared by a plain test, as in the
     # reference: PCA, crops and indices are of the test at the end.
     options = settings.evaluation.plain(sorted({*settings.evaluation.recall_values, 5}))
@@ -90,6 +92,8 @@ def run_training(
         return EpochRecalls(next(iter(found.recalls.values())))
 
     checkpoints = Checkpoints(folder, network.config, flat(settings))
-    with MetricsLogger(folder) as watch:
+    with MetricsLogger(folder, tracker=tracker) as watch:
         run = Run(checkpoints, watch, settings.run.seed, settings.run.resume)
-        return train(network, mode, validate, settings.training, runtime, run)
+        result = train(network, mode, validate, settings.training, runtime, run)
+        watch.outcome(flat(settings), {"best R@5": result.best_r5, "train seconds": result.seconds})
+        return result

@@ -21,6 +21,7 @@ from vgbench import parallel
 from vgbench.errors import UserError, reason_of
 from vgbench.files import written_whole
 from vgbench.training.checkpoint import METRICS, Progress
+from vgbench.training.tracker import Nowhere, Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -42,10 +43,12 @@ class MetricsLogger:
     Args:
         folder: the run folder.
         tensorboard: whether to write TensorBoard events.
+        tracker: where the same numbers go besides.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool = True) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = True, tracker: Tracker | None = None) -> None:
         self.path = folder / METRICS
+        self._tracker = tracker or Nowhere()
         self._writers: dict[str, SummaryWriter] = {}
         self._tensorboard = folder / "tensorboard" if tensorboard else None
         self._start = Progress()
@@ -64,6 +67,7 @@ class MetricsLogger:
         """Write the numbers of round `index` of `progress.epoch`."""
         self._append({"epoch": progress.epoch, "round": index, "steps": progress.steps, **values})
         self._scalars("train", values, progress.steps, purge=self._start.steps + 1)
+        self._tracker.log({"steps": progress.steps, **{f"train/{name}": value for name, value in values.items()}})
 
     @property
     def shows_pictures(self) -> bool:
@@ -83,6 +87,16 @@ class MetricsLogger:
         self._append(row)
         scalars = {"loss": loss, **{f"R@{value}": recall for value, recall in recalls.items()}}
         self._scalars("val", scalars, progress.epoch, purge=self._start.epoch)
+        self._tracker.log({"epoch": progress.epoch, **{f"val/{name}": value for name, value in scalars.items()}})
+
+    def outcome(self, options: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        """Write what a run with these options has come to, for TensorBoard's table of hyperparameters."""
+        plain = {name: value for name, value in options.items() if value is not None}
+        known = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in plain.items()
+        }
+        self._draw("val", self._start.epoch, functools.partial(_add_hyperparameters, known, dict(values)))
+        self._tracker.summary(values)
 
     def close(self) -> None:
         """Finish the TensorBoard files."""
@@ -153,6 +167,21 @@ def _said_once(failure: threading.ExceptHookArgs) -> None:
 
 def _add_picture(title: str, picture: Tensor, steps: int, writer: SummaryWriter) -> None:
     writer.add_image(title, picture, steps)
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _add_hyperparameters(options: dict[str, Any], values: dict[str, float], writer: SummaryWriter) -> None:
+    """As `add_hparams`, but into this writer's own folder, not one beside it."""
+    from torch.utils.tensorboard.summary import hparams
+
+    for summary in hparams(options, values):  # type: ignore[no-untyped-call]
+        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        writer.add_scalar(name, value)
+    writer.flush()
 
 
 def _append_line(path: Path, line: str) -> None:

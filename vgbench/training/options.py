@@ -67,6 +67,10 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
         3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
     )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
+    wandb: str | None = option(
+        None, "send the run's numbers to this project of Weights & Biases too; WANDB_MODE=offline keeps them here",
+        metavar="PROJECT", marks=Mark.THIS_RUN | Mark.NO_RESULT,
+    )  # fmt: skip
     dry_run: bool = option(
         False, "one step of everything on a few images, to find wrong settings early",
         marks=Mark.THIS_RUN, common=True,
