@@ -132,6 +132,16 @@ def test_defaults_obey_their_own_rules_and_words_are_not_said_twice() -> None:
             assert field.metadata[CHOICES] is None or field.default in (None, *field.metadata[CHOICES]), field.name
 
 
+@pytest.mark.parametrize("settings", [TrainSettings, EvalSettings])
+def test_defaults_go_together(settings: type[Any]) -> None:
+    """Options that are all at their defaults are not checked together: there has to be nothing to find."""
+    for group in groups_of(settings).values():
+        made = group()
+        for base in type(made).__mro__:
+            if "check_together" in vars(base):
+                vars(base)["check_together"](made)
+
+
 def test_an_aggregations_options_are_those_of_its_class_and_unset_is_its_default() -> None:
     users: dict[str, set[str]] = {}
     for name in AGGREGATIONS:

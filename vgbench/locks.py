@@ -18,47 +18,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def alone(path: Path, waiting: str) -> Iterator[None]:
+def alone(path: Path, waiting: str | None) -> Iterator[None]:
     """Hold the lock file `path` for the body, after whoever holds it now.
 
     Args:
-        waiting: said once where another process holds it.
+        waiting: said once where another process holds it; None: it is not waited for.
 
     Raises:
         OSError: the file cannot be made.
+        filelock.Timeout: another process holds it, and it is not waited for.
     """
-    with _held(path, waiting):
-        yield
-
-
-@contextlib.contextmanager
-def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path` for the body; UserError(busy) where another process holds it, else as `alone`."""
-    try:
-        lock = _held(path, None)
-        lock.__enter__()
-    except filelock.Timeout as error:
-        raise UserError(busy) from error
-    with contextlib.ExitStack() as stack:
-        stack.push(lock)
-        yield
-
-
-def lock_file(descriptor: int) -> None:
-    """Hold an open file until it is closed, as HDF5 does; BlockingIOError where another process or file object does."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-@contextlib.contextmanager
-def _held(path: Path, waiting: str | None) -> Iterator[None]:
     lock = filelock.FileLock(path)
     try:
         try:
@@ -79,3 +48,29 @@ def _held(path: Path, waiting: str | None) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path` for the body; UserError(busy) where another process holds it, else as `alone`."""
+    lock = alone(path, None)
+    try:
+        lock.__enter__()
+    except filelock.Timeout as error:
+        raise UserError(busy) from error
+    with contextlib.ExitStack() as stack:
+        stack.push(lock)
+        yield
+
+
+def lock_file(descriptor: int) -> None:
+    """Hold an open file until it is closed, as HDF5 does; BlockingIOError where another process or file object does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise

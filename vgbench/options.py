@@ -195,6 +195,8 @@ class Options:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         values = {field.name: getattr(self, field.name) for field in fields}
         changed = [field for field in fields if not _is_default(field, values[field.name])]
+        if not changed:
+            return  # the defaults go together
         for field in changed:
             check_value(field, values[field.name])
         for field in changed:

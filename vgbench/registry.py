@@ -78,7 +78,7 @@ class Registry:
 
     def keywords(self, option: str, name: str, words: Sequence[str] | None) -> dict[str, Any]:
         """Return what `--<option>_args` says to the part `name`; raises UserError as `keywords_of_each`."""
-        return self.keywords_of_each(option, (name,), words)[name]
+        return self.keywords_of_each(option, (name,), words)[name] if words else {}
 
     def keywords_of_each(
         self, option: str, names: Sequence[str], words: Sequence[str] | None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vgbench.models import build_network, for_inference
 from vgbench.models.backends import eager
+from vgbench.models.base import as_backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
 from vgbench.models.layers import SameConv2d
 from vgbench.models.network import Network
@@ -131,7 +132,7 @@ class DataDependent(Broadcast):
 @pytest.mark.parametrize("trunk", [Awkward, Broadcast, DataDependent])
 def test_odd_trunks_stay_right(trunk: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    backbone = trunk().eval()
+    backbone = as_backbone("odd", trunk().eval())
     images = torch.randn(2, 3, 9, 11)
     with torch.no_grad():
         torch.testing.assert_close(fuse(backbone, pointwise=True)(images), backbone(images), atol=1e-5, rtol=1e-5)

@@ -59,11 +59,6 @@ def image_names(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
         yield from walk(os.fsencode(folder), left_out)
 
 
-def walk(folder: bytes, left_out: Counter[str]) -> Iterator[bytes]:
-    """Yield the images below a folder, sorted, counting other files by extension; raises as `image_names` does."""
-    yield from _walk(folder, b"", frozenset(), left_out)
-
-
 def report_left_out(folder: Path, left_out: Counter[str]) -> None:
     """Say in one line which files are no images that are read; a warning where some are pictures all the same."""
     if not left_out:
@@ -87,10 +82,22 @@ def _extension(name: bytes) -> str:
     return os.path.splitext(os.fsdecode(name))[1].lower() or "(no extension)"  # noqa: PTH122
 
 
-def _walk(
-    folder: bytes, prefix: bytes, ancestors: frozenset[tuple[int, int]], left_out: Counter[str]
+def walk(
+    folder: bytes,
+    left_out: Counter[str],
+    prefix: bytes = b"",
+    ancestors: frozenset[tuple[int, int]] = frozenset(),
 ) -> Iterator[bytes]:
-    """Yield the images below a folder; a folder sorts as its name with a slash, so all paths come out sorted."""
+    """Yield the relative paths of the images below a folder, sorted: a folder sorts as its name with a slash.
+
+    Args:
+        left_out: counts the other files by extension.
+        prefix: what the paths begin with.
+        ancestors: device and inode of each folder above, into which no link leads back.
+
+    Raises:
+        UserError: a folder that cannot be listed.
+    """
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
     if identity in ancestors:  # a link to a folder above it
@@ -118,7 +125,7 @@ def _walk(
         return
     for name in names:
         if name.endswith(b"/"):
-            yield from _walk(os.path.join(folder, name[:-1]), prefix + name, ancestors | {identity}, left_out)
+            yield from walk(os.path.join(folder, name[:-1]), left_out, prefix + name, ancestors | {identity})
         else:
             yield prefix + name
 

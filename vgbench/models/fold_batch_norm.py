@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vgbench.models.base import Backbone, declared
+from vgbench.models.base import Backbone
 from vgbench.models.composite import CompositeTrunk
 from vgbench.models.layers import SameConv2d, same_padding
 
@@ -86,7 +86,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
-def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
+def fuse(backbone: Backbone, pointwise: bool) -> nn.Module:
     """Return an equal, faster form of a backbone in eval mode; the backbone itself is left as it is.
 
     Args:
@@ -102,7 +102,7 @@ def fuse(backbone: nn.Module, pointwise: bool) -> nn.Module:
     if isinstance(backbone, CompositeTrunk):
         for member in backbone.networks():
             member.backbone = fuse(member.backbone, pointwise)  # type: ignore[assignment]
-    if declared(backbone, Backbone)["as_it_is"]:
+    if backbone.as_it_is:
         return backbone
     try:
         graph = _Tracer().trace(backbone)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vgbench.models.base import as_aggregation, as_backbone
 
+_STRIDE = 32  # pixels from cell to cell of a convolutional network's last map
+
 
 class Network(nn.Module):
     """Images to descriptors.
@@ -43,6 +45,11 @@ class Network(nn.Module):
     def name(self) -> str:
         """What a table calls it."""
         return name_of(self.config)
+
+    @property
+    def resize_multiple(self) -> int:
+        """The pixels that sides of resized training images are a multiple of: the backbone's, or a stride of 32."""
+        return self.backbone.multiple if self.backbone.multiple > 1 else _STRIDE
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn pixels uint8 [B,3,H,W] (RGB) into the backbone's float32 input of the same shape."""

@@ -35,6 +35,7 @@ class BatchAugment:
 
     def __init__(self, options: AugmentOptions, multiple: int = 32) -> None:
         self.options, self.multiple = options, multiple
+        self._varies = options.changes_queries
         self.targets: TargetStyles | None = None
         if options.adapts and options.fda_folder is not None:
             self.targets = TargetStyles(options.fda_folder, options.fda_beta, options.fda_images)
@@ -57,7 +58,7 @@ class BatchAugment:
             uint8 [B,3,H,W].
         """
         options, count = self.options, len(images)
-        if not options.changes_queries or not count:
+        if not self._varies or not count:
             return images
         height, width = images.shape[2:]
         # These two are drawn whether used or not, so that a seed means what it meant before there were others.
@@ -96,7 +97,7 @@ class BatchAugment:
 
     def augment_queries(self, batch: TripletBatch, generator: Generator) -> TripletBatch:
         """Vary the queries of a batch and nothing else, as the field does."""
-        if not self.options.changes_queries:
+        if not self._varies:
             return batch
         rows = batch.is_query.nonzero().squeeze(1)
         images = batch.images.index_copy(0, rows, self.vary(batch.images[rows], generator))

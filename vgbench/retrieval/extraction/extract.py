@@ -106,7 +106,7 @@ def describe(
             pixels = runtime.to_device(images)
             yield batch, infer(pixels if change is None else change(pixels)).float()
 
-    dim = descriptors_dim(network)
+    dim = network.descriptors_dim
     yield from parallel.share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
 
 
@@ -120,7 +120,7 @@ def describe_rows(
     change: Change | None = None,
 ) -> Tensor:
     """Describe some rows into one float32 tensor [len(rows), D] on the device; arguments as `describe`."""
-    dim = descriptors_dim(network)
+    dim = network.descriptors_dim
     out = torch.empty((len(rows), dim), dtype=torch.float32, device=inference.runtime.device)
     done = 0
     for batch_rows, descriptors in describe(network, table, rows, inference, progress=progress, change=change):
@@ -183,7 +183,7 @@ def extract(
 
 def _shape(network: Network, form: StoredForm, batch_size: int) -> tuple[int, int, int]:
     """Return the dimensions of a row, the rows per image, and the images that are described together."""
-    dim, views = descriptors_dim(network), form.views
+    dim, views = network.descriptors_dim, form.views
     if views is None or views.plain:
         return dim, 1, batch_size
     return views.dim(dim), views.described, batch_size * (GATHERED if views.method.keeps_ratio else 1)
@@ -214,11 +214,6 @@ def _write_all(
         pending = descriptors
     if pending is not None and writer is not None:
         writer.write(pending.cpu())
-
-
-def descriptors_dim(network: Network) -> int:
-    """Return the dimensions of a network's descriptors."""
-    return int(network.descriptors_dim)
 
 
 def extraction_fingerprint(

@@ -49,7 +49,7 @@ def describe_views(
     inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
     infer = for_inference(network, runtime)
-    dim = views.dim(int(network.descriptors_dim))
+    dim = views.dim(network.descriptors_dim)
 
     def describe_alike(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         size = views.decoded(views.largest)

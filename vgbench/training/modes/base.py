@@ -25,8 +25,6 @@ class Batch(Protocol):
         ...
 
 
-STRIDE = 32  # pixels from cell to cell of a convolutional network's last map
-
 BatchT = TypeVar("BatchT", bound=Batch)
 BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
 
@@ -94,12 +92,6 @@ class TrainingMode(Protocol[BatchT]):
     def summary(self) -> str:
         """Return one line for the log."""
         ...
-
-
-def image_multiple(network: Network) -> int:
-    """Return the pixels that sides of resized training images are a multiple of: the backbone's, or a stride of 32."""
-    multiple = network.backbone.multiple
-    return multiple if multiple > 1 else STRIDE
 
 
 def rest(batches: Round[BatchT], done: int) -> Iterator[BatchT]:

@@ -22,7 +22,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream, stream_seed
 from vgbench.training.losses.margin import MARGIN_LOSSES, MarginHead
-from vgbench.training.modes.base import Forward, Round, image_multiple
+from vgbench.training.modes.base import Forward, Round
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.table import Recipe
 from vgbench.training.optimisation.optim import build_own_optimizer, load_optimizer
@@ -82,7 +82,7 @@ class ClassesMode:
 
     def round(self, network: Network, epoch: int, index: int) -> Round[LabelledBatch]:
         """Draw the images of up to 1000 steps from the epoch's group."""
-        self.augment.multiple = image_multiple(network)
+        self.augment.multiple = network.resize_multiple
         self.current = epoch % len(self.groups)
         group = self.groups[self.current]
         steps = min(ITERATIONS_PER_ROUND, self.options.iterations_per_epoch - index * ITERATIONS_PER_ROUND)

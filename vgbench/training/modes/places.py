@@ -21,7 +21,7 @@ from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream, stream_seed
 from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, miner_beside, needs_classes
-from vgbench.training.modes.base import Forward, Round, image_multiple
+from vgbench.training.modes.base import Forward, Round
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.modes.sample_places import Sites, draw_batches
 from vgbench.training.modes.table import Recipe
@@ -100,7 +100,7 @@ class PlacesMode:
             UserError: no two places may share a batch, or no batch has an image for every rank.
         """
         self._hardest = None
-        self.augment.multiple = image_multiple(network)
+        self.augment.multiple = network.resize_multiple
         rng = numpy_stream(self.recipe.seed, "places", epoch, index)
         world = parallel.world()
         together = dataclasses.replace(self.options, places_per_batch=self.options.places_per_batch * world)

@@ -23,7 +23,7 @@ from vgbench.retrieval.extraction.extract import describe
 from vgbench.training.losses import build_loss
 from vgbench.training.mining import Task, build_miner
 from vgbench.training.mining.hardest import Rows
-from vgbench.training.modes.base import Forward, Round, image_multiple
+from vgbench.training.modes.base import Forward, Round
 from vgbench.training.modes.table import Recipe
 from vgbench.training.pictures import triplet_grid
 
@@ -91,7 +91,7 @@ class TripletMode:
                 "" if self.options.mining == "random" else "; a larger --neg_samples_num finds more",
             )  # fmt: skip
         self._mined = mined.triplets
-        self.augment.multiple = image_multiple(network)
+        self.augment.multiple = network.resize_multiple
         return self._batches(mined.triplets, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
