@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,8 @@ from vgbench.files import write_text
 from vgbench.report.labels import dataset_label
 from vgbench.report.markdown import markdown_text
 from vgbench.report.tables import build_table
-from vgbench.report.tables.page import html_table
+from vgbench.report.tables.page import html_page
 from vgbench.report.tables.text import csv_text, latex_text
-
-_STYLE = (
-    "body{font:16px/1.4 system-ui,sans-serif;margin:2rem;overflow-x:auto}table{border-collapse:collapse}"
-    "th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:right}th[scope=row]{text-align:left}"
-    "small{color:#555}"
-)
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,5 @@ def write_tables(folder: Path, store: Store, options: TableOptions, failures: Ma
     write_text(folder / "table.md", text)
     write_text(folder / "table.tex", latex_text(table, name))
     write_text(folder / "table.csv", csv_text(table))
-    write_text(
-        folder / "table.html",
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(name)}</title><style>{_STYLE}</style><h1>{escape(name)}</h1>{html_table(table)}</html>\n",
-    )
+    write_text(folder / "table.html", html_page(table, name))
     return text

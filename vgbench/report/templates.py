@@ -1,4 +1,4 @@
-"""HTML from the templates beside this module; whatever a template is given is text, unless it is marked as HTML."""
+"""HTML from the templates of this package; whatever a template is given is text, unless it is marked as HTML."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vgbench.errors import UserError
@@ -13,6 +12,7 @@ from vgbench.files import write_text
 from vgbench.report.leaderboard.entries import Entry, read_entries
 from vgbench.report.leaderboard.plots import PLOTTED, plot, save_plots
 from vgbench.report.tables.costs import COSTS
+from vgbench.report.templates import render
 
 FILE = "leaderboard.html"
 PLOTS = "leaderboard"
@@ -29,7 +29,8 @@ def write_leaderboard(folder: Path) -> Path:
         raise UserError(f"{folder}: no results. Expected the runs of train.py, eval.py or benchmark.py below it")
     values = sorted({value for one in entries for value in one.recalls})
     costs = [name for name in COSTS if any(name in one.costs for one in entries)]
-    page = _template().render(
+    page = render(
+        "leaderboard/page.html",
         values=values,
         costs=costs,
         rows=[_row(one, values, costs) for one in entries],
@@ -37,14 +38,6 @@ def write_leaderboard(folder: Path) -> Path:
     )
     write_text(folder / FILE, page)
     return folder / FILE
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("vgbench.report.leaderboard", "."), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("page.html")
 
 
 def _row(one: Entry, values: list[int], costs: list[str]) -> dict[str, object]:

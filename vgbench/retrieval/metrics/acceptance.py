@@ -38,7 +38,9 @@ def precision_recall(score: NDArray[np.float64], right: NDArray[np.bool_], answe
     """Return the precision-recall curve of accepting what scores at most so much, as results.json holds it.
 
     Precision is the share of right ones among the accepted, recall that of right and accepted ones among the queries
-    that have a positive in the database. Queries of one score are accepted together.
+    that have a positive in the database. Queries of one score are accepted together. scikit-learn's
+    `precision_recall_curve` divides by the right matches alone, so that a network that is seldom right would reach a
+    recall of 100%; where each answerable query is matched rightly, the two are the same (a test compares them).
 
     Args:
         score: float64 [Q], the smaller the surer.
