@@ -13,17 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgbench.errors import UserError
+from vgbench.retrieval.searching.faiss_library import load_faiss
 from vgbench.retrieval.searching.finder_torch import UNIT, QueryBlock, Tile, TorchFinder
 
-try:
-    import faiss
-except ImportError as missing:
-    raise UserError(
-        f"--search_backend faiss: faiss cannot be imported ({missing}). Expected the package faiss-cpu or faiss-gpu; "
-        "install one, or use --search_backend torch, which gives the same predictions"
-    ) from missing
-
+faiss = load_faiss("--search_backend faiss")
 _GPU_NEIGHBOURS = 2048  # the most that faiss finds on a GPU
 _SPARE = 4  # neighbours asked for beyond k, so that rounding at the cut seldom matters
 
