@@ -20,7 +20,7 @@ from datasets_vg import catalog
 from datasets_vg.__main__ import main
 from datasets_vg.prepare.naming import Place, at_degrees, protocol_name
 from vgbench.data import parse_name, read_split
-from vgbench.data.ground_truth import GroundTruth
+from vgbench.data.positives import GroundTruth
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "pitts30k": raw_trees.pittsburgh,

@@ -92,7 +92,7 @@ def _npy_of_lists() -> bytes:
     )
 )
 def ground_truth(value: tuple[str, bytes], folder: Path) -> None:
-    from vgbench.data.ground_truth import GroundTruth
+    from vgbench.data.positives import GroundTruth
     from vgbench.data.table import TableBuilder
 
     asked, known = TableBuilder(), TableBuilder()

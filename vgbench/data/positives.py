@@ -1,14 +1,23 @@
-"""Which database images show the place of which query: everything within a radius, in compressed rows."""
+"""Which database images are right for which query: within a radius, with like headings, by frames, by a file."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from vgbench.data.ground_truth_file import pairs_of_file
+from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
+
+_PANO_ID = 7  # its place among the fields of a name
+_DIGITS = re.compile(r"\d+")
 _QUERIES_AT_ONCE = 1024  # the tree answers with Python lists, which this keeps few
 
 
@@ -103,3 +112,101 @@ def _check(queries_utm: NDArray[np.float64], database_utm: NDArray[np.float64], 
             raise ValueError(f"UTM coordinates must be [N,2], not {list(utm.shape)}")
     if not radius_m >= 0:
         raise ValueError(f"the radius must be 0 m or more, not {radius_m}")
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What counts as right.
+
+    Attributes:
+        heading: beside a distance: degrees between the headings at most; None: whatever they are.
+        frames: instead of a distance: frames between the numbers at most.
+        file: instead of a distance: a file of the right images.
+    """
+
+    heading: float | None = None
+    frames: int | None = None
+    file: Path | None = None
+
+    @property
+    def located(self) -> bool:
+        """Whether it is positions that are compared."""
+        return self.frames is None and self.file is None
+
+    @property
+    def label(self) -> str:
+        """What tables add to a dataset's name, since recalls by another truth do not compare; '' by distance."""
+        if self.frames is not None:
+            return f"±{self.frames} frames"
+        if self.file is not None:
+            return f"by {self.file.name}"
+        return "" if self.heading is None else f"within {self.heading:g}°"
+
+    def thresholds(self, wanted: Sequence[float]) -> tuple[float, ...]:
+        """Return what recalls are counted at: `wanted` metres; frames where it is frames; one where a file says it."""
+        if self.frames is not None:
+            return (float(self.frames),)
+        return tuple(wanted[:1]) if self.file is not None else tuple(wanted)
+
+    def positives(self, queries: ImageTable, database: ImageTable, threshold: float) -> Neighbours:
+        """Return the right database rows of each query.
+
+        Args:
+            threshold: one of `thresholds`.
+
+        Raises:
+            UserError: names without the number or the heading that is to be compared, a file that does not fit.
+        """
+        if self.frames is not None:
+            return _by_frames(queries, database, threshold)
+        if self.file is not None:
+            pairs = pairs_of_file(self.file, queries, database)
+            return _rows_of(pairs[:, 0], pairs[:, 1], len(queries))
+        near = neighbours_within(queries.utm, database.utm, threshold)
+        return near if self.heading is None else _facing_alike(near, queries, database, self.heading)
+
+
+def within_text(threshold: float, label: str) -> str:
+    """Return how a threshold is written where tables and pages say what is right: "25 m", "±10 frames", "by x.csv"."""
+    return label if label.startswith(("±", "by ")) else f"{threshold:g} m"
+
+
+def _by_frames(queries: ImageTable, database: ImageTable, tolerance: float) -> Neighbours:
+    numbers = [np.array([_frame_number(t, row) for row in range(len(t))], np.float64) for t in (queries, database)]
+    asked, known = (np.stack([one, np.zeros(len(one))], axis=1) for one in numbers)
+    return neighbours_within(asked, known, tolerance)
+
+
+def _frame_number(table: ImageTable, row: int) -> int:
+    name = table.relative_path(row).rpartition("/")[2]
+    fields = name.split("@")
+    text = fields[_PANO_ID] if len(fields) > _PANO_ID and fields[_PANO_ID] else name.rpartition(".")[0]
+    digits = _DIGITS.findall(text)
+    if not digits:
+        raise UserError(
+            f"--frame_tolerance: {table.path(row)} has no number. Expected the frame's number in every name"
+        )
+    return int(digits[-1])
+
+
+def _facing_alike(near: Neighbours, queries: ImageTable, database: ImageTable, most: float) -> Neighbours:
+    for table in (queries, database):
+        unknown = np.isnan(table.heading)
+        if unknown.any():
+            raise UserError(
+                f"--heading_threshold: {int(unknown.sum())} of {len(table)} names in {table.root} have no heading, "
+                f"such as {table.relative_path(int(np.argmax(unknown)))}. Expected one in field 9 of every name"
+            )
+    owners = np.repeat(np.arange(len(near)), near.counts)
+    turn = database.heading[near.indices].astype(np.float64) - queries.heading[owners].astype(np.float64)
+    alike = np.abs((turn + 180) % 360 - 180) <= most
+    return _rows_of(owners[alike], near.indices[alike], len(near))
+
+
+def _rows_of(owners: NDArray[np.int64], rows: NDArray[np.int64], count: int) -> Neighbours:
+    distinct = np.unique(np.stack([owners, rows], axis=1), axis=0) if len(owners) else np.empty((0, 2), np.int64)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(distinct[:, 0], minlength=count))])
+    return Neighbours(indptr.astype(np.int64), distinct[:, 1].astype(np.int64))
+
+
+BY_DISTANCE = GroundTruth()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vgbench.data.ground_truth import BY_DISTANCE, GroundTruth
 from vgbench.data.layout import dataset_of, instead, remedy, split_folder
 from vgbench.data.listing import IMAGE_EXTENSIONS, INDEX_SUFFIX, image_names, index_of, report_left_out
 from vgbench.data.many_names import in_blocks, read_usual
 from vgbench.data.positions import Finding, SaidPositions, in_one_frame, is_plain_decimal, is_zone, position_findings
+from vgbench.data.positives import BY_DISTANCE, GroundTruth
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 

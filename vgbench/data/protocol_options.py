@@ -10,7 +10,7 @@ from vgbench.errors import UserError
 from vgbench.options import Options, at_least, between, option
 
 if TYPE_CHECKING:
-    from vgbench.data.ground_truth import GroundTruth
+    from vgbench.data.positives import GroundTruth
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,6 @@ class ProtocolOptions(Options):
     @property
     def truth(self) -> GroundTruth:
         """What these options say is right."""
-        from vgbench.data.ground_truth import GroundTruth  # with NumPy, which options are parsed without
+        from vgbench.data.positives import GroundTruth  # with NumPy, which options are parsed without
 
         return GroundTruth(self.heading_threshold, self.frame_tolerance, self.ground_truth)

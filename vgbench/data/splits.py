@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from vgbench.data.ground_truth import GroundTruth
 from vgbench.data.options import DataOptions
+from vgbench.data.positives import GroundTruth
 from vgbench.data.protocol import Split, read_splits
 from vgbench.data.table import ImageTable
 from vgbench.data.verify import check_images

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vgbench.data.ground_truth import within_text
+from vgbench.data.positives import within_text
 
 Results = Mapping[str, Any]
 USUAL_THRESHOLD = 25.0

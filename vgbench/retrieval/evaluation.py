@@ -14,8 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vgbench.data.ground_truth import within_text
-from vgbench.data.positives import Neighbours
+from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError

@@ -12,8 +12,8 @@ from typing import Any
 from datasets_vg.catalog import KNOWN
 from vgbench import parallel
 from vgbench.data import Split, dataset_root
-from vgbench.data.ground_truth import BY_DISTANCE
 from vgbench.data.photos import read_photos_splits
+from vgbench.data.positives import BY_DISTANCE
 from vgbench.data.splits import read_checked_splits
 from vgbench.models.options import network_option_names
 from vgbench.models.weights import read_checkpoint

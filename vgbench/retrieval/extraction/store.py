@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.files import is_file
-from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, warn_damaged
+from vgbench.hdf5 import DAMAGED, is_sealed, warn_damaged
 
 LOG = logging.getLogger(__name__)
 

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from vgbench.errors import UserError, reason_of
 from vgbench.files import check_space, write_text
-from vgbench.hdf5 import changed_hdf5
+from vgbench.hdf5 import DAMAGED, SEAL, add_to_checksum, blocks, changed_hdf5, warn_damaged
 from vgbench.locks import alone, lock_file
-from vgbench.retrieval.extraction.seal import DAMAGED, SEAL, add, blocks, warn_damaged
 from vgbench.retrieval.extraction.store import DATASET, DTYPES, Descriptors, checked_dataset
 
 SYNC_SECONDS = 10.0  # how often progress is noted; each time waits for the disk, so that power may fail too
@@ -90,8 +89,8 @@ class DescriptorWriter:
                 kept = done if done == self._shape[0] else done - done % multiple
                 value = 0
                 for block in blocks(data, kept):
-                    value = add(value, block)
-                if add(value, data[kept:done]) != expected:
+                    value = add_to_checksum(value, block)
+                if add_to_checksum(value, data[kept:done]) != expected:
                     warn_damaged(self.partial)
                     return 0, 0
                 return kept, value
@@ -117,7 +116,7 @@ class DescriptorWriter:
             left = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
             while left:
                 left = left[self._rows.write(left) :]
-            self.rows_done, self._checksum = stop, add(self._checksum, block)
+            self.rows_done, self._checksum = stop, add_to_checksum(self._checksum, block)
             if time.monotonic() - self._noted_at >= SYNC_SECONDS:
                 self._note_progress()
         except OSError as error:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.files import is_file
-from vgbench.hdf5 import written_hdf5
-from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
+from vgbench.hdf5 import DAMAGED, is_sealed, seal, warn_damaged, written_hdf5
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.retrieval.options import CompressionOptions, IndexOptions

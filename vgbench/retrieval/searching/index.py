@@ -18,7 +18,7 @@ import numpy as np
 
 from vgbench.errors import UserError, in_short
 from vgbench.files import is_file, is_full, write_text, written_whole
-from vgbench.retrieval.extraction.seal import warn_damaged
+from vgbench.hdf5 import warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.extraction.writer import writing_alone
 from vgbench.retrieval.options import CompressionOptions, IndexOptions

@@ -25,8 +25,7 @@ from vgbench.data.protocol import Split, read_folder
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.files import is_file
-from vgbench.hdf5 import written_hdf5
-from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
+from vgbench.hdf5 import DAMAGED, is_sealed, seal, warn_damaged, written_hdf5
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors, is_reusable
 from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.retrieval.options import CompressionOptions

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError, in_short
-from vgbench.hdf5 import written_hdf5
-from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal
+from vgbench.hdf5 import DAMAGED, is_sealed, seal, written_hdf5
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError
-from vgbench.hdf5 import written_hdf5
-from vgbench.retrieval.extraction.seal import DAMAGED, is_sealed, seal, warn_damaged
+from vgbench.hdf5 import DAMAGED, is_sealed, seal, warn_damaged, written_hdf5
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 
 GRID = 65535.0

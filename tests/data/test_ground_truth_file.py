@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgbench.data.ground_truth import GroundTruth, ProtocolOptions, within_text
-from vgbench.data.positives import neighbours_within
+from vgbench.data.positives import GroundTruth, neighbours_within, within_text
 from vgbench.data.protocol import read_splits
+from vgbench.data.protocol_options import ProtocolOptions
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError
 
