@@ -33,6 +33,7 @@ TESTED_IN = {
     "combine/whiten.py": "combine/test_cli.py combine/test_whitening.py",
     "data/augment/options.py": "data/augment/test_batch.py data/augment/test_colour.py",
     "data/exif.py": "datasets_vg/own/test_prepare_folder.py test_own_photos.py",
+    "data/heading_sense.py": "data/test_headings.py",
     "data/image_file.py": "hostile/test_sizes.py",
     "data/photos_options.py": "data/test_photos.py",
     "data/protocol_options.py": "data/test_ground_truth_file.py",
