@@ -130,6 +130,7 @@ TESTED_IN = {
     "runs/testing.py": "test_protocols.py test_scripts.py",
     "runs/train_run.py": "api/test_api.py test_scripts.py",
     "runtime_options.py": "test_runtime.py",
+    "training/fitting.py": "training/test_loop.py",
     "training/losses/centroid_triplet.py": "training/losses/test_metric.py",
     "training/losses/sare.py": "training/losses/test_triplet.py models/test_conformance.py",
     "training/mining/base.py": _MINERS,
