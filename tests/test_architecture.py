@@ -7,23 +7,12 @@ import re
 
 import pytest
 from locations import REPOSITORY
-from mirror import TESTED_IN
 
 from vgbench.options import REGISTRY, table_of
 from vgbench.runs.settings import TrainSettings, groups_of
 
-TESTS = REPOSITORY / "tests"
-MODULES = [
-    path.relative_to(REPOSITORY / "vgbench")
-    for path in sorted((REPOSITORY / "vgbench").rglob("*.py"))
-    if path.name not in ("__init__.py", "__main__.py")
-]
 PAGE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 STEPS = re.findall(r"`([\w/]+\.py):([\w.]+)`", PAGE)
-
-
-def own_test(module):
-    return TESTS / module.parent / f"test_{module.name}"
 
 
 def defined(path):
@@ -82,19 +71,3 @@ def test_how_to_add_a_part_is_said_of_every_table():
                   if field.metadata[REGISTRY]]  # fmt: skip
     said = {field.metadata[REGISTRY].partition(":")[2] for field in with_names}
     assert said - tables <= {"MATCHERS", "QUANTISERS", "SEARCH_BACKENDS"} and len(with_names) > 10
-
-
-def test_every_module_has_tests():
-    without = [str(one) for one in MODULES if not own_test(one).is_file() and str(one) not in TESTED_IN]
-    assert not without, "write tests/<its path>/test_<its name>, or name the test of it in tests/mirror.py"
-
-
-def test_the_list_is_true():
-    for module, files in TESTED_IN.items():
-        assert (REPOSITORY / "vgbench" / module).is_file(), f"{module} is gone; take it out of tests/mirror.py"
-        for file in files.split():
-            assert (TESTS / file).is_file(), f"tests/{file}, which tests/mirror.py names for {module}, is gone"
-
-
-def test_who_has_a_test_of_its_own_is_not_listed():
-    assert not [str(one) for one in MODULES if own_test(one).is_file() and str(one) in TESTED_IN]

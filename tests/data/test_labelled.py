@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 
 from vgbench.data import read_folder
-from vgbench.data.labelled import LabelledTable, labelled_loader, own_part
+from vgbench.data.labelled import labelled_loader, own_part
+from vgbench.data.labelled_table import LabelledTable
 
 
 def test_images_come_with_their_labels_in_the_order_given(tmp_path):
