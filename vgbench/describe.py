@@ -33,7 +33,7 @@ LAYOUTS = ("matrix", "hloc")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Describe a folder with the options of a command line."""
+    """Describe a folder with the options of a command line; raises UserError."""
     options = _parser().parse_args(arguments)
     if (options.resume is None) == (options.method is None):
         raise UserError(

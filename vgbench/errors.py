@@ -52,7 +52,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def about(what: object) -> Iterator[None]:
-    """Name what a complaint is about, a file say, in front of whatever UserError leaves the block."""
+    """Name what a complaint is about, a file say, in front of the UserError that the block raises."""
     try:
         yield
     except UserError as error:

@@ -38,7 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
 
 
-# What a disk says that has no room for more: none at all, none of one's quota, none in files of this size.
+# What a disk says that has no space for more: none at all, none of one's quota, none in files of this size.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
 
@@ -67,7 +67,7 @@ def check_space(path: Path, need: int, remedy: str) -> None:
         return  # no answer is no refusal; writing tells
     if need > free:
         raise UserError(
-            f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected room for the whole "
+            f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected space for the whole "
             f"file; free some space{f', or {remedy}' if remedy else ''}"
         )
 

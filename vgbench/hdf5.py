@@ -120,7 +120,7 @@ def checksum(file: h5py.File) -> int:
 
 
 def add_to_checksum(value: int, block: NDArray[Any]) -> int:
-    """Return the checksum of what came before and of a block."""
+    """Return the checksum of what came before and of a block [...]."""
     return zlib.crc32(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data, value)
 
 

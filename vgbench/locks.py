@@ -52,7 +52,7 @@ def alone(path: Path, waiting: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path` for the body; UserError(busy) where another process holds it, else as `alone`."""
+    """Hold the lock file `path` for the body, as `alone`; raises UserError(busy) where another process holds it."""
     lock = alone(path, None)
     try:
         lock.__enter__()

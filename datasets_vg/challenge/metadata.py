@@ -81,7 +81,7 @@ def utm_of(rows: list[Row]) -> NDArray[np.float64]:
 
 
 def read_rows(file: Path) -> Iterator[Row]:
-    """Yield the rows of a CSV by the names of its columns, whose order is not the same in all versions."""
+    """Yield the rows of a CSV by the names of its columns, whose order varies; raises UserError for another file."""
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             yield from csv.DictReader(lines)
@@ -90,7 +90,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def in_step(raw_file: Path, file: Path) -> Iterator[tuple[Row, Row]]:
-    """Yield the rows of two files that describe the same images, one after the other."""
+    """Yield the rows of two files of the same images in the same order; raises UserError where they are not."""
     first, second = list(read_rows(raw_file)), list(read_rows(file))
     if [row["key"] for row in first] != [row["key"] for row in second]:
         raise UserError(f"{file}: its keys are not those of {raw_file.name}, in that order. Expected them in step")

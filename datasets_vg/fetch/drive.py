@@ -42,7 +42,7 @@ def download_drive(source: Drive, file: Path, by_hand: str = "") -> Path:
         raise UserError(f"{source.url}: cannot be reached ({in_short(error)}). {by_hand}") from error
     except OSError as error:
         raise UserError(
-            f"{file}: cannot be written ({error.strerror}). Expected a folder with room; the same command goes on"
+            f"{file}: cannot be written ({error.strerror}). Expected a folder with space left; the same command goes on"
         ) from error
     refuse_web_page(file, source.url, by_hand)
     return file

@@ -154,7 +154,8 @@ def _receive(response: requests.Response, url: str, part: Path, start: int, by_h
             if isinstance(error, (ConnectionError, TimeoutError)):
                 raise _CutError("the connection broke") from error
             raise UserError(
-                f"{part}: cannot be written ({error.strerror}). Expected a folder with room; the same command goes on"
+                f"{part}: cannot be written ({error.strerror}). Expected a folder with space left; the same command "
+                "goes on"
             ) from error
     if total and done < total:
         raise _CutError(f"cut after {done} of {total} bytes")

@@ -1,4 +1,4 @@
-"""Room on the disk, asked for before it is needed."""
+"""Space on the disk, asked for before it is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if needed > 0 and free < needed + _SPARE:
         raise UserError(
-            f"{what}: needs {in_bytes(needed)}, and the disk of {folder} has {in_bytes(free)} left. Expected room for "
+            f"{what}: needs {in_bytes(needed)}, and the disk of {folder} has {in_bytes(free)} left. Expected space for "
             "it; make some, or name another disk with --datasets_folder"
         )
 

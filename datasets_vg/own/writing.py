@@ -68,7 +68,7 @@ def prepare_own(raw: Path, root: Path, options: OwnOptions, transfer: str = "lin
     except OSError as error:
         raise UserError(
             f"{partial}: cannot be written ({error.strerror or error}). Expected a folder that you may write, with "
-            "room; the same command goes on from here"
+            "space left; the same command goes on from here"
         ) from error
     _say(root, where)
     return root

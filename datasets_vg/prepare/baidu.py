@@ -16,7 +16,7 @@ FOLDERS = {"database": ("training_images_undistort", "training_gt"), "queries": 
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield training images (database) and queries at the camera centres of their .camera files."""
+    """Yield training images (database) and queries at the camera centres; raises MissingRawError."""
     del name, part
     names = [folder for pair in FOLDERS.values() for folder in pair]
     found = {folder: raw.find(folder, folder=True) for folder in names}
@@ -34,7 +34,7 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
 
 
 def read_camera(file: Path) -> Place:
-    """Return the position of a camera: the first two of the three metres in the last but one line of its file."""
+    """Return the position of a camera: two of the three metres in the last but one line; raises UserError."""
     try:
         lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
         east, north = map(float, lines[-2].split()[:2])

@@ -22,7 +22,7 @@ _SURPLUS = 2
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield five images a position of the track; the files of the first position are of no use."""
+    """Yield five images a position of the track but the first, whose files are of no use; raises MissingRawError."""
     del name, part
     images = raw.find("Eynsham/Images", "Images", folder=True)
     track = raw.find("Eynsham/Route_map/Eynsham.kml", "Route_map/Eynsham.kml", "Eynsham.kml")
@@ -45,7 +45,7 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
 
 
 def read_track(file: Path) -> list[tuple[float, float]]:
-    """Return latitude and longitude, degrees, of the positions in a KML file but the last two."""
+    """Return latitude and longitude, degrees, of the positions in a KML file but the last two; raises UserError."""
     lines = file.read_text("utf-8").splitlines()
     from_there = "\n".join(lines[_TRACK_LINE:])
     found = re.search(r"<coordinates>(.*?)</coordinates>", from_there, re.DOTALL)
@@ -60,7 +60,7 @@ def read_track(file: Path) -> list[tuple[float, float]]:
 
 
 def taken(file: Path) -> str:
-    """Return when an image was taken, YYYYMMDD_hhmmss (UTC), from the seconds in its name: grab_<seconds>."""
+    """Return when an image was taken, YYYYMMDD_hhmmss (UTC), by its name grab_<seconds>; raises UserError."""
     match = re.search(r"grab_(\d+)", file.name)
     if match is None:
         raise UserError(f"{file}: Expected a name with grab_<seconds> in it")

@@ -11,7 +11,7 @@ FRAMES, IMAGES = "Dataframes", "Images"
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield the data frames, which must be there for each city with images, and the images."""
+    """Yield the data frames and images; raises MissingRawError for a city with images and without a data frame."""
     del name, part
     frames, images = raw.find(FRAMES, folder=True), raw.find(IMAGES, folder=True)
     if frames is None or images is None:

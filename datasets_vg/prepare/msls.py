@@ -34,7 +34,7 @@ _RADIUS = 25.0
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield the images of a part without panoramas, at the latitude and longitude of raw.csv."""
+    """Yield the images of a part without panoramas, at the degrees of raw.csv; raises MissingRawError without it."""
     del name
     if part == "challenge":
         return _challenge(raw)
@@ -153,6 +153,9 @@ def official_keys(raw: Raw) -> set[str] | None:
 
     They are those of the subtask `all` that are no panoramas and have a database image within 25 m by the positions of
     postprocessed.csv, city by city.
+
+    Raises:
+        UserError: a list of subtasks that does not fit its list of images.
     """
     listed = raw.find(KEYS)
     if listed is not None:

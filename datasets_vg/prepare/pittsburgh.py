@@ -20,7 +20,7 @@ _VIEW = re.compile(r"([^_]+)_(pitch(\d+)_yaw(\d+))\.jpg")
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield the images of a split: those that `<name>_<part>.mat` lists, at its positions."""
+    """Yield the images that `<name>_<part>.mat` lists, at its positions; raises MissingRawError without it."""
     mat = raw.find(f"datasets/{name}_{part}.mat", f"{name}_{part}.mat")
     if mat is None:
         raise MissingRawError(f"{raw}: datasets/{name}_{part}.mat (of netvlad_v100_datasets.tar.gz) is not there")
@@ -68,7 +68,7 @@ def _pictures(listed: Listed, where: Where, target: str) -> Iterator[Picture]:
 
 
 def view_name(name: str, place: Place) -> str:
-    """Return the name of a view such as 000829_pitch1_yaw1.jpg: pitch and yaw, counted from 1, are its tile."""
+    """Read the name of a view such as 000829_pitch1_yaw1.jpg, whose pitch and yaw are its tile; raises UserError."""
     match = _VIEW.fullmatch(name)
     if match is None:
         raise UserError(f"{name}: Expected the name of a view such as 000829_pitch1_yaw1.jpg")

@@ -18,7 +18,7 @@ _FIELDS = 10
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield the perspective views of the panoramas, whose names have everything, and the queries with poses."""
+    """Yield the perspective views of the panoramas and the queries with poses; raises MissingRawError without them."""
     del name, part
     folder = raw.find(QUERIES, folder=True)
     poses = raw.find(f"reference_poses_598/{POSES}", POSES)
@@ -45,7 +45,7 @@ def _views(raw: Raw) -> Iterator[Picture]:
 
 
 def view_name(name: str) -> str:
-    """Return the name of PCI_sp_<pano>_<lat>_<lon>_<building>_<tile>_<carto>_<heading>_<pitch>.jpg."""
+    """Read PCI_sp_<pano>_<lat>_<lon>_<building>_<tile>_<carto>_<heading>_<pitch>.jpg; raises UserError."""
     fields = name.removesuffix(".jpg").split("_")
     try:
         _, _, pano_id, latitude, longitude, _, tile_num, _, heading, pitch = fields
@@ -56,7 +56,7 @@ def view_name(name: str) -> str:
 
 
 def read_poses(file: Path) -> Iterator[tuple[str, float, float, float]]:
-    """Yield image id, UTM east and north (metres) and heading (degrees) of each query: a line of nine fields each."""
+    """Yield image id, UTM (metres) and heading (degrees) of each line of nine fields; raises UserError."""
     for number, line in enumerate(file.read_text("utf-8").splitlines()):
         fields = line.split()
         if number == 0 or not fields:

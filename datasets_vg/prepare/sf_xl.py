@@ -23,7 +23,7 @@ def _above(part: str) -> str:
 
 
 def arrange(raw: Raw, name: str, part: str, headings: str = AUTO) -> Iterator[Picture]:
-    """Yield the views of the panoramas; the other parts are published in the folder protocol."""
+    """Yield the images of a part, which is published in the folder protocol; raises MissingRawError without it."""
     if part == "panoramas":
         return arrange_panoramas(raw, headings)
     raise MissingRawError(f"{raw}: no {', '.join(_splits(part))} of {name} with images named as docs/datasets.md says")
@@ -35,6 +35,7 @@ class _SfXl:
     own_options = ("headings",)
 
     def prepare(self, request: Request) -> Path:
+        """Prepare the parts that are asked for; raises UserError where --headings has no panoramas to be of."""
         headings = str(request.own.get("headings", AUTO))
         if "headings" in request.own and "panoramas" not in request.parts:
             raise UserError("--headings: is of the panoramas. Expected it with --part panoramas; leave it out")

@@ -25,7 +25,7 @@ VIDEO, TRACK = "webcam_video.avi", "fGPS.txt"
 
 
 def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
-    """Yield the frames of the first run (database) and the last one (queries)."""
+    """Yield the frames of the first run (database) and the last one (queries); raises MissingRawError without them."""
     del name, part
     found = {folder: (raw.find(f"{run}/{VIDEO}"), raw.find(f"{run}/{TRACK}")) for folder, run in RUNS.items()}
     files = [
@@ -42,7 +42,7 @@ def arrange(raw: Raw, name: str, part: str) -> Iterator[Picture]:
 
 
 def read_track(file: Path) -> list[Place]:
-    """Return a position per frame; the file leaves out the minus of the latitude."""
+    """Return a position per frame (the file leaves out the minus of the latitude); raises UserError."""
     try:
         pairs = [line.split(",")[:2] for line in file.read_text("utf-8").splitlines() if line.strip()]
         return [at_degrees(-abs(float(latitude)), float(longitude)) for latitude, longitude in pairs]

@@ -176,6 +176,6 @@ def _note_encoded(picture: Picture, written: Written) -> None:
 
 def _unwritable(target: Path | str, error: OSError) -> UserError:
     return UserError(
-        f"{target}: cannot be written ({error.strerror or error}). Expected a folder that you may write, with room; "
-        "the same command goes on from here"
+        f"{target}: cannot be written ({error.strerror or error}). Expected a folder that you may write, with space "
+        "left; the same command goes on from here"
     )

@@ -37,7 +37,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: int, octaves:
 
 @functools.cache
 def material(name: str) -> Image:
-    """Return the tile of a wall material: float32 [TILE,TILE] factors around 1, the same in every city."""
+    """Return the tile of a wall material: float32 [TILE,TILE] factors around 1; raises KeyError for another name."""
     rng = numpy_stream(0, "material", name)
     if name == "plaster":
         return (1 + 0.045 * noise(rng, (TILE, TILE), 4, 6) + 0.02 * rng.standard_normal((TILE, TILE))).astype(

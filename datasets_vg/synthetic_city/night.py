@@ -32,7 +32,7 @@ def light_at(heads: Floats, x: float, y: float) -> float:
 
 
 def light_up(frame: Frame, glow: NDArray[np.bool_], heads: Floats, ambient: float) -> None:
-    """Add the light of the lamps to walls and ground that do not shine themselves; `ambient` lit them so far."""
+    """Add the light of lamps to walls and ground [H,W,3] that do not shine themselves; `ambient` lit them so far."""
     coarse = _lamplight(frame.camera, frame.depth, heads)
     rows, columns = frame.depth.shape
     fine = Pillow.fromarray(coarse).resize((columns, rows), Pillow.Resampling.BILINEAR)

@@ -91,7 +91,7 @@ class GroundLines:
     built: NDArray[np.bool_]
 
     def cell(self, value: Floats) -> NDArray[np.int32]:
-        """Return the cells of coordinates; what is outside counts to the first or last."""
+        """Return the cells of coordinates [...], of the same shape; what is outside counts to the first or last."""
         cell = ((value - np.float32(self.low)) * np.float32(1 / GROUND_STEP)).astype(np.int32)
         return np.clip(cell, 0, len(self.built) - 1)
 

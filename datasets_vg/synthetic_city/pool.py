@@ -24,7 +24,11 @@ class TexturePool:
         self._used = 0
 
     def require(self, keys: Sequence[Hashable], paint: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """Return where the pictures are, int64 [n,LEVELS,3]: offset, height, width; `paint(i)` makes missing ones."""
+        """Return where the pictures are, int64 [n,LEVELS,3]: offset, height, width; `paint(i)` makes missing ones.
+
+        Raises:
+            MemoryError: one picture shows more walls than the pool holds.
+        """
         if not self._paint_missing(keys, paint):
             self._entries.clear()
             self._used = 0

@@ -76,7 +76,7 @@ def plan_work(district: District, counts: Counts) -> Iterator[Work]:
 
 
 def blocks_needed(seed: int, split: str, database: int) -> int:
-    """Return how many blocks a side a district needs for so many database pictures."""
+    """Return how many blocks a side a district needs for a number of database pictures."""
     # A street has some 14 pictures and a district of n blocks about 2 n^2 streets.
     blocks = max(1, int(math.sqrt(database / 40)))
     while _capacity(make_district(seed, split, blocks)) < database:

@@ -208,6 +208,7 @@ class _Reader:
     networks: dict[str, _Source]
 
     def jobs(self, where: str, run: Any) -> list[Job]:
+        """Return the jobs of one run: its network, then its evaluations; raises UserError for what is no run."""
         _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", *_SOURCES}, needed="name")
         name, row = str(run["name"]), str(run.get("row", run["name"]))
         if not _NAME.fullmatch(name):

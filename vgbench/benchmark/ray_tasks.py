@@ -1,4 +1,4 @@
-"""Jobs of a matrix as Ray tasks (https://www.ray.io; extra `cluster`): on whichever node has room.
+"""Jobs of a matrix as Ray tasks (https://www.ray.io; extra `cluster`): on whichever node has free processors.
 
 A task whose node dies is tried again on another one, where its training goes on from its last checkpoint; the folder of
 the matrix and the datasets must be seen by all nodes under the same paths.

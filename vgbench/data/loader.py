@@ -36,7 +36,7 @@ def worker_count(requested: int, tasks: int) -> int:
 
 
 def within_shared_memory(workers: int) -> int:
-    """Return how many of some processes the shared memory has room for, through which their batches travel.
+    """Return how many of some processes the shared memory has space for, through which their batches travel.
 
     Where it is full they would wait forever: containers often have 64 MB (`docker run --shm-size=8g` gives more).
     """
@@ -46,7 +46,7 @@ def within_shared_memory(workers: int) -> int:
         return workers
     fitting = min(workers, found.f_bavail * found.f_frsize // _SHARED_A_WORKER)
     if fitting < workers:
-        LOG.warning("%s: has room for %d of %d decoding processes; give it 8 GB, say", _SHARED, fitting, workers)
+        LOG.warning("%s: has space for %d of %d decoding processes; give it 8 GB, say", _SHARED, fitting, workers)
     return fitting
 
 

@@ -58,7 +58,7 @@ class Neighbours:
 
     @classmethod
     def from_csr(cls, indptr: NDArray[np.int64], indices: NDArray[np.int64]) -> Neighbours:
-        """Check, sort within queries and wrap two CSR arrays, int64 [Q+1] and [M]; ValueError where they do not fit."""
+        """Sort within queries and wrap two CSR arrays, int64 [Q+1] and [M]; raises ValueError where they do not fit."""
         indptr, indices = np.asarray(indptr, np.int64), np.asarray(indices, np.int64)
         if indptr.ndim != 1 or not len(indptr) or indptr[0] != 0 or indptr[-1] != len(indices):
             raise ValueError("indptr must start at 0 and end at len(indices)")

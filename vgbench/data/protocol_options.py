@@ -36,7 +36,7 @@ class ProtocolOptions(Options):
     )
 
     def check_together(self) -> None:
-        """Refuse two answers to what is right."""
+        """Raise UserError for two answers to what is right."""
         if self.ground_truth is not None and self.frame_tolerance is not None:
             raise UserError("--ground_truth and --frame_tolerance: both say what is right. Expected one of them")
         if self.heading_threshold is not None and not self.truth.located:

@@ -25,7 +25,7 @@ def read_unlabelled(
     Args:
         folder: any layout, any names; hidden files are left out, links to folders are followed.
         option: the flag that named the folder, for messages.
-        most: take so many images, evenly spread over the sorted names; None: all.
+        most: take this many images, evenly spread over the sorted names; None: all.
         on_bad_image: "skip", or "error" to refuse a folder with an unreadable image.
         num_workers: processes that check the images.
 

@@ -26,7 +26,7 @@ class Deployable(nn.Module):
         self.unit = unit
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the descriptors of a batch of images."""
+        """Return the descriptors float32 [B,D] of images [B,3,H,W]."""
         pixels = images.float()
         if self.resize is not None:
             pixels = F.interpolate(pixels, size=self.resize, mode="bilinear", align_corners=False, antialias=True)

@@ -24,7 +24,7 @@ class Backbone(nn.Module):
         l2_over: what an L2 normalisation before its tokens are pooled goes over: the "channels" of each token, or the
             "positions" of each channel (as in the Deep VG Benchmark).
         mean, std: of its pixels in 0..1, a channel each; ImageNet's if not said.
-        multiple: the sides of its images are multiples of so many pixels.
+        multiple: the sides of its images are multiples of this many pixels.
         mixes_batch: whether an image's features depend on the other images of its batch. They are then described in
             batches of one fixed size, whatever `--infer_batch_size` says.
         as_it_is: whether it is never rewritten into a faster form for inference.

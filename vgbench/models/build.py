@@ -44,7 +44,7 @@ def build_network(
         aggregation: one of AGGREGATIONS, or "package.module:Class" of your own.
         pretrain: the backbone's first weights: "imagenet" or "none" (freshly drawn).
         l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
-        fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
+        fc_output_dim: project the descriptors to this many dimensions and L2-normalise them.
         non_local: put non-local blocks after the backbone (Wang et al., 2018).
         num_non_local: how many of them (None: 1).
         channel_bottleneck: the channels inside of them (None: half the map's).

@@ -8,7 +8,7 @@ from vgbench.models.backends.base import Infer
 from vgbench.models.network import Network
 from vgbench.runtime import Inference, Runtime, backend_of
 
-# Networks that look at all images of a batch are described in batches of so many, as CricaVPR's authors test theirs.
+# Networks that look at all images of a batch are described in batches of this many, as CricaVPR's authors test theirs.
 MIXED_BATCH = 16
 
 

@@ -15,7 +15,7 @@ from vgbench.report.outcome import metres_text
 WIDTH = 640.0
 MIN_HEIGHT, MAX_HEIGHT = 110.0, 440.0
 MARGIN = 22.0
-# What falls into one cell of this size (in drawing units) is one mark; cells grow until so many marks are enough.
+# What falls into one cell of this size (in drawing units) is one mark; cells grow until this many marks are enough.
 CELL = 2.5
 MOST_DATABASE, MOST_QUERIES = 8000, 4000
 

@@ -47,6 +47,6 @@ class ReportOptions(Options):
     )  # fmt: skip
 
     def check_together(self) -> None:
-        """Refuse what cannot be written."""
+        """Raise UserError for a file that cannot be written."""
         if self.pairs_out is not None and self.pairs_out.is_dir():
             raise UserError(f"--pairs_out {self.pairs_out}: is a folder. Expected the name of a file to write")

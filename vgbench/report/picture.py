@@ -74,7 +74,7 @@ def prediction_panel(
     Args:
         neighbours: the positives of each query; None where nobody knows them, for gray borders.
         query_row: row of the query in `split.queries`.
-        top: how many predictions, where there are so many.
+        top: how many predictions at most.
         box: width and height that each photograph fits into, pixels.
 
     Raises:

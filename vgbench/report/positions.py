@@ -47,7 +47,7 @@ class Placed:
 
     @functools.cached_property
     def zone(self) -> NDArray[np.str_]:
-        """The UTM zone of each best match, "31U", '' where names do not say."""
+        """The UTM zone of each best match, text [Q] such as "31U", '' where names do not say."""
         return zones(self.split.database, self.predictions.indices[:, 0])
 
     @functools.cached_property

@@ -42,7 +42,7 @@ def heat_maps(
         pairs: int64 [M,2], a query's row and a database row.
         size: height and width in pixels that the images are described at.
         cache: a file that keeps the maps; it must be named by what determines them. None to keep nothing.
-        seconds: no further map is begun after so many; what was made is kept, so that the next call goes on.
+        seconds: no further map is begun after this time; what was made is kept, so that the next call goes on.
 
     Returns:
         query row -> uint8 [2,SIDE,SIDE], the query's map and its match's, 255 where it counts most.

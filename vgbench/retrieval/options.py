@@ -48,7 +48,7 @@ class ViewOptions(Options, topic="evaluation"):
     )
 
     def check_together(self) -> None:
-        """Refuse what leaves nothing to do for --multi_scale or --scale_pooling."""
+        """Raise UserError where --multi_scale or --scale_pooling has nothing to do."""
         if self.multi_scale is not None and tuple(self.scales) != (1.0,):
             raise UserError("--multi_scale: brings its own sizes. Expected it without --scales; leave one of them out")
         if self.scale_pooling != "mean" and len(self.scales) == 1 and self.multi_scale is None:
@@ -110,7 +110,7 @@ class CompressionOptions(Options):
         return self.pca_dim is not None or self.pca_file is not None
 
     def check_together(self) -> None:
-        """Refuse a PCA of two origins, and one that is not there."""
+        """Raise UserError for a PCA of two origins, and for one that is not there."""
         if self.pca_file is not None and self.pca_dataset_folder is not None:
             raise UserError("--pca_file: is fitted already. Expected no --pca_dataset_folder beside it; leave one out")
         if self.pca_file is not None and not self.pca_file.is_file():
@@ -237,7 +237,7 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
     )
 
     def check_together(self) -> None:
-        """Refuse what the chosen search does not look at, before a run folder is made."""
+        """Raise UserError for options that the chosen search does not use, before a run folder is made."""
         if self.quantise != "none" and self.index != "exact":
             raise UserError(
                 f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "

@@ -48,6 +48,7 @@ class EpochRecalls:
 
     @property
     def r5(self) -> float:
+        """R@5 in percent; raises UserError where it was not asked for."""
         if 5 not in self.recalls:
             raise UserError(f"--recall_values {' '.join(map(str, self.recalls))}: early stopping watches R@5. Add 5")
         return self.recalls[5]

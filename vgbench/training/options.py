@@ -77,7 +77,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     )  # fmt: skip
 
     def check_together(self) -> None:
-        """Refuse a schedule that never comes into effect."""
+        """Raise UserError for a schedule that has no effect within the training."""
         length = self.schedule_epochs or self.epochs_num
         if self.schedule in ("cosine", "onecycle") and self.warmup_epochs >= length:
             raise UserError(

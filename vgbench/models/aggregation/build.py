@@ -48,7 +48,7 @@ def build_aggregation(
         name: one of AGGREGATIONS, or "package.module:Class" of your own.
         in_channels: channels of the local features; aggregations that call it `num_channels` take that option instead.
         l2: where the L2 normalisation of mac, spoc, gem and rmac sits: "before_pool", "after_pool" or "none".
-        fc_output_dim: project the descriptors to so many dimensions and L2-normalise them.
+        fc_output_dim: project the descriptors to this many dimensions and L2-normalise them.
         l2_over: what a normalisation before pooling tokens goes over: "channels" (each token becomes of unit length, as
             each position of a map does) or "positions" (each channel, as in the Deep VG Benchmark).
         options: the aggregation's own, as its class declares them.

@@ -40,7 +40,7 @@ class SALAD(Aggregation):
         self.descriptors_dim = token_dim + cluster_dim * num_clusters
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
-        """Return descriptors [B,D] of a map [B,C,h,w] and a token [B,C]; UserError: fewer positions than clusters."""
+        """Return descriptors [B,D] of a map [B,C,h,w] and a token [B,C]; raises UserError for too small a map."""
         features, token = inputs
         values = self.cluster_features(features).flatten(2)  # [B,L,P]
         scores = self.score(features).flatten(2)  # [B,K,P]

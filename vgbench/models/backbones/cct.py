@@ -113,7 +113,7 @@ class CCT384(Backbone):
 
         Args:
             pretrain: "imagenet" or "none".
-            trunc_te: keep so many of the 14 transformer layers.
+            trunc_te: keep this many of the 14 transformer layers, from the first.
             freeze_te: train nothing but the transformer layers after this one, counted from 0 (-1: all of them).
 
         Raises:
@@ -139,7 +139,7 @@ class CCT384(Backbone):
         return "vector" if self.pool_sequence else "tokens"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return tokens [B,N,C] of images [B,3,H,W]; UserError for another size: positions are learned."""
+        """Return tokens [B,N,C] of images [B,3,H,W]; raises UserError for another size, as positions are learned."""
         if tuple(images.shape[2:]) != (IMAGE_SIZE, IMAGE_SIZE):
             raise UserError(
                 f"--backbone cct384: the images are {images.shape[2]}x{images.shape[3]}. "

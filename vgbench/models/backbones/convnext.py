@@ -17,7 +17,7 @@ class ConvNeXt(StageTrunk):
     """
 
     def __init__(self, architecture: str, pretrain: str, *, cut: int | None = None, freeze: int | None = None) -> None:
-        """`cut`: stop after so many stages. `freeze`: do not train so many of the first ones (None: 2)."""
+        """`cut`: keep this many stages, from the first. `freeze`: do not train this many (None: 2)."""
         features = list(torchvision_model(architecture, pretrain).get_submodule("features").children())
         # What halves the resolution comes before its stage, and belongs to it.
         stages = [features[start : start + 2] for start in range(0, len(features), 2)]

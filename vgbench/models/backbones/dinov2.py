@@ -143,13 +143,13 @@ class DINOv2(TokenTrunk):
             size: "vits", "vitb", "vitl" or "vitg".
             registers: how many register tokens; the published networks have none or 4.
             pretrain: "imagenet" (its published weights, though those were learned from LVD-142M) or "none".
-            unfreeze_blocks: train the last so many transformer layers, with the norm that follows them, and nothing
-                else; 4 as in SALAD (Izquierdo and Civera, 2024), 0 trains nothing.
+            unfreeze_blocks: train only this many transformer layers, from the last, and the norm that follows them; 4
+                as in SALAD (Izquierdo and Civera, 2024), 0 trains nothing.
             norm_layer: apply the final norm. Where it is not applied it is kept all the same, as files of such networks
                 may have its weights (BoQ's has them) or not.
 
         Raises:
-            UserError: there are not so many layers, or the weights cannot be had.
+            UserError: there are fewer layers, or the weights cannot be had.
         """
         name = f"dinov2_{size}14" + ("_reg" if registers else "")
         shape = SIZES[size]

@@ -16,11 +16,11 @@ def dinov3(name: str, architecture: str, pretrain: str, *, unfreeze_blocks: int 
         name: its name here.
         architecture: its name in timm.
         pretrain: "imagenet" (its published weights, though those were learned from LVD-1689M) or "none".
-        unfreeze_blocks: train the last so many transformer layers, with the norm that follows them, and nothing else;
-            4 as with DINOv2, 0 trains nothing.
+        unfreeze_blocks: train only this many transformer layers, from the last, and the norm that follows them; 4 as
+            with DINOv2, 0 trains nothing.
 
     Raises:
-        UserError: there are not so many layers, or timm or the weights cannot be had.
+        UserError: there are fewer layers, or timm or the weights cannot be had.
     """
     return timm_backbone(name, architecture, pretrain, unfreeze_blocks=unfreeze_blocks)
 

@@ -21,7 +21,7 @@ class EfficientNet(StageTrunk):
     """
 
     def __init__(self, architecture: str, pretrain: str, *, cut: int | None = None, freeze: int | None = None) -> None:
-        """`cut`: stop after so many stages. `freeze`: do not train so many of the first ones (None: 3)."""
+        """`cut`: keep this many stages, from the first. `freeze`: do not train this many (None: 3)."""
         features = list(torchvision_model(architecture, pretrain).get_submodule("features").children())
         stages = [features[:2], *([layer] for layer in features[2:])]
         super().__init__(architecture, stages, FROZEN, cut, freeze, CENTRED.get(architecture))

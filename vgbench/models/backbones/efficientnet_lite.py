@@ -29,7 +29,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# Width (channels times so much) and depth (blocks, but not the first and the last stage's) of Lite0, Lite1 and Lite2.
+# Width (a factor of the channels) and depth (blocks, but not the first and the last stage's) of Lite0, Lite1 and Lite2.
 COEFFICIENTS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))
 CHANNEL_STEP = 8
 STRIDE16_STAGES = 5  # its map (112 channels in Lite0) is the last one at stride 16
@@ -81,8 +81,8 @@ class EfficientNetLite(Backbone):
         Args:
             variant: 0, 1 or 2.
             pretrain: "imagenet" or "none".
-            cut: stop after so many of the seven stages (None: go on to the head's 1280 channels).
-            freeze: do not train the first stages, so many of them, and the stem with the first (None: 3, which is all
+            cut: keep this many of the seven stages, from the first (None: go on to the head's 1280 channels).
+            freeze: do not train this many stages, from the first, and the stem with the first (None: 3, which is all
                 that comes before stride 16, but not the last that is kept; 0: train everything).
 
         Raises:

@@ -44,7 +44,7 @@ class MaxViT(StageTrunk):
     """[B,3,H,W], both sides multiples of 224, to [B,512,H/32,W/32], from four stages."""
 
     def __init__(self, pretrain: str, *, cut: int | None = None, freeze: int | None = None) -> None:
-        """`cut`: stop after so many stages. `freeze`: do not train so many of the first ones (None: 2)."""
+        """`cut`: keep this many stages, from the first. `freeze`: do not train this many (None: 2)."""
         model = torchvision_model(NAME, pretrain)
         stages = [[stage] for stage in model.get_submodule("blocks").children()]
         stages[0].insert(0, model.get_submodule("stem"))

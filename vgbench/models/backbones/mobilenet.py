@@ -23,8 +23,8 @@ class MobileNetV3(StageTrunk):
             architecture: its name in torchvision.
             frozen: the stages before stride 16.
             pretrain: "imagenet" or "none".
-            cut: stop after so many stages.
-            freeze: do not train so many of the first stages (None: `frozen`).
+            cut: keep this many stages, from the first.
+            freeze: do not train this many stages, from the first (None: `frozen`).
         """
         features = list(torchvision_model(architecture, pretrain).get_submodule("features").children())
         stages = [features[:2], *([layer] for layer in features[2:])]

@@ -17,7 +17,7 @@ class PlainTrunk(Backbone, nn.Sequential):
     kind = "map"
 
     def __init__(self, architecture: str, frozen: int, pretrain: str, *, freeze: int | None = None) -> None:
-        """`freeze`: do not train so many of the first convolutions (None: `frozen`). UserError: there are fewer."""
+        """`freeze`: do not train this many convolutions, from the first (None: `frozen`). Raises UserError: fewer."""
         features = torchvision_model(architecture, pretrain).get_submodule("features")
         layers = list(features.children())[:-2]
         convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]

@@ -14,7 +14,7 @@ class RegNet(StageTrunk):
     """[B,3,H,W] to [B,C,H/32,W/32], from four stages; C is from 400 (X-400MF) to 3712 (Y-32GF)."""
 
     def __init__(self, architecture: str, pretrain: str, *, cut: int | None = None, freeze: int | None = None) -> None:
-        """`cut`: stop after so many stages. `freeze`: do not train so many of the first ones (None: 2)."""
+        """`cut`: keep this many stages, from the first. `freeze`: do not train this many (None: 2)."""
         model = torchvision_model(architecture, pretrain)
         stages = [[stage] for stage in model.get_submodule("trunk_output").children()]
         stages[0].insert(0, model.get_submodule("stem"))

@@ -23,8 +23,8 @@ class ResNetTrunk(Backbone, nn.Sequential):
     def __init__(self, architecture: str, last_stage: int, pretrain: str, *, freeze: int | None = None) -> None:
         """Cut `architecture` after `last_stage` (4 or 5).
 
-        `freeze`: do not train so many of the stages from conv2_x on, and conv1 with the first (None: 2, which is
-        everything before conv4_x; 0: train everything). Raises UserError if there are not so many.
+        `freeze`: do not train this many stages from conv2_x on, and conv1 with the first (None: 2, which is
+        everything before conv4_x; 0: train everything). Raises UserError if there are fewer.
         """
         check_number("--freeze", freeze, 0, last_stage - 1, f"{architecture}conv{last_stage}", "stage")
         stages = list(resnet(architecture, pretrain).children())[: last_stage + 3]

@@ -19,7 +19,7 @@ class SwinV2(StageTrunk):
     """
 
     def __init__(self, architecture: str, pretrain: str, *, cut: int | None = None, freeze: int | None = None) -> None:
-        """`cut`: stop after so many stages. `freeze`: do not train so many of the first ones (None: 2)."""
+        """`cut`: keep this many stages, from the first. `freeze`: do not train this many (None: 2)."""
         model = torchvision_model(architecture, pretrain)
         features = list(model.get_submodule("features").children())
         # What halves the resolution comes before its stage, and belongs to it.

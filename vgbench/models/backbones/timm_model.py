@@ -95,9 +95,9 @@ def timm_backbone(
         name: what it is called here.
         architecture: as `timm.list_models()` knows it, with or without a tag (`resnet50.a1_in1k`).
         pretrain: "imagenet" (the weights of that name and tag, whatever they were learned from) or "none".
-        cut: stop after so many of the stages that timm tells features of, and give their map.
-        freeze: do not train the first stages, so many of them, and what comes before them (None: train everything).
-        unfreeze_blocks: train nothing but the last so many layers of a transformer and the norm after them.
+        cut: keep this many of the stages whose features timm gives, from the first, and give the map of the last.
+        freeze: do not train this many stages, from the first, and what comes before them (None: train everything).
+        unfreeze_blocks: train only this many layers of a transformer, counted from the last, and the norm after them.
 
     Raises:
         UserError: timm is not installed or does not know the name; no such stages or layers; or no weights.

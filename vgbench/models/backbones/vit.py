@@ -26,7 +26,7 @@ class ViT(TokenTrunk):
 
         Args:
             pretrain: "imagenet" or "none".
-            trunc_te: keep so many of the 12 transformer layers.
+            trunc_te: keep this many of the 12 transformer layers, from the first.
             freeze_te: train nothing but the transformer layers after this one, counted from 0 (-1: all of them).
 
         Raises:
@@ -97,6 +97,6 @@ class DeepVGViT(ViT):
             self.pos_embedding = nn.Parameter(larger, requires_grad=learned.requires_grad)
 
     def hand_on(self, tokens: Tensor, height: int, width: int) -> Tensor | tuple[Tensor, Tensor]:
-        """Leave the class token out of the sequence unless the aggregation is after it."""
+        """Return tokens [B,N,C] without the class token, which is the first, unless the aggregation wants it."""
         handed = super().hand_on(tokens, height, width)
         return handed[:, 1:] if isinstance(handed, Tensor) and handed.dim() == 3 and not self.class_token else handed

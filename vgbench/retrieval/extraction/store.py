@@ -62,7 +62,7 @@ class Descriptors:
         return self.shape[1] * self.dtype.itemsize
 
     def read_into(self, start: int, out: Tensor) -> None:
-        """Fill `out` [n,D] (a contiguous CPU tensor of the stored dtype) with rows start..start+n."""
+        """Fill `out` [n,D] (contiguous, on the CPU, of the stored dtype) with rows start..start+n; raises UserError."""
         try:
             self._data.read_direct(out.numpy(), np.s_[start : start + len(out)])
         except OSError as error:
@@ -175,6 +175,7 @@ class InMemory(Descriptors):
 
 
 def checked_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+    """Return the descriptors of an open file, float [N,D]; raises UserError where there are none, or not all."""
     data = file.get(DATASET)
     if not isinstance(data, h5py.Dataset):
         raise UserError(f"{path}: holds no dataset {DATASET!r}. Expected a descriptor file; {_REMEDY}")

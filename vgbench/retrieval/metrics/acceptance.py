@@ -35,7 +35,7 @@ def distance_and_ratio(
 
 
 def precision_recall(score: NDArray[np.float64], right: NDArray[np.bool_], answerable: int) -> dict[str, Any]:
-    """Return the precision-recall curve of accepting what scores at most so much, as results.json holds it.
+    """Return the precision-recall curve of accepting the best matches up to each score, as results.json holds it.
 
     Precision is the share of right ones among the accepted, recall that of right and accepted ones among the queries
     that have a positive in the database. Queries of one score are accepted together. scikit-learn's

@@ -59,7 +59,7 @@ class Encoding:
     """Makes the vectors of nodes: each a row of a sparse matrix, its weights summing to one.
 
     Args:
-        lists: of at least k1 + 1 nodes each, as far as there are so many.
+        lists: of at least k1 + 1 nodes each, or of all where there are fewer.
         k1: neighbours that are compared.
         k2: neighbours, itself among them, that are averaged over.
     """

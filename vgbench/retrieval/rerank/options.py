@@ -195,7 +195,7 @@ class RerankOptions(
     """
 
     def check_together(self) -> None:
-        """Refuse features without a matcher, and a model that nothing fits."""
+        """Raise UserError for features without a matcher, and for a model that nothing fits."""
         if len(self.local_matcher) not in (1, len(self.local_features)):
             raise UserError(
                 f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "

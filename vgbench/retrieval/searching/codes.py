@@ -107,7 +107,7 @@ def _encode(path: Path, database: Descriptors, coder: Coder) -> None:
 
 
 def _is_kept(path: Path, rows: int) -> bool:
-    """Whether an earlier run left the codes of so many rows, undamaged."""
+    """Whether an earlier run left the codes of this many rows, undamaged."""
     if not is_file(path):
         return False
     try:

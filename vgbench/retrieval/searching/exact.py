@@ -39,7 +39,7 @@ class PairFinder(Protocol):
         """Return bounds float64 [Q] of the scores' rounding errors."""
 
     def pairs(self, tile: Tile, floor: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield (query rows, tile rows, scores) that hold every pair that may enter the k best."""
+        """Yield (query rows, tile rows, scores), [M] each, that hold every pair that may enter the k best."""
 
 
 # In sizes of one read: the queries of one pass over the file; the rows that are compared in float64 at the end.

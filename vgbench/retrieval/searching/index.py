@@ -55,7 +55,7 @@ class IndexSearch:
         nlist = options.nlist or max(1, min(round(4 * len(database) ** 0.5), len(database) // 39))
         if options.index in ("ivf", "ivfpq") and nlist > len(database):
             raise UserError(
-                f"--nlist {nlist}: there are {len(database)} database images. Expected at most so many cells"
+                f"--nlist {nlist}: there are {len(database)} database images. Expected at most that many cells"
             )
         parts = subvectors(database, compression) if options.index == "ivfpq" else 0
         facts: list[Any] = ["index 1", database.fingerprint, options.index]

@@ -80,7 +80,7 @@ class PCA:
             ) from error
 
     def first(self, dim: int) -> PCA:
-        """Return the PCA of the first `dim` components: the one that would have been fitted with so many."""
+        """Return the PCA of the first `dim` components: the one that a fit with `dim` components gives."""
         if dim == len(self.components):
             return self
         return PCA(self.mean, self.components[:dim], self.variances[:dim], f"{self.fingerprint}:{dim}")
@@ -225,7 +225,7 @@ def pca_of(
         describe: (table, name) -> their descriptors.
 
     Raises:
-        UserError: a file that is no PCA, or of other dimensions, or too few images for so many components.
+        UserError: a file that is no PCA, or of other dimensions, or fewer images than components.
     """
     if options.pca_file is not None:
         pca = PCA.load(options.pca_file)

@@ -79,6 +79,6 @@ class ClassesOptions(EigenPlacesOptions, CosPlaceGroupsOptions, needs=_MODE):
     )
 
     def check_together(self) -> None:
-        """Refuse a margin that SphereFace cannot have."""
+        """Raise UserError for a margin that SphereFace cannot have."""
         if self.margin_loss == "sphereface" and self.m is not None and self.m < 1:
             raise UserError(f"--m {self.m}: multiplies the angle in sphereface. Expected a number of at least 1")

@@ -40,6 +40,6 @@ class GeowarpOptions(Options, needs="train_mode=geowarp"):
         return self.geowarp_consistency_weight > 0 or self.geowarp_features_weight > 0
 
     def check_together(self) -> None:
-        """Refuse that nothing is learned."""
+        """Raise UserError where all weights of the losses are 0, so that nothing would be learned."""
         if not self.uses_pairs and not self.geowarp_views_weight:
             raise UserError("--geowarp_views_weight 0: nothing to learn from. Expected one weight above 0")

@@ -73,7 +73,7 @@ class PlacesOptions(DerivedPlacesOptions, needs=_MODE, topic="places"):
     )
 
     def check_together(self) -> None:
-        """Refuse places that are left out though a step could use them."""
+        """Raise UserError where places would be left out that a step could use."""
         if (self.loss, self.miner) == ("MultiSimilarity", "MultiSimilarity"):
             # Settings that were written down when this was the default say it beside every way to train.
             object.__setattr__(self, "miner", None)

@@ -34,7 +34,7 @@ class MomentumOptions(Options, strict=True, topic="optimiser"):
     nesterov: bool = option(False, "use Nesterov's momentum", needs="optim=sgd")
 
     def check_together(self) -> None:
-        """Refuse Nesterov's momentum where there is none."""
+        """Raise UserError for Nesterov's momentum without a momentum."""
         if self.nesterov and self.momentum == 0:
             raise UserError("--nesterov: there is no momentum. Expected --momentum above 0 beside it")
 
@@ -124,7 +124,7 @@ class ScheduleOptions(Options, strict=True, topic="optimiser"):
     )
 
     def check_together(self) -> None:
-        """Refuse a schedule of drops that has none."""
+        """Raise UserError for a schedule of drops without the epochs of the drops."""
         if self.schedule == "multistep" and not self.milestones:
             raise UserError("--schedule multistep: has no drops. Expected --milestones, the epochs of its drops")
 
