@@ -55,7 +55,7 @@ class Soak:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(runs=0, starts=0, differences=0, tracebacks=0, wrong=0)
         self.problems: list[str] = []
         self.dataset = write_dataset(folder / "datasets" / "tiny")
         self.data = [f"--datasets_folder={self.dataset.parent}", "--dataset_name=tiny"]
@@ -167,6 +167,9 @@ class Soak:
         """Note a status or a message that no user should see."""
         fine = {0, 2, {"kill": -9, "end": 143}.get(event or "", 0)}
         said = disk.said(whole=True)
+        if event == "end" and status == -signal.SIGTERM and not said:
+            self.counts["ended before it began"] += 1  # while Python loads, the system ends it, and nothing is said
+            fine.add(status)
         if status not in fine:
             self.counts["wrong"] += 1
             self.problems.append(f"{disk.folder.name}: {event}: status {status}: {said[-300:]!r}")
