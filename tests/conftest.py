@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 import torch
 from calls import TRAINING, of, run_here
+from hypothesis import HealthCheck, settings
 from tiny_city import write_dataset
+
+# A machine that many share is slow at times; no test is about that.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

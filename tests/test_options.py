@@ -202,9 +202,11 @@ def test_lists_of_names_are_what_the_declarations_say() -> None:
     assert set(marked(Mark.BY_MATRIX, *some)) == {"run_dir", "resume", "save_dir", "checkpoints", "output"}
     assert set(marked(Mark.NOT_WRITTEN, *some)) == {"run_dir", "resume"}
     assert set(marked(Mark.THIS_RUN, *some)) == {
-        "save_dir", "run_dir", "resume", "own_code", "dry_run", "pairs_out",
+        "save_dir", "run_dir", "resume", "own_code", "dry_run", "pairs_out", "wandb",
     }  # fmt: skip
-    assert set(marked(Mark.NO_RESULT, *some)) == {"save_dir", "run_dir", "resume", "num_workers", "datasets_folder"}
+    assert set(marked(Mark.NO_RESULT, *some)) == {
+        "save_dir", "run_dir", "resume", "num_workers", "datasets_folder", "wandb",
+    }  # fmt: skip
     assert set(marked(Mark.NO_DISTANCE, *some)) == {
         "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
         "pose_radius", "efficient_ram_testing",
