@@ -26,7 +26,7 @@ from vgbench.training.modes.base import BatchT, Round, TrainingMode, rest
 from vgbench.training.optimisation.ema import Ema
 from vgbench.training.optimisation.optim import build_optimizer, optimizer_line
 from vgbench.training.optimisation.schedule import Schedule
-from vgbench.training.optimisation.step import Stepper, forget_gradients, set_training
+from vgbench.training.optimisation.step import Memory, Stepper, forget_gradients, set_training
 from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
 from vgbench.training.part_round import PartRound, part_content, part_of
@@ -152,7 +152,8 @@ class _Loop(Generic[BatchT]):
             synchronise_norms(network)
         self.optimizer = build_optimizer(network, options)
         self.schedule = Schedule(options, options.epochs_num)
-        self.stepper = Stepper(network, runtime, options.clip_grad_norm)
+        memory = Memory(options.checkpoint_activations, options.grad_cache_chunk)
+        self.stepper = Stepper(network, runtime, options.clip_grad_norm, memory)
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}

@@ -67,6 +67,15 @@ class OptimOptions(CrnRatesOptions, MomentumOptions, topic="optimiser"):
         None, "scale gradients down to this L2 norm where theirs is larger, for each optimiser", range=above(0),
         unset="never",
     )  # fmt: skip
+    checkpoint_activations: bool = option(
+        False, "keep only what goes into each block of the backbone, and compute the rest again in the backward pass: "
+        "less memory, more time",
+    )  # fmt: skip
+    grad_cache_chunk: int | None = option(
+        None, "images that go through the network together, where a whole batch is more than memory holds; its loss "
+        "stays that of the batch (a gradient cache)", range=_COUNT, unset="the whole batch",
+        needs="train_mode=triplets|places|classes",
+    )  # fmt: skip
     accumulate_steps: int = option(1, "batches whose losses are averaged into one optimiser step", range=_COUNT)
     ema_decay: float | None = option(
         None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,12 +12,31 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vgbench import parallel
+from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.runtime import Runtime
 from vgbench.training.modes.base import BatchT, TrainingMode
 from vgbench.training.optimisation.depthwise import fast_depthwise_gradients
+from vgbench.training.optimisation.grad_cache import GradCache
 from vgbench.training.optimisation.optim import with_gradient
+from vgbench.training.optimisation.recompute import blocks_of, recomputing
 from vgbench.training.optimisation.shared_gradients import SharedGradients
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is done so that a step fits into memory.
+
+    Attributes:
+        checkpoint_activations: compute a block's inner activations again in the backward pass instead of keeping them.
+        grad_cache_chunk: images that go through the network together; None: a batch's.
+    """
+
+    checkpoint_activations: bool = False
+    grad_cache_chunk: int | None = None
+
+
+PLENTY = Memory()
 
 
 class Stepper:
@@ -25,15 +46,28 @@ class Stepper:
         network: on the runtime's device.
         runtime: precision, memory format, compilation.
         clip_grad_norm: largest L2 norm of the gradients of one optimiser; None: any.
+        memory: what is done so that a step fits into memory.
+
+    Raises:
+        UserError: the network has no activations that could be computed again.
     """
 
-    def __init__(self, network: Network, runtime: Runtime, clip_grad_norm: float | None = None) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, network: Network, runtime: Runtime, clip_grad_norm: float | None = None, memory: Memory = PLENTY
+    ) -> None:
+        self.network, self.runtime, self.memory = network, runtime, memory
+        self._blocks: list[nn.Module] = []
+        if memory.checkpoint_activations:
+            if runtime.compile:
+                raise UserError("--checkpoint_activations: not with --compile on. Expected one of them; leave one out")
+            self._blocks = blocks_of(network.backbone, str(network.config.get("backbone")))
         self.clip_grad_norm = clip_grad_norm
         self.images = 0  # that went forward so far
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
         # The number of distinct images changes from batch to batch.
-        self.gradients = SharedGradients(network, torch.compile(network, dynamic=True) if runtime.compile else network)
+        call = torch.compile(network, dynamic=True) if runtime.compile else network
+        # In buckets, a network is called once for each backward.
+        self.gradients = SharedGradients(network, call, overlap=memory.grad_cache_chunk is None)
 
     def backward(
         self,
@@ -47,9 +81,18 @@ class Stepper:
 
         With `last`, an update follows.
         """
+        chunk = self.memory.grad_cache_chunk
+        cache = None if chunk is None else GradCache(self._described, self.network, chunk)
+
+        def forward(images: Tensor) -> Tensor:
+            self.images += len(images)
+            return self._described(images) if cache is None else cache.describe(images)
+
         with self.gradients.part(last):
-            loss = mode.loss(self._forward, batch.to(self.runtime.device), generator)
+            loss = mode.loss(forward, batch.to(self.runtime.device), generator)
             self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            if cache is not None:
+                cache.backward()
         return parallel.all_reduce(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -74,12 +117,15 @@ class Stepper:
         if self.scaler.is_enabled() and state:
             self.scaler.load_state_dict(state)
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _described(self, images: Tensor) -> Tensor:
         """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
-        self.images += len(images)
-        with self.runtime.autocast(), fast_depthwise_gradients(self.runtime):
-            descriptors = self.gradients(self.runtime.to_device(images))
+        pixels = self.runtime.to_device(images)
+        with self.runtime.autocast(), fast_depthwise_gradients(self.runtime), recomputing(self._blocks, self._again):
+            descriptors = self.gradients(pixels)
         return descriptors.float()
+
+    def _again(self) -> AbstractContextManager[None]:
+        return fast_depthwise_gradients(self.runtime)
 
 
 def forget_gradients(optimizers: Sequence[torch.optim.Optimizer]) -> None:
