@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from datasets_vg.challenge.choices import QUERY_TYPES
 from datasets_vg.prepare.eynsham import CAMERAS
 from datasets_vg.prepare.msls import TRAIN, VAL
 
@@ -104,7 +105,9 @@ def msls_challenge(raw: Path, cities: Sequence[str]) -> Path:
             picture(raw / "test" / city / level / "images" / f"{city}-{level}.jpg")
             header = ["", "key", "easting", "northing", "unique_cluster", "control_panel", "night", "view_direction"]
             rows = [[0, f"{city}-{level}", 500000.0, 1000.0, 7, "False", "False", "Sideways"]]
-            write_csv(raw / "test_meta" / city / level / "postprocessed.csv", header, rows)
+            meta = raw / "test_meta" / city / level
+            write_csv(meta / "postprocessed.csv", header, rows)
+            write_csv(meta / "subtask_index.csv", ["", "all", *QUERY_TYPES], [[0, *["True"] * (1 + len(QUERY_TYPES))]])
     return raw
 
 
@@ -225,3 +228,25 @@ def in_protocol(raw: Path, name: str) -> Path:
     for seed, folder in enumerate(folders[name]):
         picture(raw / folder / names.get(name, proper), seed)
     return raw
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "pitts30k": pittsburgh,
+    "pitts250k": lambda raw: pittsburgh(raw, "pitts250k"),
+    "msls": msls,
+    "tokyo247": tokyo247,
+    "san_francisco": san_francisco,
+    "eynsham": eynsham,
+    "st_lucia": st_lucia,
+    "nordland": nordland,
+    "nordland_vprbench": nordland_vprbench,
+    "amstertime": amstertime,
+    "sped": sped,
+    "baidu": baidu,
+    "gsv_cities": gsv_cities,
+    **{
+        name: lambda raw, name=name: in_protocol(raw, name)  # type: ignore[misc]
+        for name in ("tokyo_xs", "sf_xs", "gsv_xs", "sf_xl", "svox")
+    },
+}
+"""Who writes the raw tree of each public set."""

@@ -7,13 +7,13 @@ import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import raw_trees
 from PIL import Image
+from raw_trees import MAKERS
 from torchvision.transforms import Resize
 
 from datasets_vg import catalog
@@ -21,26 +21,6 @@ from datasets_vg.__main__ import main
 from datasets_vg.prepare.naming import Place, at_degrees, protocol_name
 from vgbench.data import parse_name, read_split
 from vgbench.data.positives import GroundTruth
-
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "pitts30k": raw_trees.pittsburgh,
-    "pitts250k": lambda raw: raw_trees.pittsburgh(raw, "pitts250k"),
-    "msls": raw_trees.msls,
-    "tokyo247": raw_trees.tokyo247,
-    "san_francisco": raw_trees.san_francisco,
-    "eynsham": raw_trees.eynsham,
-    "st_lucia": raw_trees.st_lucia,
-    "nordland": raw_trees.nordland,
-    "nordland_vprbench": raw_trees.nordland_vprbench,
-    "amstertime": raw_trees.amstertime,
-    "sped": raw_trees.sped,
-    "baidu": raw_trees.baidu,
-    "gsv_cities": raw_trees.gsv_cities,
-    **{
-        name: lambda raw, name=name: raw_trees.in_protocol(raw, name)  # type: ignore[misc]
-        for name in ("tokyo_xs", "sf_xs", "gsv_xs", "sf_xl", "svox")
-    },
-}
 
 EXPECTED = {
     "pitts30k": {
