@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -164,3 +165,22 @@ def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "main", lambda: plain([*sys.argv[1:], "--slurm", str(tmp_path / "slurm.yaml")]))
     status, _, err = run([{"name": "a", "train": {}}])
     assert status == 2 and "partiton is not known" in err and err.count("\n") == 1
+
+
+def test_the_data_of_a_test_are_those_that_it_asks_for(tmp_path, pristine_dataset):
+    """Its split and its folders of queries, and no coordinates where the truth needs none."""
+    root = shutil.copytree(pristine_dataset, tmp_path / "sets" / "toy")
+    (root / "images/val/queries").rename(root / "images/val/queries_740")
+    here = {"datasets_folder": str(root.parent), "dataset_name": "toy"}
+
+    def check(**options):
+        config = tmp_path / f"{len(options)}.yaml"
+        config.write_text(yaml.safe_dump(here | options))
+        CHECK_DATA(Job("one", "eval", "eval-1", here | options), config)
+
+    check(split="val", queries_folder=["queries_740"])
+    with pytest.raises(UserError, match=r"images/val/queries: no such folder of queries\. There are: queries_740"):
+        check(split="val")
+    for number, path in enumerate(sorted((root / "images/test/queries").iterdir())):
+        path.rename(path.with_name(f"{number}.jpg"))
+    check(split="test", frame_tolerance=1, queries_folder=["queries"])

@@ -16,6 +16,7 @@ from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.parser import read_command_line
 from vgbench.data import dataset_root, train_root
 from vgbench.data.digest import folder_digest
+from vgbench.data.ground_truth import BY_DISTANCE, GroundTruth
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
@@ -93,15 +94,18 @@ def check_data(job: Job, config: Path) -> None:
         return
     settings = _settings(part, config)
     root = dataset_root(settings.data)
-    for split in ("val", "test") if part == "train" else ("test",):
+    if isinstance(settings, EvalSettings):
+        _check_split(root, settings.protocol.split, settings.data.queries_folder, settings.protocol.truth)
+        return
+    for split in ("val", "test"):
         _check_split(root, split, settings.data.queries_folder if split == "test" else ("queries",))
     if part == "train" and not train_root(settings.data).is_dir():
         _check_split(train_root(settings.data), "train", ("queries",))  # says what is missing, and how to get it
 
 
 @functools.cache
-def _check_split(root: Path, split: str, queries: tuple[str, ...]) -> None:
-    read_splits(root, split, queries)
+def _check_split(root: Path, split: str, queries: tuple[str, ...], truth: GroundTruth = BY_DISTANCE) -> None:
+    read_splits(root, split, queries, truth)
 
 
 def job_facts(job: Job) -> Mapping[str, Any]:
