@@ -16,8 +16,8 @@ from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.parser import read_command_line
 from vgbench.data import dataset_root, train_root
 from vgbench.data.digest import folder_digest
-from vgbench.data.ground_truth import BY_DISTANCE, GroundTruth
 from vgbench.data.options import DataOptions
+from vgbench.data.positives import BY_DISTANCE, GroundTruth
 from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
 from vgbench.options import Mark, marked, option_names
