@@ -122,6 +122,7 @@ TESTED_IN = {
     "retrieval/searching/candidates.py": "retrieval/searching/test_exact.py",
     "retrieval/searching/codes.py": "retrieval/searching/test_searchers.py",
     "retrieval/searching/comparison.py": "retrieval/test_evaluation.py",
+    "retrieval/searching/few.py": "retrieval/searching/test_exact.py",
     "retrieval/searching/finder_faiss.py": "retrieval/searching/test_exact.py",
     "retrieval/searching/finder_torch.py": "retrieval/searching/test_exact.py",
     "retrieval/searching/index.py": "retrieval/searching/test_searchers.py",
