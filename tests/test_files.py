@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,40 @@ def test_what_cannot_be_written_is_one_line_that_names_the_file(tmp_path: Path) 
         with pytest.raises(UserError, match=r"^\S+: cannot be written \(.+\)\. Expected a writable folder") as caught:
             write_text(path, "text")
         assert str(path) in str(caught.value)
+
+
+def test_two_that_write_one_file_at_once_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    with written_whole(path) as one, written_whole(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("the other")
+    assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_that_write_one_file_leave_one_of_their_texts(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    texts = [str(number) * 5000 for number in range(10)]
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda text: write_text(path, text), texts * 20))
+    assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    for name in ("some.txt.partial", "some.txt.1.partial"):
+        (tmp_path / name).write_text("half of something longer than what comes")
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_a_name_as_long_as_file_systems_take(letter: str, tmp_path: Path) -> None:
+    path = tmp_path / (letter * (255 // len(letter.encode())))
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="cannot be written"):
+        write_text(tmp_path / (letter * 256), "whole")
 
 
 def test_names_that_are_no_text_keep_their_bytes(tmp_path: Path) -> None:

@@ -101,6 +101,28 @@ runs:
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a killed process's children")
+def test_a_benchmark_that_is_killed_takes_its_jobs_along_and_can_be_started_again(
+    pristine_dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.yaml").write_text(MATRIX.format(folder=pristine_dataset.parent, name=pristine_dataset.name))
+    process = started("benchmark.py", "long.yaml", folder=tmp_path)
+    run = tmp_path / "logs" / "benchmarks" / "long" / "long" / "train"
+    try:
+        wait_for("round 1 of", run / "info.log", process)
+    finally:
+        process.kill()
+    process.communicate()
+    again = started("benchmark.py", "long.yaml", folder=tmp_path)
+    try:
+        wait_for("resumed ", run / "info.log", again)
+    finally:
+        again.send_signal(signal.SIGTERM)
+        out, err = again.communicate(timeout=60)
+    assert again.returncode == 143 and "Traceback" not in err, (out, err)
+    assert not (run / ".lock").exists()
+
+
 def test_a_benchmark_that_is_terminated_ends_its_jobs(pristine_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(MATRIX.format(folder=pristine_dataset.parent, name=pristine_dataset.name))
     process = started("benchmark.py", "long.yaml", folder=tmp_path)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vgbench.errors import UserError
+from vgbench.locks import lock_file
+
+_LONG_NAME = 240  # bytes; file systems take 255
 
 
 @contextmanager
@@ -22,20 +28,80 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written (no space left, no permission).
     """
-    partial = path.with_name(path.name + ".partial")
+    held = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial, held = _own_partial(path)
         yield partial
-        partial.replace(path)
+        _put(partial, held, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if held is not None:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            held.close()
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise UserError(
                 f"{path}: cannot be written ({reason}). Expected a writable folder with space left"
             ) from error
         raise
+
+
+def _own_partial(path: Path) -> tuple[Path, io.FileIO]:
+    """Return an empty file beside `path`, open, so that no other process or thread writes to it; raises OSError.
+
+    What a process has left that was killed is taken; where one writes now, the next name is.
+    """
+    for number in range(1000):
+        partial = _partial(path, number)
+        held = _claimed(partial)
+        if held is not None:
+            return partial, held
+    raise OSError(errno.EBUSY, "too many write it at once")
+
+
+def _partial(path: Path, number: int) -> Path:
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= _LONG_NAME else hashlib.sha256(name).hexdigest()
+    return path.with_name(f"{short}.{number}.partial" if number else f"{short}.partial")
+
+
+def _claimed(partial: Path) -> io.FileIO | None:
+    """Open a file and empty it, None where somebody else has it; raises OSError."""
+    while True:
+        held = io.FileIO(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        try:
+            lock_file(held.fileno())
+            if os.path.samestat(os.fstat(held.fileno()), partial.stat()):
+                held.truncate(0)
+                return held
+        except BlockingIOError:
+            held.close()
+            return None
+        except FileNotFoundError:  # put into its place meanwhile
+            pass
+        except BaseException:
+            held.close()
+            raise
+        held.close()
+
+
+def _put(partial: Path, held: io.FileIO, path: Path) -> None:
+    """Give a file that is whole its name; raises OSError."""
+    if os.name == "nt":  # what is open cannot be renamed there
+        held.close()
+    else:
+        with contextlib.suppress(OSError):
+            lock_file(held.fileno(), shared=True)  # beside HDF5, as soon as somebody reads it
+    partial.replace(path)
+    held.close()
+    left = _partial(path, 1)
+    if left.exists():  # two wrote at once, and this one was killed
+        with contextlib.suppress(OSError):
+            claimed = _claimed(left)
+            if claimed is not None:
+                left.unlink(missing_ok=True)
+                claimed.close()
 
 
 # What a disk says that has no space for more: none at all, none of one's quota, none in files of this size.

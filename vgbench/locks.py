@@ -63,14 +63,18 @@ def alone_or_refused(path: Path, busy: str) -> Iterator[None]:
         yield
 
 
-def lock_file(descriptor: int) -> None:
-    """Hold an open file until it is closed, as HDF5 does; BlockingIOError where another process or file object does."""
+def lock_file(descriptor: int, shared: bool = False) -> None:
+    """Hold an open file until it is closed, as HDF5 does; BlockingIOError where another process or file object does.
+
+    Args:
+        shared: beside others that only share it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows has none
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

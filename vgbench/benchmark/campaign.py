@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import lock_descriptor
 
 import vgbench
 from vgbench.benchmark.executor import Call, Executor, LocalExecutor
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
+from vgbench.benchmark.process import SAVE_SECONDS
 from vgbench.benchmark.store import Facts, Store
 from vgbench.benchmark.tables import TableOptions, write_tables
 from vgbench.benchmark.view import LiveView, Running, State, duration
@@ -29,6 +30,7 @@ from vgbench.training.checkpoint import BEST, LAST
 Check = Callable[[Job, Path], None]
 PROGRAM = (sys.executable, "-m", "vgbench")
 _POLL_SECONDS = 0.2
+_PROC = Path("/proc/self")  # where there is none, nothing tells whether a process lives
 
 
 @dataclass
@@ -313,15 +315,35 @@ def _only_one(folder: Path) -> Iterator[int]:
     """Hold the folder, by the descriptor yielded; the system lets go of it when its holders end, however they end."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / ".lock").open("a+")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another by --logs_folder") from error
     with lock:
-        if not lock_descriptor(lock.fileno(), blocking=False):
+        if not _taken(lock, folder):
             raise UserError(
                 f"{folder}: another benchmark.py, or a run that one left behind, works here; wait for it or stop it"
             )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield lock.fileno()
+
+
+def _taken(lock: IO[str], folder: Path) -> bool:
+    """Take a folder's lock; where its benchmark.py was killed, once the runs that it had started have ended."""
+    deadline = time.monotonic() + SAVE_SECONDS
+    said = False
+    while not lock_descriptor(lock.fileno(), blocking=False):
+        lock.seek(0)
+        holder = lock.read().strip()
+        known = holder.isdecimal() and _PROC.exists()
+        if not known or Path(f"/proc/{holder}").exists() or time.monotonic() > deadline:
+            return False
+        if not said:
+            print(f"{folder}: its last benchmark.py was killed; waiting for its runs to save and end", flush=True)
+            said = True
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _recall_text(results: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from typing import Protocol
 from vgbench.benchmark.matrix import Job
 
 GRACE_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
 _TAIL_BYTES = 8192
 
 
@@ -96,11 +98,12 @@ class LocalExecutor:
         gpus = tuple(self._free()[: call.job.gpus]) if self.jobs > 1 or call.job.gpus > 1 else ()
         with call.log.open("ab") as output:
             start = output.tell()
-            # The process holds the lock too: if only this one is killed, a second benchmark waits for its job.
+            # The process holds the lock too: if only this one is killed, a second benchmark waits for its job to end.
             # (On Windows no descriptor can be handed on.)
             process = subprocess.Popen(
                 call.words_now(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 pass_fds=list(self.holds) if os.name == "posix" else [],
+                preexec_fn=save_with_parent if sys.platform == "linux" else None,
                 env={**call.environment, **self._share(gpus)},
             )  # fmt: skip
         self._running.append(_Running(call, process, start, gpus))
@@ -134,6 +137,17 @@ class LocalExecutor:
         if self.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
             return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs))}
         return {}
+
+
+def save_with_parent() -> None:
+    """On Linux, let the system ask this process to end, with time to save, where the one that started it is killed."""
+    die_with_parent(signal.SIGTERM)
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """On Linux, let the system send this process a signal when the one that started it ends; between fork and exec."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def reason_of(status: int, log: Path, start: int) -> str:

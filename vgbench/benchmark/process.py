@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 
-from vgbench.benchmark.executor import Call, reason_of
+from vgbench.benchmark.executor import Call, die_with_parent, reason_of
 
 SAVE_SECONDS = 120.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -37,7 +34,7 @@ class Process:
             start = output.tell()
             process = self._running = subprocess.Popen(
                 self.call.words_now(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env={**self.call.environment, **own}, start_new_session=True, preexec_fn=_die_with_parent,
+                env={**self.call.environment, **own}, start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
             try:
                 process.wait()
@@ -56,9 +53,3 @@ class Process:
             deadline = time.monotonic() + seconds
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
-
-
-def _die_with_parent() -> None:
-    """On Linux, let the system end this process with the one that started it: its job goes on elsewhere then."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

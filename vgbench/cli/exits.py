@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vgbench.errors import Interrupted, Stopped, UserError, in_short
+from vgbench.errors import Interrupted, Stopped, UserError, in_short, reason_of
 from vgbench.files import is_full
 from vgbench.signals import ending_cleanly
 from vgbench.srun import take_ranks
@@ -23,6 +25,17 @@ _FULL = "disk: it is full. Expected space for what is written; free some, and gi
 _LOST = "another rank: it has ended, or its machine is out of reach. Expected all ranks; its own output says why"
 # What gloo and NCCL say where the other side of a connection is gone.
 _CUT = ("closed by peer", "reset by peer", "remote process exited", "Broken pipe", "NCCL communicator was aborted")
+_LOOK = "a file or folder that you may look at: see `ls -ld` of it and of the folders above; chmod, or name another"
+_REFUSED = {
+    errno.EACCES: _LOOK,
+    errno.EPERM: _LOOK,
+    errno.ENAMETOOLONG: "a name of at most 255 bytes",
+    errno.ELOOP: "no links that lead to each other",
+    errno.ENOTDIR: "a folder where a file is",
+    errno.EROFS: "a file system that can be written",
+    errno.EIO: "a disk that can be read; look at it, or copy the file elsewhere",
+    errno.ESTALE: "a network disk that is there; mount it again",
+}
 _WORDS = {15: "terminated", 1: "hung up"}
 
 # What commands that keep what they have made say after Ctrl-C.
@@ -37,23 +50,22 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         going_on: said after Ctrl-C where `work` itself does not know better.
     """
     _find_modules_here()
+    _print_any_name()
     try:
         take_ranks()
         with ending_cleanly(), _all_printed():
             status = work() or 0
     except UserError as error:
-        print(f"error: {_rank()}{error}", file=sys.stderr, flush=True)
-        return _leave_others(2)
+        return _failed(str(error))
     except BrokenPipeError:
         if not _nobody_reads():
             raise
         return 128 + 13  # as shells say of SIGPIPE
     except (MemoryError, RuntimeError, OSError) as error:
-        remedy = _remedy(error)
-        if remedy is None:
+        line = _line_of(error)
+        if line is None:
             raise
-        print(f"error: {_rank()}{remedy} ({in_short(error)[:160]})", file=sys.stderr, flush=True)
-        return _leave_others(2)
+        return _failed(line)
     except KeyboardInterrupt as stop:
         remedy = str(stop) if isinstance(stop, Interrupted) else going_on
         signal = _signal_of(stop)
@@ -73,7 +85,42 @@ def _all_printed() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:  # a full disk, or /dev/full: Python would try once more
+            _print_nothing_more()
+            raise
+
+
+def _print_any_name() -> None:
+    """Let no name of a file end a command because it is no text, or none that the terminal can show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print_nothing_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(line: str) -> int:
+    """Say why a command could not do its work; returns its status."""
+    with contextlib.suppress(OSError):
+        print(f"error: {_rank()}{line}", file=sys.stderr, flush=True)
+    return _leave_others(2)
+
+
+def _line_of(error: BaseException) -> str | None:
+    """Return what a person can do about the machine's refusal; None where it is none."""
+    remedy = _remedy(error)
+    if remedy is not None:
+        return f"{remedy} ({in_short(error)[:160]})"
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        return f"{name}: {reason_of(error)}. Expected {_REFUSED[error.errno]}"
+    return None
 
 
 def _nobody_reads() -> bool:
@@ -81,7 +128,7 @@ def _nobody_reads() -> bool:
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nothing_more()
         return True
     return False
 

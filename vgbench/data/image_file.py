@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +56,9 @@ def open_header(path: Path | str) -> Iterator[ImageFile.ImageFile]:
 
 
 def _opened(path: Path | str) -> ImageFile.ImageFile:
+    mode = os.stat(path).st_mode  # noqa: PTH116 (a str is looked at as it is)
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode):
+        raise OSError("no file, but something that may be waited for without end")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_refuse_bombs` is asked instead

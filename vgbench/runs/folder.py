@@ -164,7 +164,7 @@ class _LogFile(logging.FileHandler):
 
 
 def _log_file(path: Path, level: int, layout: str) -> logging.Handler:
-    handler = _LogFile(path)
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
     handler.setFormatter(logging.Formatter(layout, "%Y-%m-%d %H:%M:%S"))
     handler.setLevel(level)
     return handler
