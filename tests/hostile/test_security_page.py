@@ -97,7 +97,7 @@ def unpicklers() -> Iterator[tuple[Path, ast.ClassDef]]:
 
 def test_what_unpickles_says_which_classes_it_knows() -> None:
     known = {str(path.relative_to(REPOSITORY)): node for path, node in unpicklers()}
-    assert set(known) == {"vgbench/models/foreign.py", "vgbench/data/ground_truth.py"}
+    assert set(known) == {"vgbench/models/foreign.py", "vgbench/data/ground_truth_file.py"}
     for node in known.values():
         assert "find_class" in [one.name for one in node.body if isinstance(one, ast.FunctionDef)]
 
