@@ -154,6 +154,8 @@ TESTED_IN = {
     "training/modes/geowarp_options.py": "training/modes/test_geowarp.py",
     "training/modes/places_options.py": "training/modes/test_places.py",
     "training/modes/table.py": "training/modes/test_geowarp.py runs/test_training.py",
+    "training/optimisation/grad_cache.py": "training/optimisation/test_less_memory.py",
+    "training/optimisation/recompute.py": "training/optimisation/test_less_memory.py",
     "training/optimisation/options.py": "training/optimisation/test_optim.py training/optimisation/test_schedule.py",
     "training/options.py": "training/mining/test_miners.py test_options.py",
     "training/tables.py": "test_options.py runs/test_parts.py",

@@ -189,7 +189,7 @@ class PoseOptions(Options, topic="evaluation"):
 
     pose_candidates: int = option(
         5,
-        "a query's position is the weighted mean of so many of its predictions, from the first",
+        "a query's position is the weighted mean of this many of its predictions, from the first",
         range=at_least(1),
         marks=Mark.NO_DISTANCE,
     )
