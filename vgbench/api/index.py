@@ -91,6 +91,7 @@ class Index:
         self._database = _values(database)
         known = database if isinstance(database, Described) else None
         count = len(self._database)
+        self._network = known.network if known else ""
         if positions is not None:
             self.positions = np.asarray(positions, dtype=np.float64)
         else:
@@ -112,8 +113,14 @@ class Index:
             k: matches for each query.
 
         Raises:
-            UserError: another number of dimensions, values that are not finite, or k below 1.
+            UserError: descriptors of another network or number of dimensions, values that are not finite, or k below 1.
         """
+        asked = queries.network if isinstance(queries, Described) else ""
+        if asked and self._network and asked != self._network:
+            raise UserError(
+                f"Index: the queries are described by another network (weights {asked[:12]}) than the database "
+                f"({self._network[:12]}). Expected one network for both; describe either again"
+            )
         found = search(_in_memory(self._database, "database"), _in_memory(_values(queries), "queries"), k)
         return Matches(found.indices, found.distances, self.positions[found.indices], self.paths)
 

@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from vgbench.models import Network, rebuild_network
 from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
+from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.runs.folder import to_test
 from vgbench.runtime import Inference, RuntimeOptions, backend_of, resolve_runtime
 from vgbench.stored import options_of_file
@@ -39,11 +41,13 @@ class Described:
         paths: N files.
         descriptors: float32 [N,D].
         positions: float64 [N,2], UTM east and north in metres as the file names say them; NaN where they do not.
+        network: what the weights that made the descriptors are known by; '' where nobody says.
     """
 
     paths: tuple[Path, ...]
     descriptors: NDArray[np.float32]
     positions: NDArray[np.float64]
+    network: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,6 +69,10 @@ class LoadedNetwork:
     def descriptors_dim(self) -> int:
         """D."""
         return self.network.descriptors_dim
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self.network)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the descriptors float32 [B,D] of images [B,3,H,W], uint8 or normalised float."""
@@ -103,7 +111,7 @@ class LoadedNetwork:
         rows = np.arange(len(table), dtype=np.int64)
         with tqdm(total=len(paths), unit="img", disable=not progress) as bar:
             descriptors = describe_rows(self.network, table, rows, self.inference, progress=bar.update)
-        return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy())
+        return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy(), self._weights)
 
 
 def load_network(

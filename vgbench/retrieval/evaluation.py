@@ -17,11 +17,11 @@ from tqdm import tqdm
 from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
-from vgbench.errors import UserError
 from vgbench.models.network import Network
+from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
-from vgbench.retrieval.extraction.store import Descriptors, stored_fingerprint
+from vgbench.retrieval.extraction.store import DTYPES, Descriptors, stored_fingerprint
 from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.predictions import Predictions
@@ -29,8 +29,8 @@ from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.comparison import Searched, compare
-from vgbench.retrieval.searching.exact import ExactSearch, exact_search, finder_of, make_searcher, searcher_type
-from vgbench.retrieval.searching.pca import PCA, pca_images, pca_of, projected
+from vgbench.retrieval.searching.exact import ExactSearch, exact_search, make_searcher, searcher_type
+from vgbench.retrieval.searching.pca import pca_of, projected
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
@@ -107,12 +107,14 @@ def evaluate(
     """
     thresholds = split.truth.thresholds(thresholds_in_order(options.threshold, thresholds))
     views = views_of(options, network, inference.fixed_size)
-    images = _checked(split, options)
+    weights = weights_hash(network)
+    images = check_beforehand(network, split, options, inference, views, weights)
     chain = reranking if reranking and reranking.names else None
     if chain:
         check_rerankers(network, chain, inference.runtime)
     clock = _Clock()
-    described = _Extraction(network, options, inference, folder, split)
+    forecast = _forecast(network, split, options, views, images)
+    described = _Extraction(network, options, inference, folder, split, weights, forecast)
     count = predictions_needed(options.recall_values, chain) if chain else max(options.recall_values)
     with contextlib.ExitStack() as files:
         found = _find(described, images, views, count, clock, files)
@@ -175,7 +177,9 @@ def _find(
     original = database, queries
     if options.is_reduced:
         with clock.stage("pca"):
-            pca = pca_of(options, pca_table, lambda t, n: described.run(t, n, views[0]), folder, runtime)
+            pca = pca_of(
+                options, pca_table, lambda t, n: described.run(t, n, views[0]), folder, runtime, described.weights
+            )
             database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
     exact = searcher_type(options) is ExactSearch
     with contextlib.nullcontext() if exact else clock.stage("index"):
@@ -217,6 +221,16 @@ def _without_positives(split: Split, neighbours: Mapping[float, Neighbours]) -> 
     return 0
 
 
+def _forecast(
+    network: Network, split: Split, options: EvalOptions, views: tuple[Views, Views], pca: ImageTable | None
+) -> Forecast:
+    """What there is to describe: the database, the queries, and the images that a PCA is fitted to."""
+    tables = [(split.database, views[0]), (split.queries, views[1])] + ([] if pca is None else [(pca, views[0])])
+    each = DTYPES[options.descriptors_dtype].itemsize * int(network.descriptors_dim)
+    size = sum(len(table) * one.described * one.dim(each) for table, one in tables)
+    return Forecast(sum(len(table) for table, _ in tables), size)
+
+
 class _Extraction:
     """Extraction of a split's two tables with one network, counting the images that were really described."""
 
@@ -227,12 +241,14 @@ class _Extraction:
         inference: Inference,
         folder: Path,
         split: Split,
+        weights: str,
+        forecast: Forecast,
     ) -> None:
         self.images = 0
         self._network, self.options, self._inference = network, options, inference
         self.runtime = inference.runtime
         self.folder, self.split = folder, split
-        self._weights = weights_hash(network)
+        self.weights, self._forecast = weights, forecast
 
     def run(self, table: ImageTable, part: str, views: Views) -> Descriptors:
         """Return the descriptors of a table, made now or by an earlier run."""
@@ -241,6 +257,12 @@ class _Extraction:
 
             def count(images: int) -> None:
                 self.images += images
+                if line := self._forecast.described(images):
+                    LOG.info("%s", line)
+                bar.update(images)
+
+            def skip(images: int) -> None:
+                self._forecast.skipped(images)
                 bar.update(images)
 
             return extract(
@@ -249,7 +271,7 @@ class _Extraction:
                 path,
                 dataclasses.replace(self._inference, size=views.largest),
                 form=StoredForm(self.options.descriptors_dtype, views),
-                count=Count(count, bar.update),
+                count=Count(count, skip),
                 fingerprint=fingerprint,
             )
 
@@ -272,19 +294,7 @@ class _Extraction:
     def _place(self, table: ImageTable, part: str, views: Views, dtype: str) -> tuple[Path, str]:
         """Return the file of a table's descriptors, and their fingerprint."""
         inference = dataclasses.replace(self._inference, size=views.largest)
-        fingerprint = extraction_fingerprint(self._network, table, inference, StoredForm(dtype, views), self._weights)
+        fingerprint = extraction_fingerprint(self._network, table, inference, StoredForm(dtype, views), self.weights)
         # Named by what is in it: other sizes and weights stand beside it, each found again.
         name = f"{self.split.root.name}_{self.split.name}_{part}-{fingerprint[:12]}.h5"
         return self.folder / name, fingerprint
-
-
-def _checked(split: Split, options: EvalOptions) -> ImageTable | None:
-    """Refuse empty tables, absent libraries and folders now, not after hours of extraction; return the PCA's images."""
-    for table, what in ((split.queries, "queries"), (split.database, "database images")):
-        if len(table) == 0:
-            raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
-    finder_of(options)
-    searcher_type(options)
-    if options.pca_file is not None:
-        PCA.load(options.pca_file)
-    return pca_images(split, options) if options.is_reduced else None

@@ -100,7 +100,11 @@ def load(path: Path, pipeline: Pipeline) -> Calibrated | None:
     """Return the model that `save` kept, None where there is none or it is of another pipeline."""
     try:
         content = json.loads(path.read_text())
-        if content["pipeline"] != facts_of(pipeline):
+        known, asked = content["pipeline"], facts_of(pipeline)
+        if known["weights"] != asked["weights"]:
+            LOG.warning("%s: learned with another network; there is no confidence of matches", path)
+            return None
+        if known != asked:
             LOG.debug("%s: learned with other options", path)
             return None
         return Calibrated(Confidence.from_json(content["model"]), str(content["source"]))

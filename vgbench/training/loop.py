@@ -31,7 +31,7 @@ from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
 from vgbench.training.part_round import PartRound, part_content, part_of
 from vgbench.training.pictures import Shows
-from vgbench.training.remaining import Clock, Remaining
+from vgbench.training.remaining import Clock, Remaining, first_steps_line
 from vgbench.training.resume import Resumed, read_resumed
 
 LOG = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class _Loop(Generic[BatchT]):
         self.recalls: Mapping[int, float] = {}
         self.saved = self.checkpoints.last  # the run's last checkpoint
         self.part: PartRound | None = None  # what the checkpoint that it goes on from had trained of its round
-        self.remaining = Remaining(self.epochs_num, 0)
+        self.remaining, self.said_pace = Remaining(self.epochs_num, 0), False
 
     # -- the story ---------------------------------------------------------------------------------------------------
 
@@ -310,6 +310,11 @@ class _Loop(Generic[BatchT]):
                     self._read(waiting, losses, index)
                     position = epoch + (index + (number + 1) / total) / self.rounds_per_epoch
                     bar.set_postfix(loss=f"{losses[-1]:.4f}", left=self.remaining.text(position), refresh=False)
+                    if not self.said_pace:
+                        self.said_pace = True
+                        kept = [self.network, *([self.ema.network] if self.ema else [])]
+                        left = self.remaining.text(position)
+                        LOG.info("%s", first_steps_line(len(losses), left, kept, self.optimizer))
                 bar.update()
                 if asked.any and number == last and number + 1 < total:
                     self._read(waiting, losses, index)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from vgbench.quantities import bytes_text
 
 
 class Clock:
@@ -45,3 +50,17 @@ class Remaining:
             return "nothing"
         epochs = f"{left} epoch" if left == 1 else f"{left} epochs"
         return epochs if seconds is None else f"at most {datetime.timedelta(seconds=round(seconds))} for {epochs}"
+
+
+def first_steps_line(steps: int, left: str, kept: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> str:
+    """Return what is said after a run's first steps: what is left, and the size of a checkpoint.
+
+    Args:
+        left: of `Remaining.text`.
+        kept: the networks that a checkpoint holds.
+        optimizer: whose state it holds.
+    """
+    tensors = [tensor for network in kept for tensor in network.state_dict().values()]
+    tensors += [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    size = bytes_text(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    return f"as the first {steps} steps go, validation aside: {left}; checkpoints of {size}"

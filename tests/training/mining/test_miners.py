@@ -232,9 +232,11 @@ def test_a_set_without_any_positive_is_refused():
 @pytest.mark.parametrize("mining", MODES)
 def test_a_set_without_any_negative_is_refused(mining):
     world = World(length=5.0)
-    remedy = "lower --val_positive_dist_threshold" if mining == "random" else "raise --neg_samples_num"
-    with pytest.raises(UserError, match=f"no sampled query has a negative.*; {remedy}$"):
-        build_miner(TrainOptions(mining=mining), world.task, 0).round(world.describe, 0, 0, 5)
+    few = "lower --val_positive_dist_threshold" if mining == "random" else "raise --neg_samples_num"
+    for samples, remedy in ((10, few), (len(world.task.database), "lower --val_positive_dist_threshold")):
+        miner = build_miner(TrainOptions(mining=mining, neg_samples_num=samples), world.task, 0)
+        with pytest.raises(UserError, match=f"no sampled query has a negative.*; {remedy}$"):
+            miner.round(world.describe, 0, 0, 5)
 
 
 def test_every_miner_of_the_table_is_tested():

@@ -56,6 +56,6 @@ class DatabaseAugmentation(Reranker):
                 while writer.rows_done < len(database):
                     rows = np.arange(writer.rows_done, min(writer.rows_done + step, len(database)))
                     near = lists.of(rows)[:, 1:]
-                    others = database.rows(near.reshape(-1)).float().view(*near.shape, -1)
+                    others = database.rows(near.reshape(-1)).float().view(*near.shape, database.shape[1])
                     writer.write(weighted_mean(database.rows(rows).float(), others, options.dba_alpha))
         return path

@@ -309,6 +309,21 @@ def searcher_type(options: EvalOptions) -> Callable[..., Searcher]:
     return partial(make, **keywords) if keywords else make
 
 
+def check_search(options: EvalOptions, shape: tuple[int, int]) -> None:
+    """Refuse a search that so many descriptors [N,D] are too few for, or of other dimensions, before they are made.
+
+    A class of the tables says so in a static method `check_shape(shape, options)`, where it has one.
+
+    Raises:
+        UserError: as `searcher_type`, or as that method.
+    """
+    searcher_type(options)
+    table, name = (INDICES, options.index) if options.quantise == "none" else (QUANTISERS, options.quantise)
+    check = getattr(table.resolve(name), "check_shape", None)
+    if check is not None:
+        check(shape, options)
+
+
 def make_searcher(database: Descriptors, options: EvalOptions, runtime: Runtime) -> Searcher:
     """Return the searcher of a database, built or found beside its descriptors."""
     return searcher_type(options)(database, options, options, runtime)

@@ -21,7 +21,7 @@ from vgbench.files import is_file, is_full, write_text, written_whole
 from vgbench.hdf5 import warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.extraction.writer import writing_alone
-from vgbench.retrieval.options import CompressionOptions, IndexOptions
+from vgbench.retrieval.options import CompressionOptions, EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.faiss_library import load_faiss, silenced
 from vgbench.retrieval.searching.product import subvectors
@@ -52,12 +52,9 @@ class IndexSearch:
             UserError: options that the database has too few rows or other dimensions for.
         """
         self.database, self.options, self.runtime = database, options, runtime
+        self._check(database.shape, options, compression)
         nlist = options.nlist or max(1, min(round(4 * len(database) ** 0.5), len(database) // 39))
-        if options.index in ("ivf", "ivfpq") and nlist > len(database):
-            raise UserError(
-                f"--nlist {nlist}: there are {len(database)} database images. Expected at most that many cells"
-            )
-        parts = subvectors(database, compression) if options.index == "ivfpq" else 0
+        parts = subvectors(database.shape, compression) if options.index == "ivfpq" else 0
         facts: list[Any] = ["index 1", database.fingerprint, options.index]
         if options.index == "hnsw":
             facts += [options.hnsw_m, options.ef_construction]
@@ -78,6 +75,20 @@ class IndexSearch:
             self.bytes_per_image = self.index.code_size + 8.0
             self.index.nprobe = min(options.nprobe, nlist)
         self.index, self._resources = _on_gpu(self.index, runtime)
+
+    @staticmethod
+    def check_shape(shape: tuple[int, int], options: EvalOptions) -> None:
+        """Raise UserError for descriptors [N,D] that are too few, or have other dimensions, for the index."""
+        IndexSearch._check(shape, options, options)
+
+    @staticmethod
+    def _check(shape: tuple[int, int], options: IndexOptions, compression: CompressionOptions) -> None:
+        if options.index in ("ivf", "ivfpq") and (options.nlist or 1) > shape[0]:
+            raise UserError(
+                f"--nlist {options.nlist}: there are {shape[0]} database images. Expected at most that many cells"
+            )
+        if options.index == "ivfpq":
+            subvectors(shape, compression)
 
     def search(self, queries: Descriptors, k: int) -> Predictions:
         """Find each query's min(k, N) nearest rows, nearly; distances are exact where refined, else the index's own."""

@@ -47,12 +47,14 @@ class PCA:
         components: float32 [pca_dim,D], orthonormal, in descending order of variance.
         variances: float32 [pca_dim], along the components.
         fingerprint: of the descriptors that it was fitted to, and how many components.
+        network: `weights_hash` of the network that made these; '' where the file is older and does not say.
     """
 
     mean: NDArray[np.float32]
     components: NDArray[np.float32]
     variances: NDArray[np.float32]
     fingerprint: str
+    network: str = ""
 
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
@@ -60,6 +62,7 @@ class PCA:
             for name in ("mean", "components", "variances"):
                 file[name] = getattr(self, name)
             file.attrs["fingerprint"] = self.fingerprint
+            file.attrs["network"] = self.network
             seal(file)
 
     @staticmethod
@@ -72,7 +75,8 @@ class PCA:
                 )
                 if mean.shape != components.shape[1:] or variances.shape != components.shape[:1] or not is_sealed(file):
                     raise ValueError("it is damaged")
-                return PCA(mean, components, variances, str(file.attrs["fingerprint"]))
+                network = str(file.attrs.get("network", ""))
+                return PCA(mean, components, variances, str(file.attrs["fingerprint"]), network)
         except DAMAGED as error:
             raise UserError(
                 f"{path}: cannot be read as a PCA ({error}). Expected one that an evaluation with --pca_dim wrote; "
@@ -83,7 +87,8 @@ class PCA:
         """Return the PCA of the first `dim` components: the one that a fit with `dim` components gives."""
         if dim == len(self.components):
             return self
-        return PCA(self.mean, self.components[:dim], self.variances[:dim], f"{self.fingerprint}:{dim}")
+        fingerprint = f"{self.fingerprint}:{dim}"
+        return PCA(self.mean, self.components[:dim], self.variances[:dim], fingerprint, self.network)
 
     def matrix(self, whiten: bool) -> Tensor:
         """Return what centred descriptors are multiplied with: float32 [D,pca_dim]."""
@@ -93,8 +98,10 @@ class PCA:
         return torch.from_numpy((self.components * scale[:, None]).T.copy())
 
 
-def fit_pca(descriptors: Descriptors, dim: int, runtime: Runtime) -> PCA:
+def fit_pca(descriptors: Descriptors, dim: int, runtime: Runtime, network: str = "") -> PCA:
     """Fit a PCA of `dim` components to a file of descriptors, reading it in blocks.
+
+    `network` is the `weights_hash` of the network that made them.
 
     Exact, in float64, up to COVARIANCE_DIM dimensions; beyond by incremental PCA (Ross et al., 2008; scikit-learn).
 
@@ -102,18 +109,67 @@ def fit_pca(descriptors: Descriptors, dim: int, runtime: Runtime) -> PCA:
         UserError: more components than dimensions, or than descriptors less one.
     """
     count, full = descriptors.shape
-    if dim > min(full, count - 1):
-        raise UserError(
-            f"--pca_dim {dim}: {count} descriptors of {full} dimensions ({descriptors.path.name}) have no more than "
-            f"{max(min(full, count - 1), 0)} components. Expected fewer, or more images in --pca_dataset_folder"
-        )
+    _check_count(dim, descriptors.shape, descriptors.path.name)
     LOG.info("PCA: %d components of %d descriptors of %d dimensions", dim, count, full)
     fitted = _by_covariance if full <= COVARIANCE_DIM else _incrementally
     mean, components, variances = fitted(descriptors, dim, runtime)
     return PCA(
         mean.astype(np.float32), components.astype(np.float32), variances.astype(np.float32),
-        pca_fingerprint(descriptors.fingerprint, dim),
+        pca_fingerprint(descriptors.fingerprint, dim), network,
     )  # fmt: skip
+
+
+def _check_count(dim: int, shape: tuple[int, int], name: str) -> None:
+    count, full = shape
+    if dim > min(full, count - 1):
+        raise UserError(
+            f"--pca_dim {dim}: {count} descriptors of {full} dimensions ({name}) have no more than "
+            f"{max(min(full, count - 1), 0)} components. Expected fewer, or more images in --pca_dataset_folder"
+        )
+
+
+def check_components(options: CompressionOptions, images: ImageTable | None, dim: int, network: str) -> int:
+    """Refuse a PCA that will not fit descriptors, before they are made; return the dimensions that it leaves.
+
+    Args:
+        images: what `pca_images` returned.
+        dim: of the descriptors as extracted.
+        network: `weights_hash` of the network that makes them.
+
+    Raises:
+        UserError: a file that is no PCA, of another network or of other dimensions, or too few images.
+    """
+    if options.pca_file is None:
+        if images is None or options.pca_dim is None:
+            raise ValueError("there is no PCA to fit")
+        _check_count(options.pca_dim, (len(images), dim), str(images.root))
+        return options.pca_dim
+    pca = _of_file(options.pca_file, options.pca_dim)
+    if pca.network and pca.network != network:
+        raise UserError(
+            f"--pca_file {options.pca_file}: was fitted to descriptors of another network (weights {pca.network[:12]}, "
+            f"these are {network[:12]}). Expected the PCA of this network; leave it out to fit one with --pca_dim"
+        )
+    _check_dimensions(pca, dim)
+    return len(pca.components)
+
+
+def _of_file(path: Path, dim: int | None) -> PCA:
+    pca = PCA.load(path)
+    if dim is not None and dim > len(pca.components):
+        raise UserError(
+            f"--pca_file {path}: has {len(pca.components)} components, --pca_dim asks for {dim}. Expected at most as "
+            "many"
+        )
+    return pca.first(dim or len(pca.components))
+
+
+def _check_dimensions(pca: PCA, dim: int) -> None:
+    if pca.components.shape[1] != dim:
+        raise UserError(
+            f"--pca_file: made for descriptors of {pca.components.shape[1]} dimensions, but the network gives "
+            f"{dim}. Expected the PCA of this network; leave it out to fit one"
+        )
 
 
 def pca_fingerprint(fitted_to: str, dim: int) -> str:
@@ -171,11 +227,7 @@ def project(
     Raises:
         UserError: the PCA is of other dimensions.
     """
-    if pca.components.shape[1] != descriptors.shape[1]:
-        raise UserError(
-            f"--pca_file: made for descriptors of {pca.components.shape[1]} dimensions, but the network gives "
-            f"{descriptors.shape[1]}. Expected the PCA of this network; leave it out to fit one"
-        )
+    _check_dimensions(pca, descriptors.shape[1])
     facts = ["projected", descriptors.fingerprint, pca.fingerprint, whiten, dtype]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     path = folder / f"{name}_pca{len(pca.components)}-{fingerprint[:12]}.h5"
@@ -217,24 +269,20 @@ def pca_of(
     describe: Callable[[ImageTable, str], Descriptors],
     folder: Path,
     runtime: Runtime,
+    network: str = "",
 ) -> PCA:
     """Return the PCA that the options ask for: read, found beside the descriptors, or fitted and kept there.
 
     Args:
         images: what `pca_images` returned.
         describe: (table, name) -> their descriptors.
+        network: `weights_hash` of the network that makes them.
 
     Raises:
         UserError: a file that is no PCA, or of other dimensions, or fewer images than components.
     """
     if options.pca_file is not None:
-        pca = PCA.load(options.pca_file)
-        if options.pca_dim is not None and options.pca_dim > len(pca.components):
-            raise UserError(
-                f"--pca_file {options.pca_file}: has {len(pca.components)} components, --pca_dim asks for "
-                f"{options.pca_dim}. Expected at most as many"
-            )
-        return pca.first(options.pca_dim or len(pca.components))
+        return _of_file(options.pca_file, options.pca_dim)
     if images is None or options.pca_dim is None:
         raise ValueError("there is no PCA to fit")
     with describe(images, f"pca_{images.root.parent.name}_{images.root.name}") as descriptors:
@@ -245,7 +293,7 @@ def pca_of(
             if kept is not None:
                 LOG.info("%s: same images and network; reused", path)
                 return kept
-            pca = fit_pca(descriptors, options.pca_dim, runtime)
+            pca = fit_pca(descriptors, options.pca_dim, runtime, network)
             pca.save(path)
             LOG.info("PCA: kept as %s, which --pca_file takes", path)
     return pca

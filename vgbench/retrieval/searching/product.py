@@ -18,9 +18,9 @@ _SAMPLE_BYTES = 2**28
 _PARTS = 64
 
 
-def subvectors(database: Descriptors, options: CompressionOptions) -> int:
-    """Return the number of parts of a descriptor; raises UserError where they cannot be coded."""
-    rows, dim = database.shape
+def subvectors(shape: tuple[int, int], options: CompressionOptions) -> int:
+    """Return the number of parts of each of so many descriptors [N,D]; raises UserError where they cannot be coded."""
+    rows, dim = shape
     parts = options.pq_subvectors or max(part for part in range(1, _PARTS + 1) if dim % part == 0)
     if dim % parts:
         fitting = [part for part in range(1, dim + 1) if dim % part == 0]
@@ -55,14 +55,19 @@ class ProductCodes:
         self._index.is_trained = True
 
     @staticmethod
+    def check_shape(shape: tuple[int, int], options: CompressionOptions) -> None:
+        """Raise UserError for descriptors [N,D] that cannot be coded."""
+        subvectors(shape, options)
+
+    @staticmethod
     def facts(database: Descriptors, options: CompressionOptions) -> list[Any]:
         """What the codes depend on beside the descriptors; raises UserError as `subvectors` does."""
-        return [subvectors(database, options), options.pq_bits]
+        return [subvectors(database.shape, options), options.pq_bits]
 
     @staticmethod
     def fit(database: Descriptors, options: CompressionOptions) -> ProductCodes:
         """Learn the centroids from rows spread evenly over the database."""
-        dim, parts = database.shape[1], subvectors(database, options)
+        dim, parts = database.shape[1], subvectors(database.shape, options)
         learned = faiss.ProductQuantizer(dim, parts, options.pq_bits)
         learned.cp.min_points_per_centroid = 1  # faiss would complain to the console about small databases
         sample = max(min(_SAMPLE_BYTES // (4 * dim), 2**16), 2**options.pq_bits)

@@ -110,9 +110,19 @@ class Miner(ABC):
     @property
     def no_negatives(self) -> str:
         """What to say where no sampled query has a negative."""
+        if self.samples >= len(self.task.database):  # all of them were drawn
+            return self.all_too_near
         return (
             f"--neg_samples_num {self.samples}: no sampled query has a negative, every database image drawn is "
             "within --val_positive_dist_threshold of it. Expected images farther away; raise --neg_samples_num"
+        )
+
+    @property
+    def all_too_near(self) -> str:
+        """What to say where no database image is a negative of any sampled query."""
+        return (
+            f"{self.task.database.root}: no sampled query has a negative, every database image is within "
+            "--val_positive_dist_threshold of it. Expected images farther away; lower --val_positive_dist_threshold"
         )
 
     def sample_queries(self, rng: np.random.Generator, count: int) -> Rows:

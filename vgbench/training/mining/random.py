@@ -14,11 +14,8 @@ class RandomMiner(Miner):
 
     @property
     def no_negatives(self) -> str:
-        """As every miner's; a larger sample would not help, since as many are drawn as could be too near."""
-        return (
-            "--mining random: no sampled query has a negative, every database image is within "
-            "--val_positive_dist_threshold of it. Expected images farther away; lower --val_positive_dist_threshold"
-        )
+        """A larger sample would not help, since as many are drawn as could be too near."""
+        return self.all_too_near
 
     def candidates(self, rng: np.random.Generator, queries: Rows) -> Rows:
         """Return enough draws that negs_num_per_query remain when the too near ones are gone: int64 [T,C]."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,9 @@ class Stepper:
         """Add the gradients of `share` times a batch's loss; returns that [] of all ranks' batches, on the device.
 
         With `last`, an update follows.
+
+        Raises:
+            UserError: a batch of one image whose map has one cell, of which BatchNorm knows no variance.
         """
         chunk = self.memory.grad_cache_chunk
         cache = None if chunk is None else GradCache(self._described, self.network, chunk)
@@ -88,7 +91,7 @@ class Stepper:
             self.images += len(images)
             return self._described(images) if cache is None else cache.describe(images)
 
-        with self.gradients.part(last):
+        with self.gradients.part(last), _naming_lone_cells():
             loss = mode.loss(forward, batch.to(self.runtime.device), generator)
             self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
             if cache is not None:
@@ -126,6 +129,19 @@ class Stepper:
 
     def _again(self) -> AbstractContextManager[None]:
         return fast_depthwise_gradients(self.runtime)
+
+
+@contextmanager
+def _naming_lone_cells() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "BatchNorm: one image whose map has one cell leaves nothing to average over. Expected more images in "
+            "a batch (--train_batch_size, --images_per_batch), a larger --resize, or --freeze_bn"
+        ) from error
 
 
 def forget_gradients(optimizers: Sequence[torch.optim.Optimizer]) -> None:
