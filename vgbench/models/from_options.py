@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vgbench.arguments import parameters_of
 from vgbench.errors import UserError
 from vgbench.flags import plain
+from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.build import build_network
 from vgbench.models.network import Network
 from vgbench.models.options import OFF_THE_SHELF, NetworkOptions, network_option_names
 from vgbench.models.releases import RELEASES, OwnRelease, load_release
 from vgbench.options import changed_options
+
+LOG = logging.getLogger(__name__)
+
+# By which options heads say the dimensions that they project to.
+_PROJECTING = ("out_dim", "out_channels", "out_rows")
 
 
 def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
@@ -30,12 +38,26 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
         return _from_the_shelf(shelf, options)
     if method is None:
         values["norm_layer"] = None if options.norm_layer else False  # most backbones know of no such choice
+        _say_second_projection(options)
         return build_network(**values, resize=resize)
     _check_pretrain(f"--method {method}", options.pretrain)
     changed = [name for name in changed_options(options) if name not in ("method", "pretrain")]
     if changed:
         raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
     return load_release(method, trained=options.pretrain != "none")
+
+
+def _say_second_projection(options: NetworkOptions) -> None:
+    """Say where --fc_output_dim comes behind a head that projects its descriptors itself."""
+    if options.fc_output_dim is None:
+        return
+    parameters = parameters_of(AGGREGATIONS.resolve(options.aggregation))
+    own = [f"--{name}" for name in _PROJECTING if name in parameters]
+    if own:
+        LOG.warning(
+            "--fc_output_dim %d: a second projection, %s projects its descriptors itself. For one alone use %s",
+            options.fc_output_dim, options.aggregation, " and ".join(own),
+        )  # fmt: skip
 
 
 def _from_the_shelf(shelf: str, options: NetworkOptions) -> Network:

@@ -17,6 +17,12 @@ from vgbench.files import is_file
 from vgbench.models.base import Backbone
 from vgbench.models.foreign import own_keys, read_inert
 
+# Options that change which weights a network has.
+_SHAPING = (
+    "method", "backbone", "aggregation", "l2", "netvlad_clusters", "fc_output_dim", "trunc_te", "cut", "num_non_local",
+    "out_dim", "out_channels", "out_rows", "num_clusters", "cluster_dim", "token_dim",
+)  # fmt: skip
+_PLACES_L2 = ("mac", "spoc", "gem", "rmac")
 CONTAINERS = ("model_state_dict", "state_dict")
 # What training objects of other projects hold beside the network.
 SURPLUS = ("loss_fn.", "loss.", "criterion.", "miner.")
@@ -72,10 +78,18 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
         problems = [_listing("missing", missing), _listing("not known", unknown), _listing("of another shape", shapes)]
         raise UserError(
             f"state dict: of another network: {'; '.join(filter(None, problems))}. Expected the weights of this very "
-            "--backbone, --aggregation, --l2, --netvlad_clusters and --fc_output_dim"
+            f"{_flags_of(module)}"
         )
     check_numbers(tensors, own)
     module.load_state_dict({**own, **tensors})
+
+
+def _flags_of(module: nn.Module) -> str:
+    """Name the options that say which network it is: those that its configuration has a value for."""
+    config = getattr(module, "config", {})
+    left_out = () if config.get("aggregation") in _PLACES_L2 else ("l2",)
+    named = [f"--{name}" for name in _SHAPING if config.get(name) is not None and name not in left_out]
+    return ", ".join(named[:-1]) + f" and {named[-1]}" if len(named) > 1 else "network"
 
 
 def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -143,6 +157,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         checkpoint = _read_foreign(path, error)
     except Exception as error:  # what a damaged or hostile file makes of its reader
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path}: is a TorchScript archive, which brings its own code. Expected a dict of tensors; save the "
+                "state_dict() of torch.jit.load(...) and use that file"
+            ) from error
         raise UserError(
             f"{path}: damaged, or no checkpoint ({in_short(error)}). Expected what torch.save writes; fetch it again"
         ) from error
@@ -164,8 +183,15 @@ def _check_kind(path: Path) -> None:
         raise UserError(f"{path}: is empty. Expected a checkpoint; fetch it again")
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: is a pointer of git-lfs, not the file. Expected the checkpoint itself: git lfs pull")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<!--", b"<head")):
         raise UserError(f"{path}: is a web page. Expected a checkpoint; download the file itself, not its page")
+    if len(text) > 1 and all(32 <= letter < 127 or letter in b"\t\r\n" for letter in text):
+        answer = text[:60].decode("ascii").splitlines()[0].strip()
+        raise UserError(
+            f"{path}: is a text that begins with {answer!r}, such as a server's answer. Expected a checkpoint; "
+            "fetch it again"
+        )
 
 
 def _check_size(path: Path) -> None:
@@ -174,8 +200,15 @@ def _check_size(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
         size = path.stat().st_size
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # none, or damaged: torch says what it makes of it
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                return  # no archive: torch says what it makes of it
+        raise UserError(
+            f"{path}: is cut off or damaged, an archive without its end. Expected a whole checkpoint; fetch it again"
+        ) from error
+    except (OSError, ValueError, NotImplementedError):
+        return
     if unpacked > size:
         raise UserError(
             f"{path}: unpacks to {unpacked / 1e6:,.0f} MB from {size / 1e6:,.0f} MB. Expected what torch.save writes, "

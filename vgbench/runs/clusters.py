@@ -20,6 +20,11 @@ from vgbench.runtime import Runtime
 LOG = logging.getLogger(__name__)
 
 
+def needs_clusters(network: Network) -> bool:
+    """Whether a network has a NetVLAD layer whose clusters come from images; a released one brings its own."""
+    return netvlad_of(network) is not None and "method" not in network.config
+
+
 def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -> ImageTable:
     """The images that NetVLAD's clusters are computed on: train's, and the test database's where there is no train."""
     folder = split_folder(root, "train") / "database"
@@ -31,7 +36,7 @@ def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -
 
 def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
     """Put the clusters of a NetVLAD layer, where the network has one, on local features of images of `table`."""
-    if netvlad_of(network) is None or "method" in network.config:
+    if not needs_clusters(network):
         return
     parallel.on_main(lambda: _cluster(network, table, options, seed, runtime))
     parallel.broadcast_module(network)

@@ -19,7 +19,7 @@ from vgbench.models.options import network_option_names
 from vgbench.models.weights import read_checkpoint
 from vgbench.randomness import seed_everything
 from vgbench.report.markdown import query_sets_table
-from vgbench.runs.clusters import database_for_clusters, initialise_clusters
+from vgbench.runs.clusters import database_for_clusters, initialise_clusters, needs_clusters
 from vgbench.runs.confidence import kept_or_learned
 from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import descriptors_folder, open_run_folder, write_config
@@ -59,8 +59,9 @@ def evaluate(settings: EvalSettings) -> EvalResult:
         say_what_runs(settings, network, runtime, folder)
         if resume is None and settings.network.method is None:
             LOG.info("no --resume: the network is tested as --pretrain %s left it", settings.network.pretrain)
-            table = database_for_clusters(dataset_root(settings.data), splits[0], settings.data)
-            initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
+            if needs_clusters(network):
+                table = database_for_clusters(dataset_root(settings.data), splits[0], settings.data)
+                initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
         runtime = with_calibration(settings, runtime)
         descriptors = descriptors_folder(resume, folder)
         confidence = kept_or_learned(network, settings, runtime, descriptors)

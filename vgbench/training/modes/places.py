@@ -53,8 +53,8 @@ class PlacesMode:
 
     def __init__(self, images: ImageTable, labels: Rows | None, recipe: Recipe) -> None:
         self.images, self.labels, self.recipe = images, labels, recipe
-        miner = miner_beside(recipe.places.loss, recipe.places.miner)
-        self.options: PlacesOptions = dataclasses.replace(recipe.places, miner=miner)
+        self.miner_name = miner_beside(recipe.places.loss, recipe.places.miner)
+        self.options: PlacesOptions = recipe.places
         if needs_classes(self.options.loss):
             # What the loss learns of each place would be lost with every new grid.
             self.options = dataclasses.replace(self.options, place_shift=False)
@@ -74,7 +74,7 @@ class PlacesMode:
                 places=first.labels_count,
                 dim=recipe.descriptors_dim,
             ).to(recipe.inference.runtime.device)
-        self.miner = build_metric_miner(miner, self.options.miner_args or (), self.options.miner_distance)
+        self.miner = build_metric_miner(self.miner_name, self.options.miner_args or (), self.options.miner_distance)
         own = [parameter for parameter in self.criterion.parameters() if parameter.requires_grad]
         if not own and recipe.training.lr_classifier is not None:
             raise UserError(
@@ -165,7 +165,7 @@ class PlacesMode:
         origin = "known" if self.labels is not None else f"cells of {options.place_cell:g} m"
         return (
             f"{self.found} places ({origin}) of {options.min_img_per_place} images or more among {len(self.images)} "
-            f"images: {options.loss} loss, miner {options.miner}, at most {options.places_per_batch} places of "
+            f"images: {options.loss} loss, miner {self.miner_name}, at most {options.places_per_batch} places of "
             f"{options.img_per_place} images per batch"
         )
 

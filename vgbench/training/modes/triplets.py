@@ -84,11 +84,12 @@ class TripletMode:
         look = functools.partial(self._describe, network)
         mined = self.miner.round(look, epoch, index, self.options.queries_in_round(index))
         if mined.left_out or mined.repeated:
+            all_drawn = self.options.mining == "random" or self.options.neg_samples_num >= len(self.task.database)
             LOG.info(
                 "%d of the round's queries have no valid negative and are left out, %d have fewer than %d and repeat "
                 "them%s",
                 mined.left_out, mined.repeated, self.options.negs_num_per_query,
-                "" if self.options.mining == "random" else "; a larger --neg_samples_num finds more",
+                "" if all_drawn else "; a larger --neg_samples_num finds more",
             )  # fmt: skip
         self._mined = mined.triplets
         self.augment.multiple = network.resize_multiple
