@@ -367,7 +367,7 @@ def test_a_checkpoint_says_nowhere_to_write(
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\x80\x04garbage", "save its state_dict"),
-        (b"PK\x03\x04" + b"\0" * 100, "damaged, or no checkpoint"),
+        (b"PK\x03\x04" + b"\0" * 100, "is cut off or damaged"),
     ],
 )
 def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, said: str, call: Any, tmp_path: Path) -> None:
