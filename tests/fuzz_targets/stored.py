@@ -37,7 +37,7 @@ def checkpoints(value: bytes, folder: Path) -> None:
 def _hdf5() -> bytes:
     import torch
 
-    from vgbench.retrieval.extraction.store import write_descriptors
+    from vgbench.retrieval.extraction.writer import write_descriptors
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "d.h5"

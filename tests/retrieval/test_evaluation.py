@@ -78,6 +78,7 @@ def test_efficient_ram_testing_reads_smaller_blocks(
         return real(self, rows, *rest, **named)
 
     monkeypatch.setattr(Descriptors, "blocks", spy)
+    monkeypatch.setattr("vgbench.retrieval.searching.exact.fits", lambda *_: False)  # so few rows are read at once
     usual = run(make_network(), split, tmp_path)
     frugal = run(make_network(), split, tmp_path, efficient_ram_testing=True)
     row_bytes = usual.descriptors_dim * 4
