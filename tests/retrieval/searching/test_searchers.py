@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -284,3 +285,11 @@ def test_an_index_that_cannot_be_finished_leaves_nothing(
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         found(both, **options)
     assert not list(both[0].path.parent.glob("*.partial"))
+
+
+def test_lists_that_the_disk_cannot_hold_are_refused(
+    both: tuple[Descriptors, Descriptors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vgbench.files.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"ivfdata: needs .* Expected space .* choose another --index"):
+        found(both, index="ivf", nlist=10)

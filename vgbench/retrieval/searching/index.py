@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vgbench.errors import UserError, in_short
-from vgbench.files import is_file, is_full, write_text, written_whole
+from vgbench.files import check_space, is_file, is_full, write_text, written_whole
 from vgbench.hdf5 import warn_damaged
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.extraction.writer import writing_alone
@@ -33,6 +33,7 @@ LOG = logging.getLogger(__name__)
 
 _SAMPLE_BYTES = 2**29
 _ROWS_A_CELL = 50  # k-means settles with fewer than faiss's 256
+_ID_BYTES = 8  # of a row's number in an inverted list
 _QUERIES_AT_ONCE = 4096
 
 
@@ -121,6 +122,9 @@ class IndexSearch:
         sample = min(max(_ROWS_A_CELL * nlist, 2**16), max(_SAMPLE_BYTES // (4 * dim), nlist, 2**bits))
         index.train(database.sample(sample).numpy())
         if options.index == "ivf":
+            # It grows by doubling, and is written by mmap: a disk that is full would end the process (SIGBUS).
+            need = 2 * len(database) * (index.code_size + _ID_BYTES)
+            check_space(path.with_suffix(".ivfdata"), need, "choose another --index")
             lists = faiss.OnDiskInvertedLists(nlist, index.code_size, str(path.with_suffix(".ivfdata")))
             index.replace_invlists(lists)
         for _, block in database.blocks(max(1, BLOCK_BYTES // (4 * dim))):
