@@ -17,9 +17,12 @@ from tiny_city import write_dataset
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-# Under nohup SIGHUP is ignored, and stays so in every command; tests are of commands that a terminal starts.
+# Under nohup and in the background SIGHUP and SIGINT are ignored, and stay so in every command; tests are of commands
+# that a terminal starts.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,7 @@ from vgbench.invocation import command
         ("train.py", "eval", "python3 eval.py"),
         ("/usr/bin/vgbench", "eval", "vgbench eval"),
         ("/lib/vgbench/__main__.py", "train", "vgbench train"),
-        ("train.py", "export", "vgbench export"),
+        ("train.py", "export", "python3 -m vgbench export"),
     ],
 )
 def test_a_command_is_named_as_this_one_was_called(monkeypatch, called, name, said):

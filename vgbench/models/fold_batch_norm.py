@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vgbench.models.base import Backbone
+from vgbench.models.base import Backbone, declared
 from vgbench.models.composite import CompositeTrunk
 from vgbench.models.layers import SameConv2d, same_padding
 
@@ -102,7 +102,8 @@ def fuse(backbone: Backbone, pointwise: bool) -> nn.Module:
     if isinstance(backbone, CompositeTrunk):
         for member in backbone.networks():
             member.backbone = fuse(member.backbone, pointwise)  # type: ignore[assignment]
-    if backbone.as_it_is:
+    # A network that is a member twice is a graph already, which declares nothing.
+    if declared(backbone, Backbone)["as_it_is"]:
         return backbone
     try:
         graph = _Tracer().trace(backbone)
