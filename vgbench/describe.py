@@ -20,6 +20,7 @@ from vgbench.cli.commands import described
 from vgbench.cli.exits import run_script
 from vgbench.errors import UserError
 from vgbench.files import check_writable, write_text, written_whole
+from vgbench.runtime_options import BACKENDS
 
 if TYPE_CHECKING:
     import h5py
@@ -122,8 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_workers", type=int, default=4, metavar="N", help="processes that decode (default: 4)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda or cpu (default: auto)")
     parser.add_argument(
-        "--inference_backend", default="eager", metavar="NAME",
-        help="eager, compile, openvino or onnxruntime (default: eager)",
+        "--inference_backend", default="eager", choices=tuple(BACKENDS), help="what computes them (default: eager)",
     )  # fmt: skip
     return parser
 

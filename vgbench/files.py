@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vgbench.errors import UserError
-from vgbench.locks import lock_file
+from vgbench.locks import held_file, lock_file
 
 _LONG_NAME = 240  # bytes; file systems take 255
 
@@ -69,15 +69,14 @@ def _partial(path: Path, number: int) -> Path:
 def _claimed(partial: Path) -> io.FileIO | None:
     """Open a file and empty it, None where somebody else has it; raises OSError."""
     while True:
-        held = io.FileIO(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+")
         try:
-            lock_file(held.fileno())
+            held = held_file(partial)
+        except BlockingIOError:
+            return None
+        try:
             if os.path.samestat(os.fstat(held.fileno()), partial.stat()):
                 held.truncate(0)
                 return held
-        except BlockingIOError:
-            held.close()
-            return None
         except FileNotFoundError:  # put into its place meanwhile
             pass
         except BaseException:
@@ -124,18 +123,22 @@ def check_space(path: Path, need: int, remedy: str) -> None:
         need: bytes that it will take beyond what is there of it.
         remedy: what a person can do besides freeing space.
     """
-    folder = path.absolute().parent
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        return  # no answer is no refusal; writing tells
-    if need > free:
+    free = free_bytes(path.absolute().parent)
+    if free is not None and need > free:
         raise UserError(
             f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected space for the whole "
             f"file; free some space{f', or {remedy}' if remedy else ''}"
         )
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return how much its disk has left, asked of the next folder above that is there; None where nobody says."""
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _gigabytes(count: int) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,19 @@ def lock_file(descriptor: int, shared: bool = False) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+
+
+def held_file(path: Path) -> io.FileIO:
+    """Open a file to write in place, new or old, and hold it until it is closed.
+
+    Raises:
+        BlockingIOError: another process or file object holds it.
+        OSError: it cannot be opened.
+    """
+    file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+    try:
+        lock_file(file.fileno())
+    except BaseException:
+        file.close()
+        raise
+    return file

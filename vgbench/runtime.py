@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Runtime:
     backend: str = "eager"
     calibration: Tensor | None = field(default=None, compare=False, repr=False)
 
-    @property
+    @cached_property
     def calibrated(self) -> str:
         """What the images that calibrate are known by, "" without them."""
         if self.calibration is None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from vgbench.errors import UserError
+from vgbench.files import free_bytes
 
 _SPARE = 64 * 2**20
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
     """Raise UserError where the disk of `folder` has not `needed` bytes and a little more left for `what`."""
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if needed > 0 and free < needed + _SPARE:
+    free = free_bytes(folder)
+    if free is not None and needed > 0 and free < needed + _SPARE:
         raise UserError(
             f"{what}: needs {in_bytes(needed)}, and the disk of {folder} has {in_bytes(free)} left. Expected space for "
             "it; make some, or name another disk with --datasets_folder"

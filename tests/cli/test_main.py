@@ -103,22 +103,6 @@ def test_how_work_ends(capsys: pytest.CaptureFixture[str]) -> None:
         ended(lambda: 1 // 0)
 
 
-@pytest.mark.parametrize(
-    ("called", "train", "combine"),
-    [
-        ("train.py", "python3 train.py", "python3 -m vgbench.combine"),
-        ("/home/me/clone/eval.py", "python3 train.py", "python3 -m vgbench.combine"),
-        ("/usr/bin/vgbench", "vgbench train", "vgbench combine"),
-        ("/lib/site-packages/vgbench/__main__.py", "vgbench train", "vgbench combine"),
-    ],
-)
-def test_commands_are_named_as_they_were_called(
-    called: str, train: str, combine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", [called])
-    assert command("train") == train and command("combine") == combine
-
-
 def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

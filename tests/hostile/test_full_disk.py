@@ -144,20 +144,18 @@ def features(folder: Path) -> None:
     FeatureStore(folder, DIM, binary=False).append([0], [one])
 
 
-def npy(folder: Path) -> None:
+def of_folder(folder: Path, name: str, layout: str) -> None:
     paths = tuple(folder / f"{row}.jpg" for row in range(ROWS))
-    described(
-        folder / "d.npy", folder, Described(paths, floats(ROWS, DIM), np.zeros((ROWS, 2))), layout="matrix",
-        dtype="float32",
-    )  # fmt: skip
+    found = Described(paths, floats(ROWS, DIM), np.zeros((ROWS, 2)))
+    described(folder / name, folder, found, layout=layout, dtype="float32")
+
+
+def npy(folder: Path) -> None:
+    of_folder(folder, "d.npy", "matrix")
 
 
 def hloc(folder: Path) -> None:
-    paths = tuple(folder / f"{row}.jpg" for row in range(ROWS))
-    described(
-        folder / "d.h5", folder, Described(paths, floats(ROWS, DIM), np.zeros((ROWS, 2))), layout="hloc",
-        dtype="float32",
-    )  # fmt: skip
+    of_folder(folder, "d.h5", "hloc")
 
 
 LONG = {"options": ["x" * 100] * 100}

@@ -6,6 +6,7 @@ The cases come from the tables themselves: a part that is added to one is tested
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from vgbench.training.modes.table import build_mode
 from vgbench.training.optimisation.step import Stepper, set_training
 from vgbench.training.tables import LOSSES, MARGIN_LOSSES, MINERS, TRAINING_MODES
 
-DIM = 8
+# Why a way to train may have to refuse: nothing else is taken for a success.
+IMPOSSIBLE = "no sampled query has a negative|Expected at least two|no group of two classes or more"
 
 
 def modes() -> Iterator[Any]:
@@ -94,6 +96,9 @@ def test_every_part_trains_on_one(root: Path, name: str, training: dict[str, Any
         assert abs(one_step(root, name, training, own, 32)) < float("inf")
     except UserError as error:
         assert "\n" not in str(error) and "Expected" in str(error)
+        assert re.search(IMPOSSIBLE, str(error)), error
+        if len(list(root.rglob("*.jpg"))) == 5:  # two places of two, and the query: all can be trained but this
+            assert training == {"mining": "full"}, error
 
 
 @pytest.mark.parametrize("name", TRAINING_MODES)

@@ -8,7 +8,9 @@ import torch
 import parser
 from vgbench.errors import UserError
 from vgbench.models import BACKBONES, build_network, network_from_options
+from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.network import Network
+from vgbench.models.options import PLACED_BY_L2
 
 
 def built(*argv: str) -> Network:
@@ -76,3 +78,8 @@ def test_refusals(backbone: str, options: dict, message: str) -> None:
     with pytest.raises(UserError) as error, torch.device("meta"):
         build_network(backbone, "gem", "none", **options)
     assert str(error.value).startswith(message)
+
+
+def test_l2_places_those_that_say_so() -> None:
+    said = {name for name in AGGREGATIONS if getattr(AGGREGATIONS.resolve(name), "places_l2", False)}
+    assert said == set(PLACED_BY_L2)

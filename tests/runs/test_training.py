@@ -54,7 +54,7 @@ def test_validation_is_plain_whatever_the_test_at_the_end_is(
         folder.mkdir()
         network = network_of()
         run_training(
-            settings, network, build_mode(recipe_of(tiny_dataset, "places")), val, Runtime(), (folder, Nowhere())
+            settings, network, build_mode(recipe_of(tiny_dataset, "places")), val, Runtime(), folder, Nowhere()
         )
     # The files of a plain test: descriptors of the database and of the queries, no PCA, no train database, no codes.
     assert asked == [{f"{tiny_dataset.name}_test_database", f"{tiny_dataset.name}_test_queries"}] * 2

@@ -258,18 +258,16 @@ class Campaign:
         """On a terminal, show where the whole matrix is."""
         if not self.view.is_live:
             return
+        now = time.monotonic()
         running = [
             Running(
-                self._label(job), job.script, time.monotonic() - progress.started[job.folder], self._line(job, executor)
+                self._label(job), job.script, now - progress.started[job.folder], executor.last_line(self._call(job))
             )
             for job in self.matrix.jobs
             if job.folder in progress.started
         ]
         waiting = [job.script for job in progress.waiting]
         self.view.show(State(progress.total, running, waiting, progress.failures))
-
-    def _line(self, job: Job, executor: Executor) -> str:
-        return executor.last_line(self._call(job))
 
     def _call(self, job: Job) -> Call:
         last = self.store.folder / job.folder / LAST if job.script == "train" else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -89,9 +88,10 @@ def lines_of(state: State, pace: Pace, width: int, height: int) -> list[str]:
         until = duration(job.seconds) + ("" if rest is None else f", {duration(rest)} left")
         found.append(f"  {job.label} ({until})" + (f": {job.line}" if job.line else ""))
     failed = [f"  failed: {run}: {reason}" for run, reason in state.failures.items()]
-    room = max(height - len(found), 0)
-    if len(failed) > room:
-        failed = [*failed[: max(room - 1, 0)], f"  ... {len(failed) - max(room - 1, 0)} failures in all"]
+    space = max(height - len(found), 0)
+    if len(failed) > space:
+        shown = failed[: max(space - 1, 0)]
+        failed = [*shown, f"  ... and {len(failed) - len(shown)} that failed besides"]
     return [line[:width] for line in [*found, *failed][:height]]
 
 
@@ -102,12 +102,10 @@ class LiveView:
     Attributes:
         output: where to; a terminal is drawn on.
         plain: prints one line, in place of `output` where that is no terminal.
-        clock: seconds that never go back.
     """
 
     output: TextIO = field(default_factory=lambda: sys.stdout)
     plain: Callable[[str], None] = print
-    clock: Callable[[], float] = time.monotonic
     pace: Pace = field(default_factory=Pace)
     _drawn: int = 0
 

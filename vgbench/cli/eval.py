@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vgbench.cli.exits import run_script
+from vgbench.cli.exits import AGAIN, run_script
 from vgbench.cli.parser import read_command_line
 from vgbench.invocation import as_called
 from vgbench.runs.settings import EvalSettings
-
-# Descriptors are kept as they are made.
-GOING_ON = "the same command goes on from here"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,4 +30,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, GOING_ON)
+    run_script(main, AGAIN)

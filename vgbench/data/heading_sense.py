@@ -14,11 +14,11 @@ from PIL import Image
 
 from vgbench.data.cells import cell_indices, labels_of
 from vgbench.data.image_file import open_image
+from vgbench.data.name_fields import pano_id_of
 from vgbench.data.table import ImageTable
 
 Floats = NDArray[np.float64]
 
-_PANO_ID = 7  # its place among the fields of a name
 _LEAST, _MAJORITY = 5, 0.8
 _PAIRS, _SIZE = 60, (64, 256)
 _NEXT = (10.0, 40.0)  # degrees from one crop to the next, so that they show enough of the same and not nearly all
@@ -60,7 +60,7 @@ def sense_of_crops(table: ImageTable, field: float) -> Votes:
     votes = [0, 0]
     for first, second, turn in _neighbouring(table):
         shared = round(_SIZE[1] * (1 - turn / field))
-        if _pano_id(table, first) != _pano_id(table, second) or shared < 8:
+        if len({pano_id_of(table.relative_path(row)) for row in (first, second)}) > 1 or shared < 8:
             continue
         try:
             one, other = (_gray(table, row) for row in (first, second))
@@ -119,11 +119,6 @@ def _neighbouring(table: ImageTable) -> list[tuple[int, int, float]]:
     # The second row of a pair is the one that is further on.
     after = np.where(turn < 180, here + 1, here)
     return [(int(2 * here[i] + 1 - after[i]), int(after[i]), float(near[i])) for i in chosen]
-
-
-def _pano_id(table: ImageTable, row: int) -> str:
-    fields = table.relative_path(row).rpartition("/")[2].split("@")
-    return fields[_PANO_ID] if len(fields) > _PANO_ID else ""
 
 
 def _gray(table: ImageTable, row: int) -> Floats:

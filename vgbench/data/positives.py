@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from vgbench.data.ground_truth_file import pairs_of_file
+from vgbench.data.name_fields import key_of
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 
-_PANO_ID = 7  # its place among the fields of a name
 _DIGITS = re.compile(r"\d+")
 _QUERIES_AT_ONCE = 1024  # the tree answers with Python lists, which this keeps few
 
@@ -178,10 +178,7 @@ def _by_frames(queries: ImageTable, database: ImageTable, tolerance: float) -> N
 
 
 def _frame_number(table: ImageTable, row: int) -> int:
-    name = table.relative_path(row).rpartition("/")[2]
-    fields = name.split("@")
-    text = fields[_PANO_ID] if len(fields) > _PANO_ID and fields[_PANO_ID] else name.rpartition(".")[0]
-    digits = _DIGITS.findall(text)
+    digits = _DIGITS.findall(key_of(table.relative_path(row)))
     if not digits:
         raise UserError(
             f"--frame_tolerance: {table.path(row)} has no number. Expected the frame's number in every name"

@@ -76,11 +76,11 @@ def few_images(split: Split, near: float) -> Split:
     with_positive = np.flatnonzero(distances[:, 0] <= near)
     # At least two, since mining wants negatives.
     candidates = with_positive if len(with_positive) > 1 else np.arange(len(queries))
-    chosen = candidates[_spread(len(candidates), QUERIES)]
-    rows = np.union1d(nearest[chosen].ravel(), _spread(len(database), OTHERS))
+    chosen = candidates[spread(len(candidates), QUERIES)]
+    rows = np.union1d(nearest[chosen].ravel(), spread(len(database), OTHERS))
     return dataclasses.replace(split, queries=queries.select(chosen), database=database.select(rows))
 
 
-def _spread(length: int, count: int) -> NDArray[np.int64]:
+def spread(length: int, count: int) -> NDArray[np.int64]:
     """Return `count` indices below `length`, or all of them where there are fewer, evenly spaced."""
     return np.linspace(0, length - 1, min(count, length)).astype(np.int64)

@@ -10,6 +10,8 @@ from vgbench.models.aggregation.options import AggregationOptions
 from vgbench.options import Mark, Options, arguments, at_least, option, option_names
 
 L2_PLACES = ("before_pool", "after_pool", "none")
+PLACED_BY_L2 = ("mac", "spoc", "gem", "rmac")
+"""The aggregations of which --l2 says where they are normalised: those that declare `places_l2`."""
 OFF_THE_SHELF = ("radenovic_sfm", "radenovic_gldv1", "naver")
 COMBINATIONS = ("concat", "mean")  # of an ensemble's descriptors
 

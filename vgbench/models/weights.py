@@ -16,13 +16,13 @@ from vgbench.errors import UserError, about, in_short
 from vgbench.files import is_file
 from vgbench.models.base import Backbone
 from vgbench.models.foreign import own_keys, read_inert
+from vgbench.models.options import PLACED_BY_L2
 
 # Options that change which weights a network has.
 _SHAPING = (
     "method", "backbone", "aggregation", "l2", "netvlad_clusters", "fc_output_dim", "trunc_te", "cut", "num_non_local",
     "out_dim", "out_channels", "out_rows", "num_clusters", "cluster_dim", "token_dim",
 )  # fmt: skip
-_PLACES_L2 = ("mac", "spoc", "gem", "rmac")
 CONTAINERS = ("model_state_dict", "state_dict")
 # What training objects of other projects hold beside the network.
 SURPLUS = ("loss_fn.", "loss.", "criterion.", "miner.")
@@ -87,7 +87,7 @@ def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
 def _flags_of(module: nn.Module) -> str:
     """Name the options that say which network it is: those that its configuration has a value for."""
     config = getattr(module, "config", {})
-    left_out = () if config.get("aggregation") in _PLACES_L2 else ("l2",)
+    left_out = () if config.get("aggregation") in PLACED_BY_L2 else ("l2",)
     named = [f"--{name}" for name in _SHAPING if config.get(name) is not None and name not in left_out]
     return ", ".join(named[:-1]) + f" and {named[-1]}" if len(named) > 1 else "network"
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.data import Split
+from vgbench.data.name_fields import key_of
 from vgbench.errors import UserError
 from vgbench.files import write_text
 from vgbench.retrieval.predictions import Predictions
@@ -16,7 +17,6 @@ from vgbench.retrieval.predictions import Predictions
 LOG = logging.getLogger(__name__)
 
 MSLS = "msls"
-_PANO_ID = 7  # its place among the fields of a name
 
 
 def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str, count: int | None = None) -> int:
@@ -59,19 +59,12 @@ def write_pairs(path: Path, split: Split, predictions: Predictions, layout: str,
 
 def _msls_lines(split: Split, rows: NDArray[np.int64]) -> str:
     """Return the keys of queries and predictions, which `prepare msls` keeps in the field of the panorama's id."""
-    known = {row: _key(split.database.relative_path(row)) for row in np.unique(rows).tolist()}
-    queries = map(_key, split.queries.relative_paths())
+    known = {row: key_of(split.database.relative_path(row)) for row in np.unique(rows).tolist()}
+    queries = map(key_of, split.queries.relative_paths())
     return "".join(
         " ".join([query, *(known[row] for row in own)]) + "\n"
         for query, own in zip(queries, rows.tolist(), strict=True)
     )
-
-
-def _key(path: str) -> str:
-    """Return the key of an MSLS image: the panorama's id of a name in the protocol, else the name without extension."""
-    name = path.rpartition("/")[2]
-    fields = name.split("@")
-    return fields[_PANO_ID] if len(fields) > _PANO_ID and fields[_PANO_ID] else name.rpartition(".")[0]
 
 
 def check_names(path: Path, split: Split, layout: str) -> None:

@@ -28,8 +28,6 @@ from vgbench.training.checkpoint import BEST, LAST
 
 LOG = logging.getLogger("vgbench")
 
-# What says where this one run is; a configuration that is used again must not write over it.
-
 _INFO = "%(asctime)s %(message)s"
 # debug.log is for whoever has to find out why: where each line comes from, and tracebacks.
 _DEBUG = "%(asctime)s %(levelname)s %(name)s:%(lineno)d %(message)s"
@@ -125,6 +123,7 @@ def after_restart(given: dict[str, Any]) -> dict[str, Any]:
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write every resolved option to config.yaml, which `--config` reads back; not those that name this very run."""
+    # Where this one run is: a configuration that is used again must not write over it.
     unwritten = marked(Mark.NOT_WRITTEN, RunOptions)
     kept = {name: value for name, value in values.items() if name not in unwritten}
     if parallel.is_main():

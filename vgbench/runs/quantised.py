@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vgbench import parallel
 from vgbench.data import Split, neighbours_within, train_root
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import stack_images
-from vgbench.data.splits import read_checked_split
+from vgbench.data.splits import read_checked_split, spread
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.models.backends.openvino import check_int8
 from vgbench.retrieval.extraction.extract import describe_rows
+from vgbench.retrieval.extraction.store import InMemory
+from vgbench.retrieval.metrics.recall import hits
+from vgbench.retrieval.searching.exact import search
 from vgbench.runs.settings import EvalSettings
-from vgbench.runtime import Inference, Runtime
+from vgbench.runs.training import inference_of
+from vgbench.runtime import Runtime
 
 LOG = logging.getLogger("vgbench")
 
@@ -40,7 +44,7 @@ def with_calibration(settings: EvalSettings, runtime: Runtime) -> Runtime:
         database = read_checked_split(settings.data, root, "train").database
     except UserError as error:
         raise UserError(f"--openvino_int8: calibrates on {root.name}'s train database ({error})") from error
-    chosen = _spread(len(database), settings.quantisation.calibration_images)
+    chosen = spread(len(database), settings.quantisation.calibration_images)
     images = stack_images([decode_image(database.path(int(row)), settings.data.resize) for row in chosen])
     LOG.info("int8: calibrates on %d database images of %s", len(images), database.root)
     return dataclasses.replace(runtime, calibration=images)
@@ -51,9 +55,9 @@ def say_what_is_lost(network: Network, split: Split, settings: EvalSettings, run
     if runtime.calibration is None or not parallel.is_main():
         return
     near = float(settings.data.val_positive_dist_threshold)
-    queries = split.queries.select(_spread(len(split.queries), QUERIES))
+    queries = split.queries.select(spread(len(split.queries), QUERIES))
     positives = neighbours_within(queries.utm, split.database.utm, near).indices
-    others = _spread(len(split.database), DATABASE)
+    others = spread(len(split.database), DATABASE)
     database = split.database.select(np.union1d(positives, others))
     small = dataclasses.replace(split, queries=queries, database=database)
     exact = _recalls(network, small, settings, dataclasses.replace(runtime, calibration=None), near)
@@ -68,9 +72,7 @@ def _recalls(
     network: Network, split: Split, settings: EvalSettings, runtime: Runtime, near: float
 ) -> tuple[float, float]:
     """Return R@1 and R@5 in percent of the queries with a positive."""
-    inference = Inference(
-        settings.data.resize, settings.evaluation.infer_batch_size, settings.data.num_workers, runtime
-    )
+    inference = inference_of(settings, runtime)
     queries, database = (
         describe_rows(network, table, np.arange(len(table), dtype=np.int64), inference)
         for table in (split.queries, split.database)
@@ -81,18 +83,6 @@ def _recalls(
 def recalls_at_1_and_5(queries: Tensor, database: Tensor, split: Split, near: float) -> tuple[float, float]:
     """Return R@1 and R@5, percent, of descriptors float32 [Q,D] and [N,D]; queries without a positive are left out."""
     truth = neighbours_within(split.queries.utm, split.database.utm, near)
-    nearest = torch.cdist(queries, database).topk(min(5, len(database)), largest=False).indices.numpy()
-    found = [
-        np.isin(nearest[row], truth.indices[truth.indptr[row] : truth.indptr[row + 1]])
-        for row in range(len(queries))
-        if truth.indptr[row + 1] > truth.indptr[row]
-    ]
-    if not found:
-        return 0.0, 0.0
-    first, any_of_five = np.mean([hit[0] for hit in found]), np.mean([hit.any() for hit in found])
-    return 100 * float(first), 100 * float(any_of_five)
-
-
-def _spread(length: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return `count` rows below `length`, evenly spaced, or all."""
-    return np.linspace(0, length - 1, min(count, length)).astype(np.int64)
+    nearest = search(InMemory(database, Path("database")), InMemory(queries, Path("queries")), 5).indices
+    found = hits(nearest, truth)[truth.counts > 0]
+    return (100 * float(found[:, 0].mean()), 100 * float(found.any(axis=1).mean())) if len(found) else (0.0, 0.0)

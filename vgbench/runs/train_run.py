@@ -77,7 +77,7 @@ def train(settings: TrainSettings) -> TrainResult:
         try:
             note = f"SIGUSR1: {folder / LAST} has everything up to the last round; going on"
             with answering(note, LOG.info), tracked(settings.training.wandb, folder, flat(settings)) as tracker:
-                return _train_and_test(settings, network, mode, (val, test), runtime, (folder, tracker))
+                return _train_and_test(settings, network, mode, (val, test), runtime, folder, tracker)
         except KeyboardInterrupt as stop:
             raise Interrupted(_going_on(folder)) from stop
 
@@ -88,14 +88,15 @@ def _train_and_test(
     mode: TrainingMode[Any],
     splits: tuple[Split, Split],
     runtime: Runtime,
-    out: tuple[Path, Tracker],
+    folder: Path,
+    tracker: Tracker,
 ) -> TrainResult:
-    (val, test), (folder, tracker) = splits, out
+    val, test = splits
     write_config(folder, flat(settings))
     say_what_runs(settings, network, runtime, folder)
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
-    result = run_training(settings, network, mode, val, runtime, out)
+    result = run_training(settings, network, mode, val, runtime, folder, tracker)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)

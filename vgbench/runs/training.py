@@ -11,6 +11,7 @@ from vgbench import parallel
 from vgbench.data import Split, train_root
 from vgbench.models import Network
 from vgbench.models.geowarp import NAME as GEOWARP
+from vgbench.models.options import PLACED_BY_L2
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runs.settings import Settings, TrainSettings, flat
@@ -19,9 +20,6 @@ from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogge
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.table import Recipe
 from vgbench.training.tracker import Tracker
-
-# The aggregations of which --l2 says where they are normalised.
-UNIT_LENGTH_BY_L2 = ("gem", "mac", "spoc", "rmac")
 
 
 def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +41,7 @@ def unit_length(options: dict[str, Any]) -> dict[str, Any]:
     Places compare by cosine and the test by Euclidean distance: both agree on descriptors of unit length. Those of GeM,
     MAC, SPoC and R-MAC are not, as in the Deep VG Benchmark; GSV-Cities normalises them so.
     """
-    pooling = options.get("aggregation") in UNIT_LENGTH_BY_L2 and not options.get("fc_output_dim")
+    pooling = options.get("aggregation") in PLACED_BY_L2 and not options.get("fc_output_dim")
     if options.get("train_mode") != "places" or not pooling or "l2" in options:
         return {}
     return {"l2": "after_pool"}
@@ -72,10 +70,10 @@ def run_training(
     mode: TrainingMode[Any],
     val: Split,
     runtime: Runtime,
-    out: tuple[Path, Tracker],
+    folder: Path,
+    tracker: Tracker,
 ) -> LoopResult:
-    """The epoch loop, with val tested after each epoch; `out` is the run's folder, and where its numbers go besides."""
-    folder, tracker = out
+    """The epoch loop, with val tested after each epoch; its numbers go into the folder, and to the tracker."""
     # Early stopping watches R@5, whatever values are reported; and epochs are compared by a plain test, as in the
     # reference: PCA, crops and indices are of the test at the end.
     options = settings.evaluation.plain(sorted({*settings.evaluation.recall_values, 5}))

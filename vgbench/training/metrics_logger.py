@@ -91,10 +91,7 @@ class MetricsLogger:
 
     def outcome(self, options: Mapping[str, Any], values: Mapping[str, float]) -> None:
         """Write what a run with these options has come to, for TensorBoard's table of hyperparameters."""
-        plain = {name: value for name, value in options.items() if value is not None}
-        known = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in plain.items()
-        }
+        known = {name: _plain(value) for name, value in options.items() if value is not None}
         self._draw("val", self._start.epoch, functools.partial(_add_hyperparameters, known, dict(values)))
         self._tracker.summary(values)
 

@@ -7,7 +7,6 @@ are safely on disk.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import time
@@ -22,7 +21,7 @@ from torch import Tensor
 from vgbench.errors import UserError, reason_of
 from vgbench.files import check_space, write_text
 from vgbench.hdf5 import DAMAGED, SEAL, add_to_checksum, blocks, changed_hdf5, warn_damaged
-from vgbench.locks import alone, lock_file
+from vgbench.locks import alone, held_file
 from vgbench.retrieval.extraction.store import DATASET, DTYPES, Descriptors, checked_dataset
 
 SYNC_SECONDS = 10.0  # how often progress is noted; each time waits for the disk, so that power may fail too
@@ -58,7 +57,7 @@ class DescriptorWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # HDF5 writes the frame, and the rows are written past it: it cannot close a file whose rows found no room.
-            self._rows = _held(self.partial)
+            self._rows = held_file(self.partial)
             if not self.rows_done:
                 _create(self.partial, (rows, dim), dtype, fingerprint)
                 self.progress.unlink(missing_ok=True)  # only now that no other run holds the file
@@ -221,17 +220,6 @@ def _offset(path: Path) -> int:
     """Return where in the file the rows begin, in bytes."""
     with changed_hdf5(path) as file:
         return int(file[DATASET].id.get_offset())
-
-
-def _held(path: Path) -> io.FileIO:
-    """Open a file to write in place, new or old, for this process alone; BlockingIOError where another holds it."""
-    file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    try:
-        lock_file(file.fileno())
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 def _sync(path: Path) -> None:

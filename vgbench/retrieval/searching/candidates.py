@@ -20,7 +20,7 @@ _READS = 4
 # |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
 # be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
 _SAFE = 2.0**20
-_CROWDED = 4  # times k candidates of one query are too many to be left undecided
+CROWDED = 4  # times k candidates of one query are too many to be left undecided
 
 
 class Candidates:
@@ -88,7 +88,7 @@ class Candidates:
         self.floor[full] = torch.maximum(self.floor[full], reached)
         kept = score >= (self.floor - self._error)[query]
         self._query, self._row, self._score = query[kept], row[kept], score[kept]
-        crowded = torch.bincount(self._query, minlength=len(self._queries)) > _CROWDED * self.k
+        crowded = torch.bincount(self._query, minlength=len(self._queries)) > CROWDED * self.k
         if bool(crowded.any()):
             self._settle(crowded)
 

@@ -310,7 +310,7 @@ def searcher_type(options: EvalOptions) -> Callable[..., Searcher]:
 
 
 def check_search(options: EvalOptions, shape: tuple[int, int]) -> None:
-    """Refuse a search that so many descriptors [N,D] are too few for, or of other dimensions, before they are made.
+    """Refuse a search for which descriptors [N,D] are too few or of other dimensions, before they are made.
 
     A class of the tables says so in a static method `check_shape(shape, options)`, where it has one.
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vgbench.retrieval.searching.candidates import distances_to
+from vgbench.retrieval.searching.candidates import CROWDED, distances_to
 from vgbench.retrieval.searching.finder_torch import QueryBlock, Tile, at_least, score_error, score_into
-
-_CROWDED = 4  # times k candidates a query: float32 cannot tell these rows apart
 
 
 def fits(rows: int, queries: QueryBlock, block_bytes: int) -> bool:
@@ -36,7 +34,7 @@ def nearest_of_few(queries: QueryBlock, stored: Tensor, tile: Tile, k: int) -> t
     kth = scores.view(-1, group, len(queries)).amax(1).T.topk(k).values[:, -1]
     passing = at_least(scores, kth - 2 * score_error(tile.dim, queries.norms, tile.radius))
     query, row = passing[: tile.rows].T.contiguous().nonzero(as_tuple=True)
-    if len(query) > _CROWDED * k * len(queries):
+    if len(query) > CROWDED * k * len(queries):
         return None
     counts = torch.bincount(query)
     column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]

@@ -19,7 +19,7 @@ _PARTS = 64
 
 
 def subvectors(shape: tuple[int, int], options: CompressionOptions) -> int:
-    """Return the number of parts of each of so many descriptors [N,D]; raises UserError where they cannot be coded."""
+    """Return the number of parts of descriptors of a shape [N,D]; raises UserError where they cannot be coded."""
     rows, dim = shape
     parts = options.pq_subvectors or max(part for part in range(1, _PARTS + 1) if dim % part == 0)
     if dim % parts:
