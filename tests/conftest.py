@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from pathlib import Path
@@ -23,6 +24,10 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# To import it closes all log handlers, absl's with the stream that a test had for stderr: so before there are any.
+with contextlib.suppress(ImportError):
+    import submitit as submitit
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
