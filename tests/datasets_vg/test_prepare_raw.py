@@ -163,7 +163,7 @@ def test_what_becomes_of_raw_files(tmp_path: Path, transfer: str) -> None:
 def test_copies_are_not_begun_without_room_for_them(tmp_path: Path, monkeypatch, capsys) -> None:
     raw = raw_trees.pittsburgh(tmp_path / "raw")
     usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9 - 1000, 1000)
-    monkeypatch.setattr("datasets_vg.fetch.space.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("vgbench.files.shutil.disk_usage", lambda folder: usage)
     assert prepare(tmp_path, "pitts30k", "--raw", raw, "--part", "test", "--copy") == 2
     assert "pitts30k test --copy: needs" in capsys.readouterr().err
     assert not (tmp_path / "sets").exists()
