@@ -336,7 +336,7 @@ class _Loop(Generic[BatchT]):
 
     def _update(self, optimizers: list[torch.optim.Optimizer], position: float) -> None:
         """Take one optimiser step, at the rates of a position in the run, in epochs."""
-        self.schedule.apply(optimizers, position, self.progress.plateaus)
+        self.schedule.apply(optimizers, position, self.progress.plateaus, self.progress.steps)
         self.stepper.update(optimizers)
         if self.ema:
             self.ema.update()

@@ -79,7 +79,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     def check_together(self) -> None:
         """Raise UserError for a schedule that has no effect within the training."""
         length = self.schedule_epochs or self.epochs_num
-        if self.schedule in ("cosine", "onecycle") and self.warmup_epochs >= length:
+        if self.schedule in ("cosine", "linear", "onecycle") and self.warmup_epochs >= length:
             raise UserError(
                 f"--warmup_epochs {self.warmup_epochs:g}: leaves nothing of the {length} epochs of --schedule "
                 f"{self.schedule}. Expected fewer than --schedule_epochs or --epochs_num"

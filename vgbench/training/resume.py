@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 # Options that may change without a run ending otherwise than it would have.
 _FREE = {"resume", "run_dir", "save_dir", "num_workers", "epochs_num", "patience", "datasets_folder"}
 # Schedules that stretch over the whole run.
-_WHOLE_RUN = ("cosine", "onecycle")
+_WHOLE_RUN = ("cosine", "linear", "onecycle")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def _recalls_of(stored: Mapping[int, float]) -> dict[int, float]:
 
 def _warn_of_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Say which options differ from the interrupted run's: it will then not end as that run would have."""
-    whole = now.get("schedule") in _WHOLE_RUN and now.get("schedule_epochs") is None
+    lengths = now.get("schedule_epochs"), now.get("schedule_iterations")
+    whole = now.get("schedule") in _WHOLE_RUN and lengths == (None, None)
     for name in sorted(before.keys() & now.keys() - (_FREE - {"epochs_num"} if whole else _FREE)):
         if before[name] != now[name]:
             LOG.warning("--%s is %s, the interrupted run had %s", name, now[name], before[name])

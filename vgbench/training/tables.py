@@ -67,6 +67,7 @@ SCHEDULES = Registry(
         "step": "vgbench.training.optimisation.schedule:step",
         "multistep": "vgbench.training.optimisation.schedule:multistep",
         "cosine": "vgbench.training.optimisation.schedule:cosine",
+        "linear": "vgbench.training.optimisation.schedule:linear",
         "plateau": "vgbench.training.optimisation.schedule:plateau",
         "onecycle": "vgbench.training.optimisation.schedule:onecycle",
         "exponential": "vgbench.training.optimisation.schedule:exponential",

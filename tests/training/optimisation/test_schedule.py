@@ -55,6 +55,10 @@ SAME = {
         {"min_lr_fraction": 0.05},
         lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, TOTAL, eta_min=0.05),
     ),
+    "linear": (
+        {"min_lr_fraction": 0.2, "schedule_epochs": 9},
+        lambda optimizer: lr_scheduler.LinearLR(optimizer, 1.0, 0.2, 9 * STEPS),
+    ),
 }
 
 
@@ -73,6 +77,11 @@ def test_warm_up_then_the_schedule_from_its_start(name):
 
         def make(optimizer):
             return lr_scheduler.CosineAnnealingLR(optimizer, TOTAL - steps, eta_min=0.05)
+
+    if name == "linear":
+
+        def make(optimizer):
+            return lr_scheduler.LinearLR(optimizer, 1.0, 0.2, 9 * STEPS - steps)
 
     def both(optimizer):
         rise = lr_scheduler.LinearLR(optimizer, WARMUP_START, 1.0, steps)
@@ -149,6 +158,16 @@ def test_factors_are_between_0_and_1_and_depend_on_nothing_but_the_position(name
     assert 0 <= one.factor(position, drops) <= 1
 
 
+@pytest.mark.parametrize("epochs", [1, 1000])
+def test_steps_count_instead_of_epochs(epochs):
+    """CliqueMining's: from 1 to 0.2 over 4000 steps, whatever an epoch is."""
+    schedule = Schedule(TrainOptions(schedule="linear", min_lr_fraction=0.2, schedule_iterations=4000), epochs)
+    expected = rates_of_torch(lambda optimizer: lr_scheduler.LinearLR(optimizer, 1.0, 0.2, 4000), 4100)
+    assert [schedule.factor(step / 7, 0, step) for step in range(4100)] == pytest.approx(expected, rel=1e-9)
+    cosine = Schedule(TrainOptions(schedule="cosine", schedule_iterations=40), epochs)
+    assert cosine.factor(0.1, 0, 20) == pytest.approx(0.5) and cosine.factor(0.1, 0, 41) == 0
+
+
 def test_schedule_epochs_sets_the_length():
     schedule = Schedule(TrainOptions(schedule="cosine", schedule_epochs=4), 1000)
     assert schedule.factor(2) == pytest.approx(0.5) and schedule.factor(4) == schedule.factor(900) == 0
@@ -171,14 +190,24 @@ def test_every_group_follows_from_its_own_base_rate():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"schedule": "linear"}, ["--schedule linear", "cosine"]),
+        ({"schedule": "cosin"}, ["--schedule cosin", "cosine"]),
         ({"schedule": "multistep"}, ["--milestones"]),
         ({"schedule": "multistep", "milestones": (5, 3)}, ["--milestones 5 3"]),
         ({"schedule": "multistep", "milestones": (0, 3)}, ["--milestones 0 3"]),
         ({"schedule": "cosine", "milestones": (3,)}, ["--milestones 3", "multistep"]),
         ({"schedule_gamma": 0.5}, ["--schedule_gamma 0.5", "none"]),
         ({"min_lr_fraction": 0.1}, ["--min_lr_fraction", "none"]),
-        ({"schedule": "step", "schedule_epochs": 4}, ["--schedule_epochs 4", "cosine or onecycle"]),
+        ({"schedule": "step", "schedule_epochs": 4}, ["--schedule_epochs 4", "cosine or linear or onecycle"]),
+        ({"schedule": "step", "schedule_iterations": 4}, ["--schedule_iterations 4", "cosine or linear or onecycle"]),
+        (
+            {"schedule": "linear", "schedule_iterations": 40, "warmup_epochs": 0.5},
+            ["--schedule_iterations 40", "--warmup_epochs 0.5"],
+        ),
+        (
+            {"schedule": "linear", "schedule_iterations": 40, "schedule_epochs": 2},
+            ["--schedule_iterations 40", "--schedule_epochs 2"],
+        ),
+        ({"schedule": "linear", "epochs_num": 2, "warmup_epochs": 2}, ["--warmup_epochs 2", "--schedule linear"]),
         ({"schedule": "cosine", "schedule_step": 4}, ["--schedule_step 4"]),
         ({"schedule": "step", "schedule_step": 0}, ["--schedule_step 0", "at least 1"]),
         ({"schedule": "step", "schedule_gamma": 1.5}, ["--schedule_gamma 1.5"]),

@@ -104,8 +104,12 @@ class ScheduleOptions(Options, strict=True, topic="optimiser"):
         0.0, "epochs, or a part of one, over which rates rise linearly before the schedule", range=_FROM_0
     )
     schedule_epochs: int | None = option(
-        None, "epochs after which cosine and onecycle, warm-up included, have come to their end", range=_COUNT,
-        needs="schedule=cosine|onecycle", unset="--epochs_num",
+        None, "epochs after which cosine, linear and onecycle, warm-up included, have come to their end", range=_COUNT,
+        needs="schedule=cosine|linear|onecycle", unset="--epochs_num",
+    )  # fmt: skip
+    schedule_iterations: int | None = option(
+        None, "the same in steps of the optimiser, whatever an epoch has of them", range=_COUNT,
+        needs="schedule=cosine|linear|onecycle", unset="--schedule_epochs", metavar="STEPS",
     )  # fmt: skip
     schedule_step: int | None = option(
         None, "epochs between the drops of step", range=_COUNT, needs="schedule=step", unset="5"
@@ -122,7 +126,7 @@ class ScheduleOptions(Options, strict=True, topic="optimiser"):
     )
     min_lr_fraction: float | None = option(
         None, "rates fall to this fraction of where they started and no lower", range=between(0, 1),
-        needs="schedule=step|multistep|cosine|plateau|onecycle|exponential", unset="0",
+        needs="schedule=step|multistep|cosine|linear|plateau|onecycle|exponential", unset="0",
     )  # fmt: skip
     plateau_patience: int | None = option(
         None, "epochs without a better val recall after which plateau drops the rates", range=_COUNT,
@@ -133,9 +137,17 @@ class ScheduleOptions(Options, strict=True, topic="optimiser"):
     )
 
     def check_together(self) -> None:
-        """Raise UserError for a schedule of drops without the epochs of the drops."""
+        """Raise UserError for drops without their epochs, or a length that is said twice."""
         if self.schedule == "multistep" and not self.milestones:
             raise UserError("--schedule multistep: has no drops. Expected --milestones, the epochs of its drops")
+        if self.schedule_iterations is None:
+            return
+        for name, value in (("schedule_epochs", self.schedule_epochs), ("warmup_epochs", self.warmup_epochs)):
+            if value:
+                raise UserError(
+                    f"--schedule_iterations {self.schedule_iterations}: counts steps, and --{name} {value:g} epochs. "
+                    "Expected one of them; leave one out"
+                )
 
     @property
     def gamma(self) -> float:

@@ -25,29 +25,37 @@ class Schedule:
 
     Args:
         options: which schedule, and its numbers.
-        epochs_num: epochs of the run, the length of cosine and onecycle where `schedule_epochs` is not set.
+        epochs_num: epochs of the run, the length of cosine, linear and onecycle where neither `schedule_epochs` nor
+            `schedule_iterations` is set.
     """
 
     def __init__(self, options: ScheduleOptions, epochs_num: int) -> None:
         self.warmup = options.warmup_epochs
+        self._iterations = options.schedule_iterations
         self._shape = _shape(options, (options.schedule_epochs or epochs_num) - self.warmup)
+        self._length = options.schedule_epochs or epochs_num
 
-    def factor(self, position: float, drops: int = 0) -> float:
+    def factor(self, position: float, drops: int = 0, steps: int = 0) -> float:
         """Return the factor at a position in the run.
 
         Args:
             position: epochs since the start, with the fraction of the one that runs.
             drops: how often the recall on val has come to a plateau.
+            steps: optimiser steps since the start, which count instead where `schedule_iterations` is set.
         """
+        if self._iterations is not None:
+            return self._shape(steps / self._iterations * self._length, drops)
         if position < self.warmup:
             # To where the schedule starts, which of one-cycle is far below its peak.
             first = self._shape(0.0, drops)
             return WARMUP_START + (first - WARMUP_START) * position / self.warmup
         return self._shape(position - self.warmup, drops)
 
-    def apply(self, optimizers: Iterable[torch.optim.Optimizer], position: float, drops: int = 0) -> None:
-        """Set the learning rate of every parameter group from its base rate (`initial_lr`)."""
-        factor = self.factor(position, drops)
+    def apply(
+        self, optimizers: Iterable[torch.optim.Optimizer], position: float, drops: int = 0, steps: int = 0
+    ) -> None:
+        """Set the learning rate of every parameter group from its base rate (`initial_lr`); see `factor`."""
+        factor = self.factor(position, drops, steps)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
@@ -92,6 +100,12 @@ def plateau(options: ScheduleOptions, length: float) -> Shape:
 def cosine(options: ScheduleOptions, length: float) -> Shape:
     """Half a cosine from the base rates down."""
     return lambda epochs, drops: _cosine(1.0, _low(options), epochs / length)
+
+
+def linear(options: ScheduleOptions, length: float) -> Shape:
+    """A straight line from the base rates down."""
+    low = _low(options)
+    return lambda epochs, drops: 1 + (low - 1) * min(epochs / length, 1.0)
 
 
 def onecycle(options: ScheduleOptions, length: float) -> Shape:
