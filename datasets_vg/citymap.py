@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_vg.splits import SplitFolders, find_splits
-from vgbench.data import ImageTable, read_folder
+from vgbench.data import read_folder
 from vgbench.errors import UserError
 from vgbench.report.city_map import cells_of, dots
 
@@ -31,7 +31,7 @@ def write_map(root: Path, output: Path) -> Path:
         UserError: no dataset there, or the file cannot be written.
     """
     splits = find_splits(root)
-    cities = [(city, table) for split in splits if split.cities for city, table, _ in split.by_city()]
+    cities = [(city, table.utm) for split in splits if split.cities for city, table, _ in split.by_city()]
     if cities:
         text = city_panels(root.name, cities)
     else:
@@ -82,8 +82,8 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def city_panels(title: str, cities: list[tuple[str, ImageTable]]) -> str:
-    """Return a drawing with a panel for each city, each at a scale of its own: cities of one set lie far apart."""
+def city_panels(title: str, cities: list[tuple[str, Points]]) -> str:
+    """Return a drawing with a panel for each city (name, UTM float64 [n,2]), each at its own scale: they lie apart."""
     side = (WIDTH - MARGIN) / PANELS - MARGIN
     row = side + 2 * LEGEND + MARGIN
     total = MARGIN + row * -(-len(cities) // PANELS)
@@ -93,16 +93,16 @@ def city_panels(title: str, cities: list[tuple[str, ImageTable]]) -> str:
         f"<title>{escape(title)}</title>",
         f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
     ]
-    for number, (city, table) in enumerate(cities):
+    for number, (city, utm) in enumerate(cities):
         x, y = MARGIN + (side + MARGIN) * (number % PANELS), MARGIN + row * (number // PANELS)
-        extent = max(float(np.ptp(table.utm, axis=0).max()), 1.0)
-        at = (table.utm - table.utm.min(0)) / extent * side
+        extent = max(float(np.ptp(utm, axis=0).max()), 1.0)
+        at = (utm - utm.min(0)) / extent * side
         at[:, 1] = side - at[:, 1]
         path = dots(_thin(at + np.array([x, y])))
         parts += [
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="#ddd"/>',
             f'<path d="{path}" stroke="{COLOURS["train"][1]}" stroke-width="2" stroke-linecap="round" fill="none"/>',
-            f'<text x="{x:.1f}" y="{y + side + LEGEND:.1f}">{escape(city)}: {len(table)} images, '
+            f'<text x="{x:.1f}" y="{y + side + LEGEND:.1f}">{escape(city)}: {len(utm)} images, '
             f"{extent / 1000:.1f} km</text>",
         ]
     return "\n".join([*parts, "</svg>\n"])

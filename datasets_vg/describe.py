@@ -54,13 +54,12 @@ def stats_table(root: Path, radius: float) -> str:
 
 
 def _city_rows(split: SplitFolders) -> list[tuple[object, ...]]:
-    cities = split.by_city()
-    rows: list[tuple[object, ...]] = [
-        (f"{split.name}/{city}", len(table), _area(table), _sizes(table), _years(table), "", "", places)
-        for city, table, places in cities
-    ]
-    images, places = sum(len(table) for _, table, _ in cities), sum(count for *_, count in cities)
-    return [*rows, (f"{split.name}, {len(cities)} cities", images, "", "", "", "", "", places)]
+    rows: list[tuple[object, ...]] = []
+    images = places = 0
+    for city, table, count in split.by_city():
+        rows.append((f"{split.name}/{city}", len(table), _area(table), _sizes(table), _years(table), "", "", count))
+        images, places = images + len(table), places + count
+    return [*rows, (f"{split.name}, {len(rows)} cities", images, "", "", "", "", "", places)]
 
 
 def _positives(queries: ImageTable, database: ImageTable | None, radius: float) -> tuple[str, str]:

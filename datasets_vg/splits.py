@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from vgbench.data import ImageTable
 from vgbench.data.layout import DATAFRAMES, SPLITS, remedy, split_folder
@@ -44,16 +43,12 @@ class SplitFolders:
         """Return what a folder is called in tables: "test/database", or "train" where that is all there is."""
         return self.name if folder == self.places else f"{self.name}/{folder.name}"
 
-    def by_city(self) -> list[tuple[str, ImageTable, int]]:
-        """Return the cities of a set of places: their name, images and number of places. Raises UserError."""
+    def by_city(self) -> Iterator[tuple[str, ImageTable, int]]:
+        """Yield the cities of a set of places: their name, images and number of places. Raises UserError."""
         assert self.places is not None
         table, places = read_gsv_cities(self.places.parent, ()) if self.frames else read_gsv_xs(self.places, ())
-        city_of = np.array([place.partition("/")[0] for place in places])
-        ids = np.array(places)
-        return [
-            (str(city), table.select(np.flatnonzero(city_of == city)), len(np.unique(ids[city_of == city])))
-            for city in np.unique(city_of)
-        ]
+        for city, rows, count in places.by_city():
+            yield city, table.select(rows), count
 
     def examine(self, folder: Path) -> Examined:
         """Read the names of one of the folders, or the data frames that stand for it; raises UserError."""

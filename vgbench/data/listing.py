@@ -26,6 +26,7 @@ _OTHER_PICTURES = frozenset(
         *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
     )
 )
+_AT_ONCE = 1024  # names that are objects at a time
 _ENDINGS = tuple(extension.encode() for extension in IMAGE_EXTENSIONS)
 
 
@@ -119,15 +120,24 @@ def walk(
         raise UserError(
             f"{os.fsdecode(folder)}: cannot be listed ({error.strerror}). Expected a folder that you may read"
         ) from error
-    names.sort()
     if not prefix and not any(name[-1:] == b"/" for name in names):
-        yield from names
+        yield from _in_order(names)
         return
-    for name in names:
+    for name in _in_order(names):
         if name.endswith(b"/"):
             yield from walk(os.path.join(folder, name[:-1]), left_out, prefix + name, ancestors | {identity})
         else:
             yield prefix + name
+
+
+def _in_order(names: list[bytes]) -> Iterator[bytes]:
+    """Yield names sorted, and empty the list: an object for each outweighs what is read from the name."""
+    names.sort()
+    blocks = [b"\0".join(names[start : start + _AT_ONCE]) for start in range(0, len(names), _AT_ONCE)]
+    names.clear()
+    blocks.reverse()
+    while blocks:
+        yield from blocks.pop().split(b"\0")
 
 
 def _indexed(index: Path, folder: Path, left_out: Counter[str]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-AT_ONCE = 4096
+AT_ONCE = 1024  # a kilobyte each while they are read
 _METRES = rb"([+-]?\d{1,15}(?:\.(\d{0,15}))?)"
 _DEGREES = rb"((?:[+-]?\d{1,9}(?:\.(\d{0,15}))?)?)"
 _HEADING = rb"((?:[+-]?\d{1,9}(?:\.\d{0,15})?)?)"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vgbench.data.labelled_table import LabelledTable
+from vgbench.data.labelled_table import LabelledTable, Rows
 from vgbench.data.layout import DATAFRAMES, split_folder
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import IMAGE_EXTENSIONS, read_folder
@@ -17,6 +21,7 @@ from vgbench.data.utm import in_own_zones
 from vgbench.errors import UserError
 
 IMAGES = "Images"
+_ROWS_AT_ONCE = 1024  # of a data frame, which weigh a kilobyte each
 _COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
 
 
@@ -61,41 +66,84 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
     from vgbench.data.verify import check_images
 
     checked = check_images(table, data.on_bad_image, data.num_workers)
+    of_image = places.of_image
     if len(checked) != len(table):
         kept = set(checked.relative_paths())
-        places = [place for place, path in zip(places, table.relative_paths(), strict=True) if path in kept]
-    labels = np.unique(np.array(places), return_inverse=True)[1].reshape(-1)
-    return LabelledTable(checked, labels.astype(np.int64))
+        of_image = of_image[np.array([path in kept for path in table.relative_paths()])]
+    return LabelledTable(checked, np.unique(of_image, return_inverse=True)[1].reshape(-1).astype(np.int64))
 
 
-def read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The place of each of N images.
+
+    Attributes:
+        names: "<city>/<place>" of each place, sorted.
+        of_image: int32 [N], indices of `names`.
+    """
+
+    names: tuple[str, ...]
+    of_image: NDArray[np.int32]
+
+    def by_city(self) -> Iterator[tuple[str, Rows, int]]:
+        """Yield each city: its name, the rows of its images (int64 [n]) and its number of places."""
+        cities, city_of = np.unique([name.partition("/")[0] for name in self.names], return_inverse=True)
+        for number, city in enumerate(cities.tolist()):
+            of_it = city_of.reshape(-1) == number
+            yield city, np.flatnonzero(of_it[self.of_image]), int(of_it.sum())
+
+
+class _PlacesBuilder:
+    """Grows `Places` an image at a time: a text for each of millions of images would outweigh their table."""
+
+    def __init__(self) -> None:
+        self._of_image = array("i")
+        self._known: dict[str, int] = {}
+
+    def add(self, name: str) -> None:
+        self._of_image.append(self._known.setdefault(name, len(self._known)))
+
+    def build(self) -> Places:
+        names = sorted(self._known)
+        rank = np.empty(len(names), np.int32)
+        rank[[self._known[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        return Places(tuple(names), rank[np.array(self._of_image, np.int32)])
+
+
+def read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, Places]:
     """Return the images of GSV-Cities' data frames and the place of each, without looking at the files.
 
     Raises:
         UserError: a city that is not there, a broken data frame.
     """
     files = _chosen({file.stem: file for file in sorted((root / DATAFRAMES).glob("*.csv"))}, cities, root / DATAFRAMES)
-    builder, places = TableBuilder(), []
+    builder, places = TableBuilder(), _PlacesBuilder()
     for city, file in files.items():
         extension = _extension(root / IMAGES / city)
         try:
             with file.open(newline="", encoding="utf-8") as lines:
-                rows = list(csv.DictReader(lines))
-            utm, _ = in_own_zones([float(row["lat"]) for row in rows], [float(row["lon"]) for row in rows])
-            for row, (east, north) in zip(rows, utm.tolist(), strict=True):
-                taken = f"{int(row['year']):04d}{int(row['month']):02d}"
-                path = f"{city}/{_gsv_name(city, row)}{extension}"
-                builder.add(path, east, north, float(row["northdeg"]), taken)
-                places.append(f"{city}/{int(row['place_id'])}")
+                rows = csv.DictReader(lines)
+                while block := list(islice(rows, _ROWS_AT_ONCE)):
+                    _add_rows(block, city, extension, builder, places)
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, csv.Error) as error:
             raise UserError(
                 f"{file}: cannot be read as places ({error!r}). Expected a CSV with columns {', '.join(_COLUMNS)}"
             ) from error
-    if not places:
+    if not len(builder):
         raise UserError(f"{root / DATAFRAMES}: no places. Expected <City>.csv with columns {', '.join(_COLUMNS)}")
-    return builder.build(root / IMAGES), places
+    return builder.build(root / IMAGES), places.build()
+
+
+def _add_rows(
+    rows: Sequence[dict[str, str]], city: str, extension: str, builder: TableBuilder, places: _PlacesBuilder
+) -> None:
+    utm, _ = in_own_zones([float(row["lat"]) for row in rows], [float(row["lon"]) for row in rows])
+    for row, (east, north) in zip(rows, utm.tolist(), strict=True):
+        taken = f"{int(row['year']):04d}{int(row['month']):02d}"
+        builder.add(f"{city}/{_gsv_name(city, row)}{extension}", east, north, float(row["northdeg"]), taken)
+        places.add(f"{city}/{int(row['place_id'])}")
 
 
 def _gsv_name(city: str, row: dict[str, str]) -> str:
@@ -127,24 +175,30 @@ def _has_images(folder: Path) -> bool:
     return any(entry.name.startswith("@") for entry in folder.iterdir())
 
 
-def read_gsv_xs(folder: Path, cities: Sequence[str]) -> tuple[ImageTable, list[str]]:
+def read_gsv_xs(folder: Path, cities: Sequence[str]) -> tuple[ImageTable, Places]:
     """Return the images of GSV-XS below `folder` and the place of each.
 
     Raises:
         UserError: a city that is not there, names without coordinates or places.
     """
     table = read_folder(folder)
-    city_of = [path.partition("/")[0] for path in table.relative_paths()]
-    chosen = _chosen({city: folder / city for city in dict.fromkeys(city_of)}, cities, folder)
-    rows = np.array([row for row, city in enumerate(city_of) if city in chosen], np.int64)
-    places = [f"{city_of[row]}/{table.place_id(int(row))}" for row in rows]
-    nameless = next((row for row in rows if not table.place_id(int(row))), None)
-    if nameless is not None:
-        raise UserError(
-            f"{table.path(int(nameless))}: no place in the file name. Expected it in the field before the extension "
-            "(@...@<place>@.jpg), as GSV-XS has it"
-        )
-    return table.select(rows), places
+    here = dict.fromkeys(path.partition("/")[0] for path in table.relative_paths())
+    chosen = _chosen({city: folder / city for city in here}, cities, folder)
+    rows, places = array("q"), _PlacesBuilder()
+    for row, path in enumerate(table.relative_paths()):
+        city = path.partition("/")[0]
+        if city not in chosen:
+            continue
+        place = table.place_id(row)
+        if not place:
+            raise UserError(
+                f"{table.path(row)}: no place in the file name. Expected it in the field before the extension "
+                "(@...@<place>@.jpg), as GSV-XS has it"
+            )
+        rows.append(row)
+        places.add(f"{city}/{place}")
+    whole = len(rows) == len(table)
+    return table if whole else table.select(np.array(rows, np.int64)), places.build()
 
 
 def _chosen(known: dict[str, Path], cities: Sequence[str], where: Path) -> dict[str, Path]:

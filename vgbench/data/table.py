@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vgbench.data.many_names import Columns
 
 TIMESTAMP_BYTES = 15  # YYYYMMDD_hhmmss
-_CHUNK = 1 << 13  # rows gathered at a time, so that an index array never outweighs the table itself
+_CHUNK = 1 << 10  # rows gathered at a time, so that an index array never outweighs the table itself
 _WORD = 8  # bytes of a path compared at a time
 _STAT_CHUNK = 4096
 _STAT_THREADS = 8  # `stat` waits for the disk, most of all on network file systems
