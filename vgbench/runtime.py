@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,11 +125,6 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
     amp_dtype = named[options.amp] if options.amp != "auto" else _best_amp_dtype(device)
     return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on", backend)
-
-
-def backend_of(runtime: Runtime) -> Any:
-    """Return what computes descriptors (`vgbench.models.backends.base.InferenceBackend`)."""
-    return BACKENDS.resolve(runtime.backend)()
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vgbench.errors import UserError
 from vgbench.models import build_network, rebuild_network
 from vgbench.models.ensemble import build_ensemble
-from vgbench.models.inference import for_inference
+from vgbench.models.network import for_inference
 from vgbench.runtime import Runtime
 
 IMAGES = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

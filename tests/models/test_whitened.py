@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from vgbench.models import build_network, rebuild_network
 from vgbench.models.ensemble import build_ensemble
-from vgbench.models.inference import for_inference
+from vgbench.models.network import for_inference
 from vgbench.models.whitened import build_whitened
 from vgbench.runtime import Runtime
 

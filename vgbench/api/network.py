@@ -27,7 +27,8 @@ from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.runs.folder import to_test
-from vgbench.runtime import Inference, RuntimeOptions, backend_of, resolve_runtime
+from vgbench.runtime import Inference, RuntimeOptions, resolve_runtime
+from vgbench.runtime_options import BACKENDS
 from vgbench.stored import options_of_file
 
 _SIZE = (480, 640)
@@ -89,7 +90,7 @@ class LoadedNetwork:
             UserError: no such backend, it is not installed, or does not run on the network's device.
         """
         runtime = dataclasses.replace(self.inference.runtime, backend=backend)
-        backend_of(runtime).check(runtime.device)
+        BACKENDS.resolve(backend)().check(runtime.device)
         return dataclasses.replace(self, inference=dataclasses.replace(self.inference, runtime=runtime))
 
     def describe(

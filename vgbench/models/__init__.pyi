@@ -4,8 +4,7 @@ from .aggregation.netvlad_init import initialise_netvlad
 from .backbones import BACKBONES
 from .build import build_network
 from .from_options import network_from_options
-from .inference import for_inference
-from .network import Network
+from .network import Network, for_inference
 from .options import NetworkOptions
 from .rebuild import rebuild_network
 from .weights import load_state_dict, load_weights

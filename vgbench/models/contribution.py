@@ -20,9 +20,8 @@ from vgbench.models.aggregation.cosplace import CosPlace
 from vgbench.models.aggregation.gem import GeM
 from vgbench.models.aggregation.netvlad import NetVLAD
 from vgbench.models.aggregation.pooling import MAC, SPoC
-from vgbench.models.inference import features_for_inference
 from vgbench.models.layers import L2Norm, l2_normalise
-from vgbench.models.network import Network
+from vgbench.models.network import Network, features_for_inference
 from vgbench.runtime import Runtime
 
 _PIXEL_CELLS = 16

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.models.composite import CompositeTrunk
-from vgbench.models.network import Network
+from vgbench.models.network import CompositeTrunk, Network
 from vgbench.models.options import COMBINATIONS as COMBINATIONS
 from vgbench.models.releases import WholeDescriptor
 

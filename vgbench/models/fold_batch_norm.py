@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vgbench.models.base import Backbone, declared
-from vgbench.models.composite import CompositeTrunk
+from vgbench.models.base import Backbone
 from vgbench.models.layers import SameConv2d, same_padding
+from vgbench.models.network import CompositeTrunk
 
 # What oneDNN computes on the output of a convolution while it is still in registers: name and parameters.
 RELU: tuple[str, list[float]] = ("relu", [])
@@ -100,10 +100,9 @@ def fuse(backbone: Backbone, pointwise: bool) -> nn.Module:
     if not shared:  # what is shared may be in training
         backbone.requires_grad_(False)
     if isinstance(backbone, CompositeTrunk):
-        for member in backbone.networks():
+        for member in dict.fromkeys(backbone.networks()):  # one that is a member twice is rewritten once
             member.backbone = fuse(member.backbone, pointwise)  # type: ignore[assignment]
-    # A network that is a member twice is a graph already, which declares nothing.
-    if declared(backbone, Backbone)["as_it_is"]:
+    if backbone.as_it_is:
         return backbone
     try:
         graph = _Tracer().trace(backbone)

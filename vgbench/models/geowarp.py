@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models.layers import full_precision
+from vgbench.models.network import GEOWARP as NAME
 from vgbench.models.network import Network
 
-NAME = "geowarp"
 # Cells a side of the maps that are correlated.
 GRID = 15
 WHOLE = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))

@@ -1,15 +1,28 @@
-"""A whole network: normalisation, backbone, aggregation."""
+"""A whole network: normalisation, backbone, aggregation; its fast form; what its weights are known by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.models.base import as_aggregation, as_backbone
+from vgbench.models.base import Backbone, as_aggregation, as_backbone
+from vgbench.runtime import Inference, Runtime
+from vgbench.runtime_options import BACKENDS
 
+GEOWARP = "geowarp"  # the part of a network that compares pairs of images
+_HASH_BYTES = 64 * 2**20
+# Networks that look at all images of a batch are described in batches of this many, as CricaVPR's authors test theirs.
+MIXED_BATCH = 16
+
+Infer = Callable[[Tensor], Tensor]
 _STRIDE = 32  # pixels from cell to cell of a convolutional network's last map
 
 
@@ -72,3 +85,77 @@ class Network(nn.Module):
 def name_of(config: Mapping[str, Any]) -> str:
     """Return what a table calls the network of a configuration."""
     return str(config.get("method") or f"{config['backbone']} + {config['aggregation']}")
+
+
+def in_fixed_batches(network: Network, inference: Inference) -> Inference:
+    """Return how images are described, in batches of MIXED_BATCH where the descriptors depend on their batch.
+
+    So `--infer_batch_size` changes no descriptor, and neither does the number of ranks.
+    """
+    return dataclasses.replace(inference, batch_size=MIXED_BATCH) if network.mixes_batch else inference
+
+
+def for_inference(network: Network, runtime: Runtime) -> Infer:
+    """Return a function that computes the network's descriptors in eval mode, fast, by the runtime's backend.
+
+    The function takes images [B,3,H,W] on the runtime's device, uint8 or normalised float, and returns descriptors
+    float32 [B,D], equal to the network's within the rounding of the runtime's precision. It holds copies of the
+    weights: make another one when they have changed. The network itself is left as it is, but for the code of others
+    (`--method` of a HubRelease), which is not copied, and is in eval mode afterwards.
+
+    Raises:
+        UserError: the backend cannot express the network; the function raises it too.
+    """
+    found: Infer = BACKENDS.resolve(runtime.backend)().describer(network, runtime)
+    return found
+
+
+def features_for_inference(network: Network, runtime: Runtime) -> Infer:
+    """Return the same for `Network.local_features`: a function to maps [B,C,h,w] or tokens [B,N,C], float32."""
+    found: Infer = BACKENDS.resolve(runtime.backend)().mapper(network, runtime)
+    return found
+
+
+def weights_hash(network: Network) -> str:
+    """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration.
+
+    Those of GeoWarp are left out: descriptors do not depend on it.
+    """
+    config = {key: value for key, value in network.config.items() if key != GEOWARP}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    named = [*network.named_parameters(), *network.named_buffers()]
+    named = [(name, tensor) for name, tensor in named if not name.startswith(f"{GEOWARP}.")]
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()
+        for start in range(0, len(flat), _HASH_BYTES):
+            digest.update(flat[start : start + _HASH_BYTES].data)
+    return digest.hexdigest()
+
+
+class CompositeTrunk(Backbone):
+    """A trunk whose parts are whole networks: pixels [B,3,H,W] in 0..1, which each member normalises in its own way.
+
+    Args:
+        members: the networks.
+    """
+
+    kind = "vector"
+    as_it_is = True  # its members are rewritten into their faster form, one by one, and not the whole
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        # Sides of images have to suit every member's patches.
+        self.multiple = math.lcm(*(member.backbone.multiple for member in members))
+        self.mixes_batch = any(member.mixes_batch for member in members)
+
+    def networks(self) -> list[Network]:
+        """Return the members."""
+        return [cast(Network, member) for member in self.members]
+
+    def descriptors(self, pixels: Tensor) -> list[Tensor]:
+        """Return each member's L2-normalised descriptors [B,D]."""
+        return [F.normalize(member((pixels - member.mean) / member.std), dim=1) for member in self.networks()]

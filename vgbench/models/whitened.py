@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench.models.aggregation.build import Projection
-from vgbench.models.composite import CompositeTrunk
-from vgbench.models.network import Network
+from vgbench.models.network import CompositeTrunk, Network
 from vgbench.models.releases import WholeDescriptor
 
 NAME = "whitened"

@@ -12,8 +12,7 @@ from vgbench.data.decode import image_size
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError, in_short
-from vgbench.models.inference import for_inference
-from vgbench.models.network import Network
+from vgbench.models.network import Network, for_inference
 from vgbench.quantities import bytes_text, duration_text
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.options import EvalOptions

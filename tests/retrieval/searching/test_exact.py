@@ -17,7 +17,7 @@ from locations import REPOSITORY
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.extraction.writer import write_descriptors
-from vgbench.retrieval.searching import candidates, distinct, exact, few
+from vgbench.retrieval.searching import candidates, distinct, exact
 from vgbench.retrieval.searching.candidates import _row_sums, distances_to, squared_distances
 from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.exact import search, search_rows
@@ -96,7 +96,7 @@ def test_few_rows_are_searched_to_the_same_bits_as_many(
     answered: list[bool] = []
 
     def noting(*arguments: Any) -> Any:
-        found = few.nearest_of_few(*arguments)
+        found = candidates.nearest_of_few(*arguments)
         answered.append(found is not None)
         return found
 
@@ -176,7 +176,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return distances_to(queries, query, *rest)
 
     monkeypatch.setattr(candidates, "squared_distances", counting)
-    monkeypatch.setattr(few, "distances_to", counting_few)
+    monkeypatch.setattr(candidates, "distances_to", counting_few)
     return counts
 
 

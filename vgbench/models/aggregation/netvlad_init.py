@@ -9,9 +9,8 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.aggregation.netvlad import NetVLAD
-from vgbench.models.inference import features_for_inference
 from vgbench.models.layers import l2_normalise
-from vgbench.models.network import Network
+from vgbench.models.network import Network, features_for_inference
 from vgbench.randomness import torch_stream
 from vgbench.runtime import Runtime
 

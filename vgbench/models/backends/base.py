@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from vgbench.errors import UserError
+from vgbench.models.network import Infer as Infer
 from vgbench.models.network import Network
 from vgbench.runtime import Runtime
-
-Infer = Callable[[Tensor], Tensor]
 
 
 class InferenceBackend:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vgbench.models.backends.base import Infer, InferenceBackend
 from vgbench.models.base import Backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
-from vgbench.models.network import Network
+from vgbench.models.network import GEOWARP, Network
 from vgbench.runtime import Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
@@ -38,7 +38,7 @@ def fused(network: Network, runtime: Runtime, *, pointwise: bool) -> Network:
     """Return a copy of a network in eval mode with fewer, larger steps, on the runtime's device in its precision."""
     form = copy.copy(network)
     # What looks at pairs of images has no part in descriptors, nor in maps.
-    form._modules = {name: module for name, module in network._modules.items() if name != "geowarp"}
+    form._modules = {name: module for name, module in network._modules.items() if name != GEOWARP}
     form._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
     form.backbone = fuse(network.backbone, pointwise=pointwise)  # type: ignore[assignment]
     form.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError, in_short
 from vgbench.models.backends.eager import Eager, fused
-from vgbench.models.network import Network
-from vgbench.models.weights_hash import weights_hash
+from vgbench.models.network import Network, weights_hash
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)

@@ -21,9 +21,8 @@ from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.models.inference import MIXED_BATCH, for_inference, in_fixed_batches
-from vgbench.models.network import Network
-from vgbench.models.weights_hash import weights_hash as weights_hash
+from vgbench.models.network import MIXED_BATCH, Network, for_inference, in_fixed_batches
+from vgbench.models.network import weights_hash as weights_hash
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, is_reusable

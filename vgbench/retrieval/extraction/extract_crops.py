@@ -13,8 +13,7 @@ from vgbench import parallel
 from vgbench.data.decode import image_size
 from vgbench.data.loader import Batches, BatchLoader, image_loader
 from vgbench.data.table import ImageTable
-from vgbench.models.inference import for_inference, in_fixed_batches
-from vgbench.models.network import Network
+from vgbench.models.network import Network, for_inference, in_fixed_batches
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.runtime import Inference
 

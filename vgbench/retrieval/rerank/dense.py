@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.models.inference import features_for_inference
-from vgbench.models.network import Network
+from vgbench.models.network import Network, features_for_inference
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker

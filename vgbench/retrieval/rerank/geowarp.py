@@ -7,8 +7,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.geowarp import difference, geowarp_of, warp
-from vgbench.models.inference import features_for_inference
-from vgbench.models.network import Network
+from vgbench.models.network import Network, features_for_inference
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.options import RerankOptions

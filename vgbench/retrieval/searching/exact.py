@@ -24,8 +24,7 @@ from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.options import EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
-from vgbench.retrieval.searching.candidates import Candidates
-from vgbench.retrieval.searching.few import fits, nearest_of_few
+from vgbench.retrieval.searching.candidates import Candidates, fits, nearest_of_few
 from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, TorchFinder, norms
 from vgbench.retrieval.searching.tables import INDICES, QUANTISERS
 from vgbench.retrieval.searching.tables import SEARCH_BACKENDS as SEARCH_BACKENDS
@@ -126,7 +125,7 @@ def search_rows(
     Raises:
         UserError: as `search`, or no such rows.
     """
-    make_finder = resolve_backend(backend)
+    make_finder: MakeFinder = SEARCH_BACKENDS.resolve(backend) if isinstance(backend, str) else backend
     device = runtime.device if runtime else torch.device("cpu")
     _check(database, queries, k)
     start, stop = rows or (0, len(database))
@@ -148,16 +147,10 @@ def search_rows(
     return PartialPredictions(indices, squared)
 
 
-def resolve_backend(backend: str | MakeFinder) -> MakeFinder:
-    """Return the backend's class; raises UserError where its library is absent."""
-    finder: MakeFinder = SEARCH_BACKENDS.resolve(backend) if isinstance(backend, str) else backend
-    return finder
-
-
 def finder_of(options: IndexOptions) -> MakeFinder:
     """Return the backend that options ask for, with the keywords of `--search_backend_args`; raises UserError."""
     keywords = SEARCH_BACKENDS.keywords("search_backend", options.search_backend, options.search_backend_args)
-    finder = resolve_backend(options.search_backend)
+    finder: MakeFinder = SEARCH_BACKENDS.resolve(options.search_backend)
     return partial(finder, **keywords) if keywords else finder
 
 

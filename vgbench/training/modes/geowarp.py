@@ -16,7 +16,7 @@ from vgbench.data.triplets import Triplets
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.models.geowarp import WHOLE, attach, difference, mirrored, random_views, warp
-from vgbench.models.inference import features_for_inference
+from vgbench.models.network import features_for_inference
 from vgbench.randomness import numpy_stream, torch_stream
 from vgbench.training.mining.base import Describe, Miner, Task
 from vgbench.training.mining.hardest import Rows
