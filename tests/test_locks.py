@@ -6,7 +6,7 @@ import time
 import pytest
 
 from vgbench.errors import UserError
-from vgbench.locks import alone, alone_or_refused
+from vgbench.files import alone, alone_or_refused
 
 
 def hold(path, held, enough):

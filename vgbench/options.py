@@ -194,7 +194,7 @@ class Options:
         """Raise OptionError for a value that its declaration does not allow."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         values = {field.name: getattr(self, field.name) for field in fields}
-        changed = [field for field in fields if not _is_default(field, values[field.name])]
+        changed = [field for field in fields if values[field.name] != field.default]
         if not changed:
             return  # the defaults go together
         for field in changed:
@@ -221,7 +221,7 @@ def marked(marks: Mark, *options_types: type[Any]) -> tuple[str, ...]:
 def changed_options(options: Any) -> dict[str, Any]:
     """Return the options of a dataclass that are not at their defaults, by name."""
     values = {field: getattr(options, field.name) for field in dataclasses.fields(options)}
-    return {field.name: value for field, value in values.items() if not _is_default(field, value)}
+    return {field.name: value for field, value in values.items() if value != field.default}
 
 
 def table_of(field: dataclasses.Field[Any]) -> Registry | None:
@@ -262,7 +262,7 @@ def check_needs(groups: Iterable[Any], given: Collection[str]) -> None:
     fields = {field.name: (field, group) for group in groups for field in dataclasses.fields(group)}
     values = {name: getattr(group, name) for name, (_, group) in fields.items()}
     for name in given:
-        if name in fields and not _is_default(fields[name][0], values[name]):
+        if name in fields and values[name] != fields[name][0].default:
             _check_needs_of(fields[name][0], values[name], values)
 
 
@@ -293,10 +293,6 @@ def _problem(field: dataclasses.Field[Any], rule: Rule | None, value: Any) -> st
         return "" if rule.holds(value) else f"{problem}. Expected {words}"
     except (TypeError, ValueError, OverflowError):
         return f"not a number. Expected {words}"
-
-
-def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
-    return bool(value == field.default)
 
 
 def _check_needs_of(field: dataclasses.Field[Any], value: Any, values: Mapping[str, Any]) -> None:

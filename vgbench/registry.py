@@ -109,10 +109,10 @@ class Registry:
 
     def resolve(self, name: str) -> Any:
         """Return the object that `name` stands for; raises UserError if there is none."""
-        problem = self.unknown(name)
-        if problem:
+        known = self._entries.get(name, "")
+        if not known and (problem := self.unknown(name)):
             raise UserError(problem)
-        module_name, _, attribute = self._entries.get(name, name).partition(":")
+        module_name, _, attribute = (known or name).partition(":")
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # somebody else's module may fail in any way

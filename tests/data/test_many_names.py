@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vgbench.data import many_names
 from vgbench.data.many_names import in_blocks, read_usual
-from vgbench.data.positions import SaidPositions
+from vgbench.data.positions import Said, SaidPositions
 from vgbench.data.protocol import _add_each, read_folder
 from vgbench.data.table import ImageTable, TableBuilder
 
@@ -58,12 +58,12 @@ NAMES = a_name()
 USUAL = "@0500000.25@4000000.00@10@S@037.70071@-122.40000@pano@@212@@@@201306@night@.jpg"
 
 
-def one_by_one(names: list[bytes]) -> tuple[list[str], ImageTable, SaidPositions]:
+def one_by_one(names: list[bytes]) -> tuple[list[str], ImageTable, Said]:
     builder, said = TableBuilder(), SaidPositions()
-    return _add_each(names, builder, said), builder.build(Path("root")), said
+    return _add_each(names, builder, said), builder.build(Path("root")), said.arrays()
 
 
-def at_once(names: list[bytes]) -> tuple[ImageTable, SaidPositions] | None:
+def at_once(names: list[bytes]) -> tuple[ImageTable, Said] | None:
     columns = read_usual(names)
     if columns is None:
         return None
@@ -71,10 +71,10 @@ def at_once(names: list[bytes]) -> tuple[ImageTable, SaidPositions] | None:
     builder, said = TableBuilder(), SaidPositions()
     builder.extend(columns)
     said.extend(columns)
-    return builder.build(Path("root")), said
+    return builder.build(Path("root")), said.arrays()
 
 
-def assert_same(a: tuple[ImageTable, SaidPositions], b: tuple[ImageTable, SaidPositions]) -> None:
+def assert_same(a: tuple[ImageTable, Said], b: tuple[ImageTable, Said]) -> None:
     assert list(a[0].relative_paths()) == list(b[0].relative_paths())
     np.testing.assert_array_equal(a[0].utm, b[0].utm)
     np.testing.assert_array_equal(a[0].heading, b[0].heading)

@@ -51,26 +51,22 @@ def open_image(
 @contextmanager
 def open_header(path: Path | str) -> Iterator[ImageFile.ImageFile]:
     """Open an image for its size and EXIF alone: a JPEG may have any size; raises as `open_image`."""
-    with _opened(path) as image:
-        yield image
-
-
-def _opened(path: Path | str) -> ImageFile.ImageFile:
     mode = os.stat(path).st_mode  # noqa: PTH116 (a str is looked at as it is)
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode):
         raise OSError("no file, but something that may be waited for without end")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_refuse_bombs` is asked instead
-            return Image.open(path)
-    except Image.DecompressionBombError:
+            opened = Image.open(path)
+    except Image.DecompressionBombError as error:
         # Judged by the header's size. Pillow's limit stays for all other readers of this process, so the one format
         # that can be decoded smaller is opened past it here.
         try:
-            return JpegImagePlugin.JpegImageFile(path)
+            opened = JpegImagePlugin.JpegImageFile(path)
         except SyntaxError:
-            pass
-        raise
+            raise error from None
+    with opened as image:
+        yield image
 
 
 def _refuse_bombs(image: ImageFile.ImageFile, stored: int) -> None:

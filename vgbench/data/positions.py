@@ -28,6 +28,7 @@ _DEGREE = 111_320.0  # metres of a degree of latitude
 _SLACK = 2.0  # metres by which degrees of five decimals and UTM of two may differ, and a little more
 _FINE = 3  # decimals from which a number within the range of degrees looks like degrees
 _FARTHEST = 1e8  # metres from the origin of a frame: no place is as far, and squares of more lose metres
+_METRES = "@UTM_east@UTM_north@"
 _TOWN = 2.0  # of degrees: no set in metres is that small
 
 
@@ -46,8 +47,9 @@ class Finding:
     refused: bool
 
 
-class SaidPositions:
-    """What file names say of their positions beyond two numbers, gathered one name at a time, 19 bytes each.
+@dataclass(frozen=True)
+class Said:
+    """What N file names say of their positions beyond two numbers.
 
     Attributes:
         zone: int8 [N], the UTM zone, negative in the southern hemisphere; 0 where a name does not say.
@@ -55,6 +57,16 @@ class SaidPositions:
         decimals: int8 [N], of those degrees.
         fine: bool [N], whether the two numbers in the metre fields have as many decimals as degrees need.
     """
+
+    zone: NDArray[np.int8]
+    decimals: NDArray[np.int8]
+    fine: NDArray[np.bool_]
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+
+
+class SaidPositions:
+    """Gathers what file names say of their positions, one name at a time, 19 bytes each."""
 
     def __init__(self) -> None:
         self._zone, self._decimals, self._fine = array("b"), array("b"), array("b")
@@ -91,25 +103,15 @@ class SaidPositions:
         self._latitude.frombytes(columns.latitude.tobytes())
         self._longitude.frombytes(columns.longitude.tobytes())
 
-    @property
-    def zone(self) -> NDArray[np.int8]:
-        return np.frombuffer(self._zone, np.int8) if self._zone else np.empty(0, np.int8)
-
-    @property
-    def decimals(self) -> NDArray[np.int8]:
-        return np.frombuffer(self._decimals, np.int8) if self._decimals else np.empty(0, np.int8)
-
-    @property
-    def fine(self) -> NDArray[np.bool_]:
-        return np.frombuffer(self._fine, np.bool_) if self._fine else np.empty(0, np.bool_)
-
-    @property
-    def latitude(self) -> NDArray[np.float64]:
-        return np.frombuffer(self._latitude, np.float64) if self._latitude else np.empty(0)
-
-    @property
-    def longitude(self) -> NDArray[np.float64]:
-        return np.frombuffer(self._longitude, np.float64) if self._longitude else np.empty(0)
+    def arrays(self) -> Said:
+        """Return what was gathered; nothing can be added afterwards."""
+        return Said(
+            np.asarray(self._zone),
+            np.asarray(self._decimals),
+            np.asarray(self._fine).view(np.bool_),
+            np.asarray(self._latitude),
+            np.asarray(self._longitude),
+        )
 
 
 def is_plain_decimal(text: str) -> bool:
@@ -124,7 +126,7 @@ def is_zone(text: str) -> bool:
     return number.isascii() and number.isdigit() and 1 <= int(number) <= 60
 
 
-def position_findings(table: ImageTable, said: SaidPositions) -> list[Finding]:
+def position_findings(table: ImageTable, said: Said) -> list[Finding]:
     """Return what is wrong with the positions of one folder's images, as its names say them.
 
     Found are degrees in the metre fields, degrees out of range, degrees that contradict the metres of the same name,
@@ -132,15 +134,36 @@ def position_findings(table: ImageTable, said: SaidPositions) -> list[Finding]:
     """
     if not len(table):
         return []
+    east, north = table.utm.T
+    mend = "rename these files or remove them"
+    with np.errstate(invalid="ignore"):
+        beyond = np.asarray((np.abs(table.utm) > _FARTHEST).any(1))
+        out_of_range = (np.abs(said.latitude) > 90) | (np.abs(said.longitude) > 180)
+    # Half a dozen zones to either side of its own are more than any set needs.
+    outside = (said.zone != 0) & ((np.abs(east - 500_000) > 3e6) | (np.abs(north) > 2.1e7))
+    checks: tuple[tuple[NDArray[np.bool_], bool, str, str], ...] = (
+        (beyond, True, f"metres beyond {_FARTHEST:.0e}", f"{_METRES} in metres; {mend}"),
+        (
+            _degrees_as_metres(table, said), True, "degrees where metres are expected",
+            f"{_METRES} in metres; to make them from latitude and longitude: python3 -m datasets_vg prepare folder, or "
+            "vgbench.data.utm.from_latitude_longitude",
+        ),
+        (
+            out_of_range, False, "a latitude or longitude out of range",
+            "latitudes from -90 to 90 and longitudes from -180 to 180 in fields 5 and 6; mend or empty them",
+        ),
+        (outside, True, "metres that are nowhere in a UTM zone", f"{_METRES} first; {mend}"),
+    )  # fmt: skip
     found = [
-        _beyond(table),
-        _degrees_as_metres(table, said),
-        _out_of_range(table, said),
-        _outside_zone(table, said),
-        _contradictions(table, said),
-        _zones_unsaid(table, said.zone),
+        Finding(
+            f"{table.root}: {_count(bad)} with {what}, such as {_name(table, bad)}. Expected {expected}",
+            int(bad.sum()),
+            refused,
+        )
+        for bad, refused, what, expected in checks
+        if bad.any()
     ]
-    return [one for one in found if one is not None]
+    return [*found, *filter(None, (_contradictions(table, said), _zones_unsaid(table, said.zone)))]
 
 
 def in_one_frame(tables: Sequence[ImageTable]) -> tuple[list[ImageTable], Finding | None]:
@@ -187,7 +210,8 @@ def in_one_frame(tables: Sequence[ImageTable]) -> tuple[list[ImageTable], Findin
     return changed, Finding(text, len(zone), refused=False)
 
 
-def _degrees_as_metres(table: ImageTable, said: SaidPositions) -> Finding | None:
+def _degrees_as_metres(table: ImageTable, said: Said) -> NDArray[np.bool_]:
+    """Say which names surely have degrees in the metre fields, bool [N]."""
     east, north = np.abs(table.utm).T
     in_range = ((east <= 180) & (north <= 90)) | ((east <= 90) & (north <= 180))
     where = (said.zone != 0) | np.isfinite(said.latitude)
@@ -200,57 +224,16 @@ def _degrees_as_metres(table: ImageTable, said: SaidPositions) -> Finding | None
     elif not in_range.all():
         # Among metres of seven digits a name in degrees stands out.
         sure |= in_range & said.fine & (np.median(np.maximum(east, north)) > 1000)
-    if not sure.any():
-        return None
-    text = (
-        f"{table.root}: {_count(sure)} with degrees where metres are expected, such as {_name(table, sure)}. Expected "
-        "@UTM_east@UTM_north@ in metres; to make them from latitude and longitude: python3 -m datasets_vg prepare "
-        "folder, or vgbench.data.utm.from_latitude_longitude"
-    )
-    return Finding(text, int(sure.sum()), refused=True)
+    return np.asarray(sure)
 
 
-def _beyond(table: ImageTable) -> Finding | None:
-    bad = np.asarray((np.abs(table.utm) > _FARTHEST).any(1))
-    if not bad.any():
-        return None
-    text = (
-        f"{table.root}: {_count(bad)} with metres beyond {_FARTHEST:.0e}, such as {_name(table, bad)}. Expected "
-        "@UTM_east@UTM_north@ in metres; rename these files or remove them"
-    )
-    return Finding(text, int(bad.sum()), refused=True)
-
-
-def _out_of_range(table: ImageTable, said: SaidPositions) -> Finding | None:
-    with np.errstate(invalid="ignore"):
-        bad = (np.abs(said.latitude) > 90) | (np.abs(said.longitude) > 180)
-    if not bad.any():
-        return None
-    text = (
-        f"{table.root}: {_count(bad)} with a latitude or longitude out of range, such as {_name(table, bad)}. Expected "
-        "latitudes from -90 to 90 and longitudes from -180 to 180 in fields 5 and 6; mend or empty them"
-    )
-    return Finding(text, int(bad.sum()), refused=False)
-
-
-def _outside_zone(table: ImageTable, said: SaidPositions) -> Finding | None:
-    east, north = table.utm.T
-    # Half a dozen zones to either side of its own are more than any set needs.
-    bad = (said.zone != 0) & ((np.abs(east - 500_000) > 3e6) | (np.abs(north) > 2.1e7))
-    if not bad.any():
-        return None
-    text = (
-        f"{table.root}: {_count(bad)} with metres that are nowhere in a UTM zone, such as {_name(table, bad)}. "
-        "Expected @UTM_east@UTM_north@ first; rename these files or remove them"
-    )
-    return Finding(text, int(bad.sum()), refused=True)
-
-
-def _contradictions(table: ImageTable, said: SaidPositions) -> Finding | None:
+def _contradictions(table: ImageTable, said: Said) -> Finding | None:
     """Degrees and metres of one name that are two places, as far as the degrees' decimals tell."""
     off = np.zeros(len(table))
+    with np.errstate(invalid="ignore"):
+        usable = (said.latitude >= SOUTHERNMOST) & (said.latitude <= NORTHERNMOST) & (np.abs(said.longitude) <= 180)
     for code in np.unique(said.zone[said.zone != 0]).tolist():
-        rows = np.flatnonzero((said.zone == code) & _usable(said))
+        rows = np.flatnonzero((said.zone == code) & usable)
         if not len(rows):
             continue  # and PROJ, which takes a while to import, is left alone
         there = project(said.latitude[rows], said.longitude[rows], abs(code), south=code < 0)
@@ -333,14 +316,8 @@ def _regions(degrees: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(of_cell[which.reshape(-1)])
 
 
-def _usable(said: SaidPositions) -> NDArray[np.bool_]:
-    with np.errstate(invalid="ignore"):
-        inside = (said.latitude >= SOUTHERNMOST) & (said.latitude <= NORTHERNMOST)
-        return np.asarray(inside & (np.abs(said.longitude) <= 180))
-
-
 def _zone_code(fields: Sequence[str], latitude: float, longitude: float) -> int:
-    """Return the zone of a name as `SaidPositions` keeps it."""
+    """Return the zone of a name as `Said` keeps it."""
     number = int(fields[3].partition(".")[0]) if len(fields) > 3 and is_zone(fields[3]) else 0
     letter = fields[4].upper() if len(fields) > 4 else ""
     if not number and abs(longitude) <= 180 and SOUTHERNMOST <= latitude <= NORTHERNMOST:

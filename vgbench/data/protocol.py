@@ -165,8 +165,9 @@ def examine_folder(folder: Path | str) -> Examined:
         else:
             builder.extend(columns)
             said.extend(columns)
-    table = builder.build(folder, said.zone)
-    findings = position_findings(table, said)
+    positions = said.arrays()
+    table = builder.build(folder, positions.zone)
+    findings = position_findings(table, positions)
     if bad:
         findings.insert(0, _nameless(folder, bad))
     if index_of(folder).is_file():

@@ -20,6 +20,7 @@ from vgbench.models.network import CompositeTrunk
 RELU: tuple[str, list[float]] = ("relu", [])
 RELU6: tuple[str, list[float]] = ("hardtanh", [0.0, 6.0])
 NOTHING: tuple[str, list[float]] = ("none", [])
+ADDITIONS = (operator.add, operator.iadd, torch.add)
 ACTIVATION_MODULES: dict[type[nn.Module], tuple[str, list[float]]] = {nn.ReLU: RELU, nn.ReLU6: RELU6}
 ACTIVATION_FUNCTIONS: dict[Any, tuple[str, list[float]]] = {F.relu: RELU, torch.relu: RELU, F.relu6: RELU6}
 
@@ -146,7 +147,12 @@ def _fold_pointwise(module: fx.GraphModule) -> None:
             continue
         chain, inputs, kind = [node], [node.args[0]], NOTHING
         addition = _only_user(node)
-        if addition is not None and _is_addition(addition):
+        if (
+            addition is not None
+            and addition.target in ADDITIONS
+            and addition.op == "call_function"
+            and not addition.kwargs
+        ):
             other = next((arg for arg in addition.args if arg is not node), None)
             if isinstance(other, fx.Node):
                 chain, inputs = [node, addition], [node.args[0], other]
@@ -171,10 +177,6 @@ def _is_plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _is_addition(node: fx.Node) -> bool:
-    return node.op == "call_function" and node.target in (operator.add, operator.iadd, torch.add) and not node.kwargs
 
 
 def _activation(node: fx.Node, module: fx.GraphModule) -> tuple[str, list[float]]:

@@ -243,7 +243,17 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
                 f"--index {self.index}: brings its own codes, --quantise {self.quantise} has others. Expected one of "
                 "the two; for product codes in cells use --index ivfpq alone"
             )
-        self._check_used()
+        if not self.is_lossy and self.compare_queries != EvalOptions.compare_queries:
+            raise UserError(
+                f"--compare_queries {self.compare_queries}: nothing is lossy. Expected --index, --quantise, --pca_dim, "
+                "--pca_file or --descriptors_dtype float16 beside it; leave it out"
+            )
+        exact = self.index == "exact"
+        if not exact or self.quantise != "none":
+            for name in ("search_backend", "efficient_ram_testing"):
+                if getattr(self, name) != getattr(EvalOptions, name):
+                    other = f"--index {self.index}" if not exact else f"--quantise {self.quantise}"
+                    raise UserError(f"--{name}: is of the exact search, not of {other}. Expected one of the two")
 
     @property
     def searches_otherwise(self) -> bool:
@@ -276,17 +286,3 @@ class EvalOptions(PoseOptions, IndexOptions, CompressionOptions, ViewOptions, to
         kept = ("descriptors_dtype", "search_backend", "efficient_ram_testing")
         plain: dict[str, Any] = {field.name: field.default for field in fields if field.name not in kept}
         return dataclasses.replace(self, **plain)
-
-    def _check_used(self) -> None:
-        """Refuse what the chosen search does not look at."""
-        if not self.is_lossy and self.compare_queries != EvalOptions.compare_queries:
-            raise UserError(
-                f"--compare_queries {self.compare_queries}: nothing is lossy. Expected --index, --quantise, --pca_dim, "
-                "--pca_file or --descriptors_dtype float16 beside it; leave it out"
-            )
-        exact = self.index == "exact"
-        if not exact or self.quantise != "none":
-            for name in ("search_backend", "efficient_ram_testing"):
-                if getattr(self, name) != getattr(EvalOptions, name):
-                    other = f"--index {self.index}" if not exact else f"--quantise {self.quantise}"
-                    raise UserError(f"--{name}: is of the exact search, not of {other}. Expected one of the two")

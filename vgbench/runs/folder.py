@@ -18,9 +18,8 @@ import yaml
 
 from vgbench import parallel
 from vgbench.errors import UserError, reason_of
-from vgbench.files import write_text
+from vgbench.files import alone_or_refused, write_text
 from vgbench.invocation import command
-from vgbench.locks import alone_or_refused
 from vgbench.options import Mark, marked
 from vgbench.runs import restart
 from vgbench.runs.settings import RunOptions

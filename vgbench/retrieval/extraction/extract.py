@@ -174,7 +174,11 @@ def extract(
             if done:
                 LOG.info("%s: continuing at image %d of %d", path, done, len(table))
                 count.skipped(done)
-            batches = _batches(network, table, np.arange(done, len(table), dtype=np.int64), inference, form, count)
+            left = np.arange(done, len(table), dtype=np.int64)
+            if form.views is None or form.views.plain:
+                batches = describe(network, table, left, inference, progress=count.described)
+            else:
+                batches = describe_views(network, table, left, form.views, inference, progress=count.described)
             _write_all(writer, batches, table, dim)
     parallel.barrier()
     return Descriptors(path)
@@ -186,15 +190,6 @@ def _shape(network: Network, form: StoredForm, batch_size: int) -> tuple[int, in
     if views is None or views.plain:
         return dim, 1, batch_size
     return views.dim(dim), views.described, batch_size * (GATHERED if views.method.keeps_ratio else 1)
-
-
-def _batches(
-    network: Network, table: ImageTable, rows: NDArray[np.int64], inference: Inference, form: StoredForm, count: Count
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `describe` or `describe_views` yields, as the form asks."""
-    if form.views is None or form.views.plain:
-        return describe(network, table, rows, inference, progress=count.described)
-    return describe_views(network, table, rows, form.views, inference, progress=count.described)
 
 
 def _write_all(

@@ -19,9 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from vgbench.errors import UserError, reason_of
-from vgbench.files import check_space, write_text
+from vgbench.files import alone, check_space, held_file, write_text
 from vgbench.hdf5 import DAMAGED, SEAL, add_to_checksum, blocks, changed_hdf5, warn_damaged
-from vgbench.locks import alone, held_file
 from vgbench.retrieval.extraction.store import DATASET, DTYPES, Descriptors, checked_dataset
 
 SYNC_SECONDS = 10.0  # how often progress is noted; each time waits for the disk, so that power may fail too
@@ -58,10 +57,11 @@ class DescriptorWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # HDF5 writes the frame, and the rows are written past it: it cannot close a file whose rows found no room.
             self._rows = held_file(self.partial)
-            if not self.rows_done:
-                _create(self.partial, (rows, dim), dtype, fingerprint)
+            if self.rows_done:
+                self._offset = _offset(self.partial)
+            else:
+                self._offset = _create(self.partial, (rows, dim), dtype, fingerprint)
                 self.progress.unlink(missing_ok=True)  # only now that no other run holds the file
-            self._offset = _offset(self.partial)
         except BlockingIOError as error:
             raise self._cannot_write(error) from error
         except OSError as error:
@@ -201,8 +201,8 @@ def _bytes_on_disk(path: Path) -> int:
     return int(getattr(found, "st_blocks", 0)) * 512  # a file that is begun says it is longer than it is
 
 
-def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> None:
-    """Make the file of all rows, none of them written."""
+def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) -> int:
+    """Make the file of all rows, none of them written; return where in it they begin, in bytes."""
     with changed_hdf5(path, "w") as file:
         space = h5py.h5s.create_simple(shape)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -211,9 +211,10 @@ def _create(path: Path, shape: tuple[int, int], dtype: str, fingerprint: str) ->
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         layout.set_obj_track_times(False)  # the same descriptors are the same bytes, whenever they were written
-        h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
+        data = h5py.h5d.create(file.id, DATASET.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, layout)
         file.attrs["fingerprint"] = fingerprint
         file.attrs[SEAL] = np.uint32(0)  # its place; its value when all rows are there
+        return int(data.get_offset())
 
 
 def _offset(path: Path) -> int:

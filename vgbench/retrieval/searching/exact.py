@@ -141,9 +141,9 @@ def search_rows(
         for first in range(0, len(queries), query_rows):
             block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
             _require_finite(block.norms, queries, first)
-            best = _search_block(database, (start, stop), block, k, make_finder, block_bytes)
             part = slice(first, first + len(block))
-            squared[part], indices[part] = (found.cpu().numpy() for found in best)
+            near, which = _search_block(database, (start, stop), block, k, make_finder, block_bytes)
+            squared[part], indices[part] = near.cpu().numpy(), which.cpu().numpy()
     return PartialPredictions(indices, squared)
 
 
