@@ -91,25 +91,9 @@ class TripletMode:
                 mined.left_out, mined.repeated, self.options.negs_num_per_query,
                 "" if all_drawn else "; a larger --neg_samples_num finds more",
             )  # fmt: skip
-        self._mined = triplets = mined.triplets
+        self._mined = mined.triplets
         self.augment.multiple = network.resize_multiple
-        world = parallel.world()
-        if len(triplets) < world:
-            raise UserError(
-                f"epoch {epoch}, round {index}: {len(triplets)} triplets for {world} ranks. Expected one for each at "
-                "least; raise --cache_refresh_rate"
-            )
-        batch_size = self.options.train_batch_size * world  # ranks share a step
-        return triplet_loader(
-            self.split,
-            triplets,
-            size=self.data.resize,
-            batch_size=batch_size,
-            num_workers=self.data.num_workers,
-            # A round smaller than one batch is that batch, rather than nothing.
-            drop_last=len(triplets) >= batch_size,
-            views=self.views and self.views.at(epoch, index),
-        )
+        return self._batches(mined.triplets, epoch, index)
 
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the loss [] of a batch: the sum over queries and negatives divided by their number."""
@@ -150,6 +134,26 @@ class TripletMode:
             f"triplets from {len(task.queries)} queries{aside} and {len(task.database)} database images: "
             f"{options.mining} mining, {options.criterion} loss, {options.rounds_per_epoch} rounds of at most "
             f"{min(options.cache_refresh_rate, int(task.eligible.size))} queries an epoch"
+        )
+
+    def _batches(self, triplets: Triplets, epoch: int, index: int) -> Round[TripletBatch]:
+        """The steps of a round, which ranks share."""
+        world = parallel.world()
+        if len(triplets) < world:
+            raise UserError(
+                f"epoch {epoch}, round {index}: {len(triplets)} triplets for {world} ranks. Expected one for each at "
+                "least; raise --cache_refresh_rate"
+            )
+        batch_size = self.options.train_batch_size * world
+        return triplet_loader(
+            self.split,
+            triplets,
+            size=self.data.resize,
+            batch_size=batch_size,
+            num_workers=self.data.num_workers,
+            # A round smaller than one batch is that batch, rather than nothing.
+            drop_last=len(triplets) >= batch_size,
+            views=self.views and self.views.at(epoch, index),
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
