@@ -62,13 +62,15 @@ def plain(value: Any) -> Any:
 
 
 def help_of(field: dataclasses.Field[Any], *, short: bool = False) -> str:
-    """Return an option's help: what it is, its choices, and what counts when it is not given.
+    """Return an option's help: what it is of, what it is, its choices, and what counts when it is not given.
 
     Args:
         field: of an option dataclass.
-        short: name some of a long list of choices, not all.
+        short: name some of a long list of choices, not all, and not what it is of.
     """
     text = field.metadata[declared.HELP]
+    if not short and (parts := parts_of(field)):
+        text = f"{', '.join(parts)}: {text}"
     table = table_of(field)
     choices = field.metadata[declared.CHOICES]
     if choices is not None and len(_braced(choices)) > _SHORT:
@@ -85,6 +87,16 @@ def help_of(field: dataclasses.Field[Any], *, short: bool = False) -> str:
     else:
         counts = f"default: {shown(default)}"
     return f"{text} ({counts})" if counts else text
+
+
+def parts_of(field: dataclasses.Field[Any]) -> list[str]:
+    """Return the parts, such as "boq", without which an option does nothing, by what it `needs`.
+
+    Of several needs it is the last, the narrowest; none where the help page's title is the part.
+    """
+    ways = [way.partition("=")[2] for way in field.metadata[declared.NEEDS].split(",")[-1].split(" or ")]
+    parts = [name for words in ways for name in filter(None, words.split("|"))]
+    return [] if parts == [field.metadata[declared.TOPIC]] else parts
 
 
 def _add_flag(

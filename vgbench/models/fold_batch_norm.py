@@ -147,12 +147,7 @@ def _fold_pointwise(module: fx.GraphModule) -> None:
             continue
         chain, inputs, kind = [node], [node.args[0]], NOTHING
         addition = _only_user(node)
-        if (
-            addition is not None
-            and addition.target in ADDITIONS
-            and addition.op == "call_function"
-            and not addition.kwargs
-        ):
+        if addition is not None and addition.target in ADDITIONS and not addition.kwargs:
             other = next((arg for arg in addition.args if arg is not node), None)
             if isinstance(other, fx.Node):
                 chain, inputs = [node, addition], [node.args[0], other]

@@ -37,7 +37,7 @@ class PartsOptions(Options, topic="network"):
         needs="aggregation=mac|spoc|gem|rmac",
     )
     netvlad_clusters: int = option(
-        64, "clusters of NetVLAD and CRN", range=at_least(1), needs="aggregation=netvlad|crn"
+        64, "clusters", range=at_least(1), needs="aggregation=netvlad|crn"
     )
     fc_output_dim: int | None = option(
         None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1)

@@ -30,7 +30,7 @@ class ViewOptions(Options, topic="evaluation"):
     )
     test_method_args: tuple[str, ...] | None = arguments("test_method")
     majority_weight: float = option(
-        0.01, "what the vote of one crop subtracts from a squared distance (maj_voting)", range=at_least(0),
+        0.01, "what the vote of one crop subtracts from a squared distance", range=at_least(0),
         needs="test_method=maj_voting",
     )  # fmt: skip
     scales: tuple[float, ...] = option(
@@ -126,16 +126,16 @@ class CellOptions(Options, needs="index=ivf|ivfpq", topic="index"):
     nlist: int | None = option(
         None, "cells of ivf and ivfpq", range=_COUNT, unset="4 times the square root of the number of database images"
     )
-    nprobe: int = option(32, "cells that are searched for each query (ivf, ivfpq)", range=_COUNT)
+    nprobe: int = option(32, "cells that are searched for each query", range=_COUNT)
 
 
 @dataclass(frozen=True)
 class GraphOptions(Options, needs="index=hnsw", topic="index"):
     """Options of indices that are graphs."""
 
-    hnsw_m: int = option(32, "neighbours of a node of the graph (hnsw)", range=at_least(2))
-    ef_construction: int = option(80, "candidates that are kept while the graph is built (hnsw)", range=_COUNT)
-    ef_search: int = option(128, "candidates that are kept while the graph is searched (hnsw)", range=_COUNT)
+    hnsw_m: int = option(32, "neighbours of a node of the graph", range=at_least(2))
+    ef_construction: int = option(80, "candidates that are kept while the graph is built", range=_COUNT)
+    ef_search: int = option(128, "candidates that are kept while the graph is searched", range=_COUNT)
 
 
 @dataclass(frozen=True)

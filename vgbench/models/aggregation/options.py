@@ -19,7 +19,7 @@ class ProjectedOptions(Options, needs="aggregation=convap|convgem|mixvpr", topic
 
     out_channels: int | None = option(
         None,
-        "convap, convgem, mixvpr: channels that they project a map to",
+        "channels that they project a map to",
         range=_COUNT,
         unset="512 for convap and convgem, 1024 for mixvpr",
     )
@@ -30,7 +30,7 @@ class GridOptions(Options, needs="aggregation=gem", topic="aggregation"):
     """GeM in the cells of a grid."""
 
     gem_grid: int | None = option(
-        None, "gem: cells a side, each of them pooled by itself", range=_COUNT, unset="1, the whole map"
+        None, "cells a side, each of them pooled by itself", range=_COUNT, unset="1, the whole map"
     )
 
 
@@ -38,15 +38,15 @@ class GridOptions(Options, needs="aggregation=gem", topic="aggregation"):
 class ConvApOptions(Options, needs="aggregation=convap", topic="aggregation"):
     """Conv-AP."""
 
-    s1: int | None = option(None, "convap: rows of cells that it averages over", range=_COUNT, unset="2")
-    s2: int | None = option(None, "convap: columns of cells", range=_COUNT, unset="2")
+    s1: int | None = option(None, "rows of cells that it averages over", range=_COUNT, unset="2")
+    s2: int | None = option(None, "columns of cells", range=_COUNT, unset="2")
 
 
 @dataclass(frozen=True)
 class CosPlaceOptions(Options, needs="aggregation=cosplace", topic="aggregation"):
     """CosPlace."""
 
-    out_dim: int | None = option(None, "cosplace: dimensions of the descriptor", range=_COUNT, unset="512")
+    out_dim: int | None = option(None, "dimensions of the descriptor", range=_COUNT, unset="512")
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class MixVprOptions(Options, needs="aggregation=mixvpr", topic="aggregation"):
     """MixVPR."""
 
     in_h: int | None = option(
-        None, "mixvpr: height of the map that its weights are for", range=_COUNT, unset="what --resize gives"
+        None, "height of the map that its weights are for", range=_COUNT, unset="what --resize gives"
     )
-    in_w: int | None = option(None, "mixvpr: width of that map", range=_COUNT, unset="what --resize gives")
-    mix_depth: int | None = option(None, "mixvpr: feature mixers in a row", range=_COUNT, unset="4")
+    in_w: int | None = option(None, "width of that map", range=_COUNT, unset="what --resize gives")
+    mix_depth: int | None = option(None, "feature mixers in a row", range=_COUNT, unset="4")
     mlp_ratio: float | None = option(
         None,
-        "mixvpr: width of a mixer's hidden layer, as a multiple of the number of positions in the map",
+        "width of a mixer's hidden layer, as a multiple of the number of positions in the map",
         range=above(0),
         unset="1",
     )
-    out_rows: int | None = option(None, "mixvpr: values that remain of each channel", range=_COUNT, unset="4")
+    out_rows: int | None = option(None, "values that remain of each channel", range=_COUNT, unset="4")
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class SaladOptions(Options, needs="aggregation=salad|megaloc", topic="aggregatio
     """SALAD, and MegaLoc's head, which has one inside."""
 
     num_clusters: int | None = option(
-        None, "salad and megaloc: clusters of the optimal transport", range=_COUNT, unset="64"
+        None, "clusters of the optimal transport", range=_COUNT, unset="64"
     )
     cluster_dim: int | None = option(
-        None, "salad and megaloc: dimensions of a cluster", range=_COUNT, unset="128 for salad, 256 for megaloc"
+        None, "dimensions of a cluster", range=_COUNT, unset="128 for salad, 256 for megaloc"
     )
-    token_dim: int | None = option(None, "salad and megaloc: dimensions of the global token", range=_COUNT, unset="256")
-    mlp_dim: int | None = option(None, "salad and megaloc: width of their hidden layers", range=_COUNT, unset="512")
+    token_dim: int | None = option(None, "dimensions of the global token", range=_COUNT, unset="256")
+    mlp_dim: int | None = option(None, "width of their hidden layers", range=_COUNT, unset="512")
     dropout: float | None = option(
-        None, "salad and megaloc: dropout in their hidden layers", range=at_least(0, below=1), unset="0.3"
+        None, "dropout in their hidden layers", range=at_least(0, below=1), unset="0.3"
     )
 
 
@@ -88,7 +88,7 @@ class SaladOptions(Options, needs="aggregation=salad|megaloc", topic="aggregatio
 class MegaLocOptions(Options, needs="aggregation=megaloc", topic="aggregation"):
     """MegaLoc's head."""
 
-    feat_dim: int | None = option(None, "megaloc: dimensions of the descriptor", range=_COUNT, unset="8448")
+    feat_dim: int | None = option(None, "dimensions of the descriptor", range=_COUNT, unset="8448")
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class BoqOptions(Options, needs="aggregation=boq", topic="aggregation"):
     """BoQ."""
 
     proj_channels: int | None = option(
-        None, "boq: channels that it projects a map to, a multiple of 64", range=_COUNT, unset="512"
+        None, "channels that it projects a map to, a multiple of 64", range=_COUNT, unset="512"
     )
-    num_queries: int | None = option(None, "boq: learned queries of a layer", range=_COUNT, unset="32")
-    num_layers: int | None = option(None, "boq: layers", range=_COUNT, unset="2")
-    row_dim: int | None = option(None, "boq: values that remain of each channel", range=_COUNT, unset="32")
+    num_queries: int | None = option(None, "learned queries of a layer", range=_COUNT, unset="32")
+    num_layers: int | None = option(None, "layers", range=_COUNT, unset="2")
+    row_dim: int | None = option(None, "values that remain of each channel", range=_COUNT, unset="32")
 
 
 @dataclass(frozen=True)

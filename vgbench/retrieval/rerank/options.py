@@ -44,12 +44,12 @@ class SpatialOptions(Options, needs="rerank=spatial", topic="rerank"):
     """Clusters of the candidates' coordinates."""
 
     spatial_cluster: str = option(
-        "radius", "spatial: how the candidates' coordinates are clustered", choices=SPATIAL_CLUSTERS
+        "radius", "how the candidates' coordinates are clustered", choices=SPATIAL_CLUSTERS
     )
-    spatial_radius: float = option(25.0, "spatial: metres within which two candidates belong together", range=above(0))
+    spatial_radius: float = option(25.0, "metres within which two candidates belong together", range=above(0))
     spatial_order: str = option(
         "size",
-        "spatial: by cluster size, keeping the order within a size (size); by cluster size, then by descriptor "
+        "by cluster size, keeping the order within a size (size); by cluster size, then by descriptor "
         "distance within each cluster (distance); one representative of each cluster first, clusters by size "
         "(representative) or by descriptor distance (representative_distance)",
         choices=SPATIAL_ORDERS,
@@ -60,13 +60,13 @@ class SpatialOptions(Options, needs="rerank=spatial", topic="rerank"):
 class KReciprocalOptions(Options, needs="rerank=kreciprocal", topic="rerank"):
     """k-reciprocal encoding."""
 
-    kreciprocal_k1: int = option(20, "kreciprocal: neighbours that are compared", range=_COUNT)
-    kreciprocal_k2: int = option(6, "kreciprocal: neighbours that are averaged over", range=_COUNT)
+    kreciprocal_k1: int = option(20, "neighbours that are compared", range=_COUNT)
+    kreciprocal_k2: int = option(6, "neighbours that are averaged over", range=_COUNT)
     kreciprocal_lambda: float = option(
-        0.3, "kreciprocal: share of the descriptor distance in the result, 0 to 1", range=_PART
+        0.3, "share of the descriptor distance in the result, 0 to 1", range=_PART
     )
     kreciprocal_joint: bool = option(
-        False, "kreciprocal: let the queries of the run be each other's neighbours too, as published"
+        False, "let the queries of the run be each other's neighbours too, as published"
     )
 
 
@@ -74,9 +74,9 @@ class KReciprocalOptions(Options, needs="rerank=kreciprocal", topic="rerank"):
 class AqeOptions(Options, needs="rerank=aqe", topic="rerank"):
     """Query expansion."""
 
-    aqe_k: int = option(5, "aqe: predictions, from the first, that a query is averaged with", range=_COUNT)
+    aqe_k: int = option(5, "predictions, from the first, that a query is averaged with", range=_COUNT)
     aqe_alpha: float = option(
-        3.0, "aqe: power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
+        3.0, "power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
     )
 
 
@@ -84,9 +84,9 @@ class AqeOptions(Options, needs="rerank=aqe", topic="rerank"):
 class DbaOptions(Options, needs="rerank=dba", topic="rerank"):
     """Database augmentation."""
 
-    dba_k: int = option(5, "dba: neighbours that each database descriptor is averaged with", range=_COUNT)
+    dba_k: int = option(5, "neighbours that each database descriptor is averaged with", range=_COUNT)
     dba_alpha: float = option(
-        3.0, "dba: power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
+        3.0, "power of the similarity in the weights of that average; 0: all the same", range=_FROM_0
     )
 
 
@@ -94,14 +94,14 @@ class DbaOptions(Options, needs="rerank=dba", topic="rerank"):
 class DiffusionOptions(Options, needs="rerank=diffusion", topic="rerank"):
     """Diffusion on the graph of the database."""
 
-    diffusion_k: int = option(10, "diffusion: neighbours of a database image in the graph", range=_COUNT)
-    diffusion_query_k: int = option(5, "diffusion: database images that a query starts from", range=_COUNT)
+    diffusion_k: int = option(10, "neighbours of a database image in the graph", range=_COUNT)
+    diffusion_query_k: int = option(5, "database images that a query starts from", range=_COUNT)
     diffusion_alpha: float = option(
-        0.9, "diffusion: share that flows on at each step, 0 to 0.999", range=between(0, 0.999)
+        0.9, "share that flows on at each step, 0 to 0.999", range=between(0, 0.999)
     )
-    diffusion_gamma: float = option(3.0, "diffusion: power of the similarity in the graph's weights", range=_FROM_0)
+    diffusion_gamma: float = option(3.0, "power of the similarity in the graph's weights", range=_FROM_0)
     diffusion_size: int = option(
-        500, "diffusion: nearest database images that a query's graph is cut down to", range=_COUNT
+        500, "nearest database images that a query's graph is cut down to", range=_COUNT
     )
 
 
@@ -111,43 +111,43 @@ class LocalOptions(Options, needs="rerank=local", topic="rerank"):
 
     local_features: tuple[str, ...] = option(
         ("xfeat",),
-        "local: features; several: candidates are verified by each, and the logarithms of their inliers added",
+        "features; several: candidates are verified by each, and the logarithms of their inliers added",
         registry="vgbench.retrieval.rerank.local:EXTRACTORS",
     )
     local_features_args: tuple[str, ...] | None = arguments("local_features")
     local_matcher: tuple[str, ...] = option(
         ("mutual",),
-        "local: mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
+        "mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
         "lightglue for aliked, disk and superpoint); one for all --local_features, or one for each",
         registry="vgbench.retrieval.rerank.local:MATCHERS",
     )
     local_matcher_args: tuple[str, ...] | None = arguments("local_matcher")
     local_ratio: float = option(
-        0.9, "local: largest ratio of the nearest to the second nearest distance", range=_PART,
+        0.9, "largest ratio of the nearest to the second nearest distance", range=_PART,
         needs="local_matcher=ratio",
     )  # fmt: skip
     local_threshold: float = option(
-        1.0, "local: pixels at --local_size within which a match is an inlier", range=above(0)
+        1.0, "pixels at --local_size within which a match is an inlier", range=above(0)
     )
     local_size: int = option(
-        0, "local: long side of the images in pixels, their ratio kept; 0: their own size",
+        0, "long side of the images in pixels, their ratio kept; 0: their own size",
         range=Rule(lambda side: side == 0 or side >= 64, "0 or at least 64 pixels"),
     )  # fmt: skip
-    local_keypoints: int = option(1024, "local: keypoints of an image at most, strongest first", range=_COUNT)
+    local_keypoints: int = option(1024, "keypoints of an image at most, strongest first", range=_COUNT)
     local_weight: float = option(
         0.5,
-        "local: weight of the descriptor distance, scaled to 0..1 over a query's candidates, beside the logarithm of "
+        "weight of the descriptor distance, scaled to 0..1 over a query's candidates, beside the logarithm of "
         "the inliers; 0: by inliers alone, ties in the order of the descriptors",
         range=_FROM_0,
     )
     local_refine: int = option(
         0,
-        "local: match this many candidates, from the first, a second time, by lighterglue for xfeat and lightglue for "
+        "match this many candidates, from the first, a second time, by lighterglue for xfeat and lightglue for "
         "others, and add the inliers; slow without a GPU",
         range=_FROM_0,
     )
     local_budget: float = option(
-        0.0, "local: milliseconds for each query, after which the other candidates are not verified; 0: no limit",
+        0.0, "milliseconds for each query, after which the other candidates are not verified; 0: no limit",
         range=_FROM_0,
     )  # fmt: skip
 
@@ -157,9 +157,9 @@ class VerifiedOptions(Options, needs="rerank=local|dense", topic="rerank"):
     """What local and dense fit to matches."""
 
     local_model: str = option(
-        "fundamental", "local, dense: what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS
+        "fundamental", "what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS
     )
-    local_iterations: int = option(200, "local, dense: hypotheses that MAGSAC++ draws at most", range=_COUNT)
+    local_iterations: int = option(200, "hypotheses that MAGSAC++ draws at most", range=_COUNT)
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,13 @@ class DenseOptions(Options, needs="rerank=dense", topic="rerank"):
     """Verification by the network's own features."""
 
     dense_score: str = option(
-        "ransac", "dense: inliers of --local_model (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
+        "ransac", "inliers of --local_model (ransac) or agreement of the shifts (rapid)", choices=DENSE_SCORES
     )
     dense_patch: int = option(
-        1, "dense: side of the square of cells that are averaged into one feature, an odd number",
+        1, "side of the square of cells that are averaged into one feature, an odd number",
         range=Rule(lambda side: side >= 1 and side % 2 == 1, "an odd number, 1 or more"),
     )  # fmt: skip
-    dense_weight: float = option(0.5, "dense: as --local_weight", range=_FROM_0)
+    dense_weight: float = option(0.5, "as --local_weight", range=_FROM_0)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ _COUNT, _SIZE, _FROM_0 = at_least(1), above(0), at_least(0)
 class CosPlaceGroupsOptions(Options, needs=f"{_MODE},partition=cosplace", topic="classes"):
     """Groups of classes as CosPlace has them."""
 
-    alpha: float = option(30.0, "width of a bin of headings, degrees (cosplace)", range=_SIZE)
-    L: int = option(2, "headings of a group are L bins apart (cosplace)", range=_COUNT)
+    alpha: float = option(30.0, "width of a bin of headings, degrees", range=_SIZE)
+    L: int = option(2, "headings of a group are L bins apart", range=_COUNT)
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class EigenPlacesOptions(Options, needs=f"{_MODE},partition=eigenplaces", topic=
     """Groups of classes as EigenPlaces has them."""
 
     focal_dist: float = option(
-        10.0, "distance of the focal points from the middle of a cell, metres (eigenplaces)", range=_SIZE
+        10.0, "distance of the focal points from the middle of a cell, metres", range=_SIZE
     )
     focal_tolerance: float = option(
         45.0,
-        "images whose heading is within this angle of the direction to a focal point look at it, degrees (eigenplaces)",
+        "images whose heading is within this angle of the direction to a focal point look at it, degrees",
         range=_SIZE,
     )
     crop_headings: str = option(
         "auto",
         "what the headings in the names are of: the centre, clockwise; the leftmost column; or that counter-clockwise; "
-        "auto: for sf_xl and sf_xs the leftmost column, turning as overlapping crops show (eigenplaces)",
+        "auto: for sf_xl and sf_xs the leftmost column, turning as overlapping crops show",
         choices=CONVENTIONS,
     )
-    lambda_lat: float = option(1.0, "weight of the loss of lateral views (eigenplaces)", range=_FROM_0)
-    lambda_front: float = option(1.0, "weight of the loss of frontal views (eigenplaces)", range=_FROM_0)
+    lambda_lat: float = option(1.0, "weight of the loss of lateral views", range=_FROM_0)
+    lambda_front: float = option(1.0, "weight of the loss of frontal views", range=_FROM_0)
 
 
 @dataclass(frozen=True)
