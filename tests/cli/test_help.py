@@ -13,6 +13,7 @@ from vgbench.cli.commands import Command, Group, parse
 from vgbench.cli.help import page
 from vgbench.cli.parser import EvalSettings, TrainSettings, read_command_line
 from vgbench.errors import UserError
+from vgbench.flags import help_of, parts_of
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.backbones import BACKBONES
 from vgbench.runs.settings import groups_of
@@ -120,3 +121,16 @@ def test_commands_within_a_command() -> None:
         parse(whole, ["evl"])
     with pytest.raises(UserError, match=r"a command is missing\. Expected one of train, eval"):
         parse(whole, [])
+
+
+def test_help_says_which_part_an_option_is_of_by_what_it_needs() -> None:
+    told = 0
+    for settings in (TrainSettings, EvalSettings):
+        for options in groups_of(settings).values():
+            for field in dataclasses.fields(options):
+                parts, text = parts_of(field), field.metadata["help"]
+                told += bool(parts)
+                assert help_of(field).startswith(f"{', '.join(parts)}: {text}" if parts else text), field.name
+                assert not any(text.startswith(f"{part}: ") for part in parts), field.name  # said twice
+    assert told > 50
+    assert "boq: layers (unset: 2)" in " ".join(page(TRAIN, "all").split())

@@ -32,13 +32,11 @@ class PartsOptions(Options, topic="network"):
     )
     l2: str = option(
         "before_pool",
-        "where the L2 normalisation of mac, spoc, gem and rmac is",
+        "where the L2 normalisation is",
         choices=L2_PLACES,
         needs="aggregation=mac|spoc|gem|rmac",
     )
-    netvlad_clusters: int = option(
-        64, "clusters", range=at_least(1), needs="aggregation=netvlad|crn"
-    )
+    netvlad_clusters: int = option(64, "clusters", range=at_least(1), needs="aggregation=netvlad|crn")
     fc_output_dim: int | None = option(
         None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1)
     )

@@ -124,7 +124,10 @@ class CellOptions(Options, needs="index=ivf|ivfpq", topic="index"):
     """Options of indices that divide the database into cells."""
 
     nlist: int | None = option(
-        None, "cells of ivf and ivfpq", range=_COUNT, unset="4 times the square root of the number of database images"
+        None,
+        "cells of the database",
+        range=_COUNT,
+        unset="4 times the square root of the number of database images",
     )
     nprobe: int = option(32, "cells that are searched for each query", range=_COUNT)
 

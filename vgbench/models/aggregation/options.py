@@ -71,17 +71,13 @@ class MixVprOptions(Options, needs="aggregation=mixvpr", topic="aggregation"):
 class SaladOptions(Options, needs="aggregation=salad|megaloc", topic="aggregation"):
     """SALAD, and MegaLoc's head, which has one inside."""
 
-    num_clusters: int | None = option(
-        None, "clusters of the optimal transport", range=_COUNT, unset="64"
-    )
+    num_clusters: int | None = option(None, "clusters of the optimal transport", range=_COUNT, unset="64")
     cluster_dim: int | None = option(
         None, "dimensions of a cluster", range=_COUNT, unset="128 for salad, 256 for megaloc"
     )
     token_dim: int | None = option(None, "dimensions of the global token", range=_COUNT, unset="256")
     mlp_dim: int | None = option(None, "width of their hidden layers", range=_COUNT, unset="512")
-    dropout: float | None = option(
-        None, "dropout in their hidden layers", range=at_least(0, below=1), unset="0.3"
-    )
+    dropout: float | None = option(None, "dropout in their hidden layers", range=at_least(0, below=1), unset="0.3")
 
 
 @dataclass(frozen=True)

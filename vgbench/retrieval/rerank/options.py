@@ -43,9 +43,7 @@ class ChainOptions(Options, topic="rerank"):
 class SpatialOptions(Options, needs="rerank=spatial", topic="rerank"):
     """Clusters of the candidates' coordinates."""
 
-    spatial_cluster: str = option(
-        "radius", "how the candidates' coordinates are clustered", choices=SPATIAL_CLUSTERS
-    )
+    spatial_cluster: str = option("radius", "how the candidates' coordinates are clustered", choices=SPATIAL_CLUSTERS)
     spatial_radius: float = option(25.0, "metres within which two candidates belong together", range=above(0))
     spatial_order: str = option(
         "size",
@@ -62,12 +60,8 @@ class KReciprocalOptions(Options, needs="rerank=kreciprocal", topic="rerank"):
 
     kreciprocal_k1: int = option(20, "neighbours that are compared", range=_COUNT)
     kreciprocal_k2: int = option(6, "neighbours that are averaged over", range=_COUNT)
-    kreciprocal_lambda: float = option(
-        0.3, "share of the descriptor distance in the result, 0 to 1", range=_PART
-    )
-    kreciprocal_joint: bool = option(
-        False, "let the queries of the run be each other's neighbours too, as published"
-    )
+    kreciprocal_lambda: float = option(0.3, "share of the descriptor distance in the result, 0 to 1", range=_PART)
+    kreciprocal_joint: bool = option(False, "let the queries of the run be each other's neighbours too, as published")
 
 
 @dataclass(frozen=True)
@@ -96,13 +90,9 @@ class DiffusionOptions(Options, needs="rerank=diffusion", topic="rerank"):
 
     diffusion_k: int = option(10, "neighbours of a database image in the graph", range=_COUNT)
     diffusion_query_k: int = option(5, "database images that a query starts from", range=_COUNT)
-    diffusion_alpha: float = option(
-        0.9, "share that flows on at each step, 0 to 0.999", range=between(0, 0.999)
-    )
+    diffusion_alpha: float = option(0.9, "share that flows on at each step, 0 to 0.999", range=between(0, 0.999))
     diffusion_gamma: float = option(3.0, "power of the similarity in the graph's weights", range=_FROM_0)
-    diffusion_size: int = option(
-        500, "nearest database images that a query's graph is cut down to", range=_COUNT
-    )
+    diffusion_size: int = option(500, "nearest database images that a query's graph is cut down to", range=_COUNT)
 
 
 @dataclass(frozen=True)
@@ -126,9 +116,7 @@ class LocalOptions(Options, needs="rerank=local", topic="rerank"):
         0.9, "largest ratio of the nearest to the second nearest distance", range=_PART,
         needs="local_matcher=ratio",
     )  # fmt: skip
-    local_threshold: float = option(
-        1.0, "pixels at --local_size within which a match is an inlier", range=above(0)
-    )
+    local_threshold: float = option(1.0, "pixels at --local_size within which a match is an inlier", range=above(0))
     local_size: int = option(
         0, "long side of the images in pixels, their ratio kept; 0: their own size",
         range=Rule(lambda side: side == 0 or side >= 64, "0 or at least 64 pixels"),
@@ -156,9 +144,7 @@ class LocalOptions(Options, needs="rerank=local", topic="rerank"):
 class VerifiedOptions(Options, needs="rerank=local|dense", topic="rerank"):
     """What local and dense fit to matches."""
 
-    local_model: str = option(
-        "fundamental", "what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS
-    )
+    local_model: str = option("fundamental", "what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
     local_iterations: int = option(200, "hypotheses that MAGSAC++ draws at most", range=_COUNT)
 
 

@@ -24,9 +24,7 @@ class CosPlaceGroupsOptions(Options, needs=f"{_MODE},partition=cosplace", topic=
 class EigenPlacesOptions(Options, needs=f"{_MODE},partition=eigenplaces", topic="classes"):
     """Groups of classes as EigenPlaces has them."""
 
-    focal_dist: float = option(
-        10.0, "distance of the focal points from the middle of a cell, metres", range=_SIZE
-    )
+    focal_dist: float = option(10.0, "distance of the focal points from the middle of a cell, metres", range=_SIZE)
     focal_tolerance: float = option(
         45.0,
         "images whose heading is within this angle of the direction to a focal point look at it, degrees",

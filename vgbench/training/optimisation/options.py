@@ -104,36 +104,34 @@ class ScheduleOptions(Options, strict=True, topic="optimiser"):
         0.0, "epochs, or a part of one, over which rates rise linearly before the schedule", range=_FROM_0
     )
     schedule_epochs: int | None = option(
-        None, "epochs after which cosine, linear and onecycle, warm-up included, have come to their end", range=_COUNT,
+        None, "epochs after which the schedule, warm-up included, has come to its end", range=_COUNT,
         needs="schedule=cosine|linear|onecycle", unset="--epochs_num",
     )  # fmt: skip
     schedule_iterations: int | None = option(
         None, "the same in steps of the optimiser, whatever an epoch has of them", range=_COUNT,
         needs="schedule=cosine|linear|onecycle", unset="--schedule_epochs", metavar="STEPS",
     )  # fmt: skip
-    schedule_step: int | None = option(
-        None, "epochs between the drops of step", range=_COUNT, needs="schedule=step", unset="5"
-    )
+    schedule_step: int | None = option(None, "epochs between drops", range=_COUNT, needs="schedule=step", unset="5")
     schedule_gamma: float | None = option(
         None,
-        "what rates are multiplied with at a drop of step, multistep and plateau, and each epoch by exponential",
+        "what rates are multiplied with at a drop, and by exponential each epoch",
         range=_INSIDE,
         needs="schedule=step|multistep|exponential|plateau",
         unset="0.1 for step and multistep, 0.5 for plateau, 0.95 for exponential",
     )
     milestones: tuple[int, ...] | None = option(
-        None, "epochs of multistep's drops", range=_COUNT, together=RISING, needs="schedule=multistep", metavar="N"
+        None, "epochs of the drops", range=_COUNT, together=RISING, needs="schedule=multistep", metavar="N"
     )
     min_lr_fraction: float | None = option(
         None, "rates fall to this fraction of where they started and no lower", range=between(0, 1),
         needs="schedule=step|multistep|cosine|linear|plateau|onecycle|exponential", unset="0",
     )  # fmt: skip
     plateau_patience: int | None = option(
-        None, "epochs without a better val recall after which plateau drops the rates", range=_COUNT,
+        None, "epochs without a better val recall after which the rates drop", range=_COUNT,
         needs="schedule=plateau", unset="2",
     )  # fmt: skip
     onecycle_rise: float | None = option(
-        None, "part of onecycle in which rates rise, 0 to 1", range=_INSIDE, needs="schedule=onecycle", unset="0.3"
+        None, "part of the schedule in which rates rise, 0 to 1", range=_INSIDE, needs="schedule=onecycle", unset="0.3"
     )
 
     def check_together(self) -> None:
