@@ -11,6 +11,7 @@ from vgbench.errors import UserError
 NAME = "folder"
 """What is prepared, where others are names of datasets."""
 _GIVEN = ("positions", "track", "utc_offset", "max_gap", "step", "split", "buffer")
+_FARTHEST_CLOCK = 1e6  # hours, of a camera whose date was never set
 _RESERVED = ("", ".", "..", NAME)
 
 
@@ -57,6 +58,8 @@ def prepare_from(options: argparse.Namespace, datasets_folder: Path, transfer: s
     for key in ("max_gap", "step", "buffer"):
         if key in given and not 0 <= given[key] < float("inf"):
             raise UserError(f"--{key} {given[key]}: out of range. Expected 0 or more")
+    if not abs(given.get("utc_offset", 0.0)) <= _FARTHEST_CLOCK:
+        raise UserError(f"--utc_offset {given['utc_offset']}: out of range. Expected hours, such as 2 or -5.5")
     from datasets_vg.own.collect import OwnOptions
     from datasets_vg.own.writing import prepare_own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import math
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from datasets_vg.own import film
 from datasets_vg.own.shots import Shot
-from datasets_vg.own.tables import Row, degrees_of, has_positions, number_of, read_rows, time_of
+from datasets_vg.own.tables import Row, degrees_of, number_of, read_rows, time_of, unread_cells, why_no_positions
 from datasets_vg.own.tracks import EXTENSIONS as TRACKS
 from datasets_vg.own.tracks import Track, read_track, seconds_of
 from vgbench.data.exif import read_taken
@@ -33,7 +34,7 @@ class OwnOptions:
     Attributes:
         positions: a CSV of positions by file name; None: every CSV in the folder that has such columns.
         track: of photographs without a position, and of films without a track beside them; None: every GPX there.
-        utc_offset: hours by which the camera's clock is ahead of UTC, where its EXIF does not say.
+        utc_offset: hours by which the camera's clock is ahead of UTC, where its EXIF does not say; None: 0.
         max_gap: seconds between a photograph and the nearest point of a track, at most.
         step: metres between the frames of a film.
         split: "date", "area" or "hand" (`splitting.assign`).
@@ -42,7 +43,7 @@ class OwnOptions:
 
     positions: Path | None = None
     track: Path | None = None
-    utc_offset: float = 0.0
+    utc_offset: float | None = None
     max_gap: float = 30.0
     step: float = 5.0
     split: str = "date"
@@ -70,12 +71,15 @@ def collect(raw: Path, options: OwnOptions) -> list[Shot]:
             continue
         start = None if not track.clock else _film_start(path, track)
         shots += film.film_shots(path, name, track, options.step, start)
-    _report(raw, files, shots, told, table)
     located = sorted((shot for shot in shots if shot.located), key=lambda shot: shot.name)
+    why = _why_lost([shot for shot in shots if not shot.located], loose)
+    _report(raw, files, shots, told, table)
+    if 0 < len(located) < len(shots):
+        _report_lost(raw, [shot.name for shot in shots if not shot.located], why)
     if not located:
         raise UserError(
-            f"--raw {raw}: no picture with a position among {len(shots)}. Expected EXIF GPS, a CSV (name,lat,lon), or "
-            "a GPX track of the same time (--track, --utc_offset)"
+            f"--raw {raw}: no picture with a position among {len(shots)}{why}. Expected EXIF GPS, a CSV "
+            "(name,lat,lon), or a GPX track of the same time (--track, --utc_offset)"
         )
     return located
 
@@ -105,6 +109,18 @@ class _Files:
         stems = {path.with_suffix("") for path in self.of(*film.EXTENSIONS)}
         return [path for path in self.of(".gpx") if path.with_suffix("") not in stems]
 
+    def tables(self) -> list[Path]:
+        """Return the CSV files that are tables of positions; says why others, but the tracks of films, are none."""
+        films = {path.with_suffix("") for path in self.of(*film.EXTENSIONS)}
+        found = []
+        for file in self.of(".csv"):
+            why = why_no_positions(file)
+            if not why:
+                found.append(file)
+            elif file.with_suffix("") not in films:
+                LOG.warning("not used: %s", why)
+        return found
+
     def track_of(self, path: Path) -> Track | None:
         """Return the track that lies beside a film under its name."""
         beside = [other for other in self.of(*TRACKS) if other.with_suffix("") == path.with_suffix("")]
@@ -130,13 +146,20 @@ def _open_heic() -> bool:
 
 def _table(files: _Files, options: OwnOptions) -> dict[str, tuple[Row, str]]:
     """Return the rows of all tables of positions by the file's name, with where each stands."""
-    chosen = [options.positions] if options.positions else [f for f in files.of(".csv") if has_positions(f)]
+    chosen = [options.positions] if options.positions else files.tables()
     rows: dict[str, tuple[Row, str]] = {}
     for file in chosen:
-        for number, row in enumerate(read_rows(file), start=2):
+        read = read_rows(file)
+        for line in unread_cells(file, read):
+            LOG.warning("%s", line)
+        for number, row in enumerate(read, start=2):
             if "name" not in row:
                 raise UserError(f"{file}: no column of file names. Expected a first line such as name,lat,lon")
-            rows[row["name"].replace("\\", "/")] = (row, f"{file}: line {number}")
+            name, where = row["name"].replace("\\", "/"), f"{file}: line {number}"
+            known, before = rows.setdefault(name, (row, where))
+            if any(known.get(key) != row.get(key) for key in ("lat", "lon")):
+                raise UserError(f"{where}: {name} has another position in {before}. Expected one; remove a line")
+            rows[name] = (row, where)
     return rows
 
 
@@ -151,23 +174,26 @@ def _photograph(
     taken = read_taken(path)
     utc = taken.utc
     if utc is None and taken.time is not None:
-        utc = taken.time - datetime.timedelta(hours=options.utc_offset)
+        with contextlib.suppress(OverflowError):  # before the year 1
+            utc = taken.time - datetime.timedelta(hours=options.utc_offset or 0.0)
     shot = Shot(
         path, name, taken.latitude, taken.longitude, taken.heading, taken.altitude, taken.time, utc
     )  # what follows knows better
     row, where = table.get(name) or table.get(path.name) or (None, "")
     if row is not None:
-        shot = shot.at(*degrees_of(row, where), number_of(row, "altitude"), number_of(row, "heading") % 360)
         moment = time_of(row.get("time", ""))
+        shot = replace(shot, time=moment or shot.time, split=row.get("split", ""), part=row.get("part", ""))
+    if row is not None and (row.get("lat") or row.get("lon")):
         told["by a table"] += 1
-        return replace(shot, time=moment or shot.time, split=row.get("split", ""), part=row.get("part", ""))
+        return shot.at(*degrees_of(row, where), number_of(row, "altitude"), number_of(row, "heading") % 360)
     if shot.located:
         told["by EXIF"] += 1
         return shot
     for track in tracks:
         found = track.at(seconds_of(utc), options.max_gap) if utc is not None and track.clock else None
         if found is not None:
-            told["by a track"] += 1
+            assumed = taken.utc is None and options.utc_offset is None
+            told["by a track, their clock taken as UTC (else: --utc_offset HOURS)" if assumed else "by a track"] += 1
             return shot.at(*found)
     return shot
 
@@ -190,15 +216,9 @@ def _film_start(path: Path, track: Track) -> datetime.datetime | None:
 def _report(
     raw: Path, files: _Files, shots: Sequence[Shot], told: Counter[str], table: Mapping[str, tuple[Row, str]]
 ) -> None:
-    """Say how many pictures are placed by what, and what is left out and why."""
+    """Say how many pictures are placed by what, and which files and rows are not used."""
     ways = ", ".join(f"{count} {way}" for way, count in told.most_common())
     LOG.info("%s: %d pictures%s", raw, len(shots), f" ({ways})" if ways else "")
-    lost = [shot.name for shot in shots if not shot.located]
-    if lost:
-        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        LOG.warning(
-            "%s: %d left out, nothing says where they were taken: %s%s", raw, len(lost), ", ".join(lost[:_NAMED]), more
-        )
     names = {shot.name for shot in shots} | {Path(shot.name).name for shot in shots}
     unknown = [name for name in table if name not in names]
     if unknown:
@@ -210,6 +230,30 @@ def _report(
     others = Counter({extension: n for extension, n in left_out.items() if extension not in HEIC})
     if others:
         LOG.info("%s", left_out_line(raw, others))
+
+
+def _report_lost(raw: Path, names: Sequence[str], why: str) -> None:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    listed = ", ".join(names[:_NAMED]) + more
+    LOG.warning("%s: %d left out, nothing says where they were taken: %s%s", raw, len(names), listed, why)
+
+
+def _why_lost(lost: Sequence[Shot], tracks: Sequence[Track]) -> str:
+    """Say why tracks do not place these pictures, as the end of a sentence; '' where there are no tracks."""
+    recorded = [f"{track.file.name} {track.span}" for track in tracks if track.clock]
+    if not recorded or not lost:
+        return ""
+    moments = sorted(shot.utc for shot in lost if shot.utc is not None)
+    reasons = []
+    if moments:
+        more = f" and {len(recorded) - 1} more" if len(recorded) > 1 else ""
+        reasons.append(
+            f"{len(moments)} of {moments[0]:%Y-%m-%d %H:%M} to {moments[-1]:%Y-%m-%d %H:%M} UTC, farther than "
+            f"--max_gap from the track ({recorded[0]}{more}): does --utc_offset miss?"
+        )
+    if len(moments) < len(lost):
+        reasons.append(f"{len(lost) - len(moments)} without a time in the EXIF")
+    return f" ({'; '.join(reasons)})"
 
 
 def spread_of(shots: Sequence[Shot]) -> tuple[int, bool]:

@@ -43,9 +43,11 @@ def film_shots(video: Path, name: str, track: Track, step: float, start: datetim
     kept: list[tuple[int, float, float, float, tuple[float, float]]] = []
     zone = zone_of(float(track.degrees[0, 1]), float(track.degrees[0, 0]))
     south = float(track.degrees[0, 0]) < 0
+    off = 0
     for frame in range(count):
         found = track.at(offset + frame / rate, gap=1.0)
         if found is None:
+            off += 1
             continue
         [[east, north]] = project([found[0]], [found[1]], zone, south=south)
         if not kept or math.hypot(east - kept[-1][4][0], north - kept[-1][4][1]) >= step:
@@ -57,6 +59,9 @@ def film_shots(video: Path, name: str, track: Track, step: float, start: datetim
         heading = math.degrees(math.atan2(*travel)) % 360 if any(travel) else math.nan
         moment = _EPOCH + datetime.timedelta(seconds=offset + frame / rate) if track.clock else None
         shots.append(Shot(video, f"{name}#{frame:06d}", latitude, longitude, heading, altitude, moment, moment, frame))
+    if off:
+        text = "%s: %.0f of its %.0f s are left out, since %s says nothing of them"
+        LOG.warning(text, video, off / rate, count / rate, track.file.name)
     LOG.info("%s: %d of %d frames, %g m apart, by %s", video, len(shots), count, step, track.file.name)
     return shots
 

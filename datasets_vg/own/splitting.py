@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.spatial import cKDTree
 from datasets_vg.own.shots import Shot
 from vgbench.data.layout import SPLITS
 from vgbench.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 SHARES = (0.6, 0.2, 0.2)
 """Of the pictures, in train, val and test, before what lies too near a border is left out."""
@@ -39,12 +42,13 @@ def assign(shots: Sequence[Shot], utm: NDArray[np.float64], way: str, buffer: fl
     """
     names = np.full(len(shots), "test", dtype="<U5")
     parts = [""] * len(shots)
-    if way == "area":
-        names = _areas(utm)
-    elif way == "hand":
+    if way == "hand":
         chosen = [_by_hand(shot) for shot in shots]
         names = np.array([split for split, _ in chosen])
         parts = [part for _, part in chosen]
+    else:
+        _hint_at_hand(shots)
+        names = _areas(utm) if way == "area" else names
     kept = _apart(shots, utm, names, buffer, refuse=way == "hand")
     assigned: Where = [None] * len(shots)
     for split in SPLITS:
@@ -56,11 +60,20 @@ def assign(shots: Sequence[Shot], utm: NDArray[np.float64], way: str, buffer: fl
             assigned[row] = (split, parts[row] or ("queries" if is_query else "database"))
         found = {one[1] for one in assigned if one is not None and one[0] == split}
         if "database" not in found or not any(part.startswith("queries") for part in found):
+            count = f"{len(rows)} picture{'s' if len(rows) > 1 else ''}"
             raise UserError(
-                f"{split}: {len(rows)} pictures, of them {' and '.join(sorted(found))} alone. Expected both database "
-                "and queries: more pictures, another --split, or by hand"
+                f"{split}: {count}, {' and '.join(sorted(found))} alone. Expected both database and queries: more "
+                "pictures, another --split, or by hand"
             )
     return assigned
+
+
+def _hint_at_hand(shots: Sequence[Shot]) -> None:
+    """Say that folders or columns name splits, where they are not asked."""
+    by_hand = [shot for shot in shots if shot.split or shot.part or not {*SPLITS}.isdisjoint(shot.name.split("/")[:-1])]
+    if by_hand:
+        text = "%d pictures have a split of their own, such as %s, which is not used. Expected --split hand to use it"
+        LOG.warning(text, len(by_hand), by_hand[0].name)
 
 
 def _areas(utm: NDArray[np.float64]) -> NDArray[np.str_]:

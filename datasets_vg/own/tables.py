@@ -7,7 +7,7 @@ import csv
 import datetime
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vgbench.data.positions import is_plain_decimal
@@ -40,7 +40,9 @@ def read_rows(file: Path) -> list[Row]:
     """
     try:
         text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Expected a CSV") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{file}: cannot be read as text ({error}). Expected a CSV in UTF-8") from error
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
@@ -62,13 +64,32 @@ def read_rows(file: Path) -> list[Row]:
     return rows
 
 
-def has_positions(file: Path) -> bool:
-    """Say whether a CSV has a column of names and one each of latitude and longitude."""
+def why_no_positions(file: Path) -> str:
+    """Say why a CSV is no table of positions by file name; '' where it is one."""
     try:
         rows = read_rows(file)
-    except UserError:
-        return False
-    return bool(rows) and "name" in rows[0]
+    except UserError as error:
+        return str(error)
+    if not rows:
+        return f"{file}: no rows below the first line. Expected a row for each picture"
+    return "" if "name" in rows[0] else f"{file}: no column of file names. Expected a first line such as name,lat,lon"
+
+
+def unread_cells(file: Path, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a line for each column in which there are cells that cannot be read; they count as unknown."""
+    readable = {
+        "heading": (is_plain_decimal, "degrees clockwise from north"),
+        "altitude": (is_plain_decimal, "metres"),
+        "time": (lambda text: time_of(text) is not None, "2024-05-17T10:00:00, or seconds since 1970"),
+    }
+    for key, (is_read, expected) in readable.items():
+        bad = [(number, row[key]) for number, row in enumerate(rows, start=2) if row.get(key) and not is_read(row[key])]
+        if bad:
+            number, text = bad[0]
+            yield (
+                f"{file}: {len(bad)} of {len(rows)} cells of {key} cannot be read and count as unknown, such as "
+                f"{text!r} in line {number}. Expected {expected}"
+            )
 
 
 def degrees_of(row: Row, where: str) -> tuple[float, float]:

@@ -22,7 +22,8 @@ _CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d+)\s*-->")
 # Drones write "[latitude: 52.1] [longitude: 0.1]", or "GPS (0.1, 52.1, 17)" with the longitude first.
 _LATITUDE = re.compile(r"lat(?:itude)?\s*[:=]\s*([+-]?\d+\.\d+)", re.IGNORECASE)
 _LONGITUDE = re.compile(r"lon(?:g|gt|gti|gitude|gtitude)?\w*\s*[:=]\s*([+-]?\d+\.\d+)", re.IGNORECASE)
-_ALTITUDE = re.compile(r"(?:abs_)?alt(?:itude)?\s*[:=]\s*([+-]?\d+(?:\.\d+)?)", re.IGNORECASE)
+# Not rel_alt, which is above the ground that the drone started from.
+_ALTITUDE = re.compile(r"(?<![a-z_])(?:abs_)?alt(?:itude)?\s*[:=]\s*([+-]?\d+(?:\.\d+)?)", re.IGNORECASE)
 _PAIR = re.compile(r"GPS\s*\(\s*([+-]?\d+\.\d+)\s*,\s*([+-]?\d+\.\d+)\s*(?:,\s*([+-]?\d+(?:\.\d+)?))?", re.IGNORECASE)
 
 Floats = NDArray[np.float64]
@@ -60,6 +61,12 @@ class Track:
         lat, lon, alt = (np.interp(seconds, self.seconds, v) for v in (self.degrees[:, 0], longitude, self.altitude))
         return float(lat), float((lon + 180) % 360 - 180), float(alt)
 
+    @property
+    def span(self) -> str:
+        """From when to when it was recorded, in UTC."""
+        first, last = (_EPOCH + datetime.timedelta(seconds=float(self.seconds[end])) for end in (0, -1))
+        return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+
 
 def read_track(file: Path) -> Track:
     """Read a track by its extension.
@@ -91,7 +98,9 @@ def _read_gpx(file: Path) -> tuple[list[Point], bool]:
     try:
         with file.open(encoding="utf-8") as stream:
             content = gpxpy.parse(stream)
-    except (OSError, UnicodeDecodeError, gpxpy.gpx.GPXException) as error:
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Expected a track of a GPS receiver") from error
+    except (UnicodeDecodeError, gpxpy.gpx.GPXException) as error:
         raise UserError(f"{file}: cannot be read as GPX ({error}). Expected a track of a GPS receiver") from error
     recorded = [p for track in content.tracks for segment in track.segments for p in segment.points]
     points = []

@@ -21,11 +21,11 @@ from vgbench.errors import UserError
     )
 )
 def own_tables(value: bytes, folder: Path) -> None:
-    from datasets_vg.own.tables import degrees_of, has_positions, number_of, read_rows, time_of
+    from datasets_vg.own.tables import degrees_of, number_of, read_rows, time_of, why_no_positions
     from datasets_vg.own.tracks import read_track
 
     file = file_of(folder, "places.csv", value)
-    has_positions(file)
+    why_no_positions(file)
     with contextlib.suppress(UserError):
         read_track(file)
     for row in read_rows(file):
