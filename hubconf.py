@@ -23,7 +23,7 @@ from vgbench.models import Network, build_network, rebuild_network
 from vgbench.models.releases import load_release
 from vgbench.models.weights import read_checkpoint
 
-dependencies = ["torch", "torchvision", "numpy"]
+dependencies = ["torch", "torchvision", "numpy", "requests", "gdown", "safetensors"]
 
 
 def trained(checkpoint: str, own: Sequence[str] = ()) -> Network:
@@ -50,9 +50,13 @@ def network(backbone: str, aggregation: str, pretrain: str = "imagenet", **optio
     return build_network(backbone, aggregation, pretrain, **options).eval()
 
 
-def released(name: str) -> Network:
-    """Return a network that its authors released, by its name; raises UserError with the known names."""
-    return load_release(name).eval()
+def released(name: str, weights: str | None = None) -> Network:
+    """Return a network that its authors released, by its name; raises UserError with the known names.
+
+    Args:
+        weights: a file at hand with its weights; not given: fetched from where its authors released it.
+    """
+    return load_release(name, weights=None if weights is None else Path(weights)).eval()
 
 
 def _downloaded(url: str) -> Path:

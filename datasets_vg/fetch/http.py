@@ -38,7 +38,7 @@ class _CutError(Exception):
         self.wait = wait
 
 
-def download(url: str, file: Path, checksum: str = "", by_hand: str = "") -> Path:
+def download(url: str, file: Path, checksum: str = "", by_hand: str = "", attempts: int = ATTEMPTS) -> Path:
     """Fetch a file whole or not at all; returns `file`, which is left alone where it is there already.
 
     What has arrived stays in `<file>.part` with the server's mark of the version beside it, so that the next call goes
@@ -49,6 +49,7 @@ def download(url: str, file: Path, checksum: str = "", by_hand: str = "") -> Pat
         file: where it goes.
         checksum: "md5:<hex>" or "sha256:<hex>"; none: the length alone is checked.
         by_hand: what a person can do instead, for the message when the address is dead.
+        attempts: how often in a row a transfer may end without a new byte before it is given up.
 
     Raises:
         UserError: the server cannot be reached, does not have the file, sends a web page in its place, or one whose
@@ -59,7 +60,7 @@ def download(url: str, file: Path, checksum: str = "", by_hand: str = "") -> Pat
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
     for last_time in (False, True):
-        _transfer(url, part, by_hand)
+        _transfer(url, part, by_hand, attempts)
         refuse_web_page(part, url, by_hand)
         if not checksum or _digest(part, checksum) == checksum.partition(":")[2].lower():
             break
@@ -90,7 +91,7 @@ def refuse_web_page(file: Path, url: str, by_hand: str = "") -> None:
     raise UserError(f"{url}: a web page{said} came in place of the file; {why}. {by_hand}")
 
 
-def _transfer(url: str, part: Path, by_hand: str) -> None:
+def _transfer(url: str, part: Path, by_hand: str, attempts: int) -> None:
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -100,9 +101,10 @@ def _transfer(url: str, part: Path, by_hand: str) -> None:
         except _CutError as cut:
             after = part.stat().st_size if part.exists() else 0
             failures = 0 if after > before else failures + 1
-            if failures >= ATTEMPTS:
+            if failures >= attempts:
+                often = f", {attempts} times in a row" if attempts > 1 else ""
                 raise UserError(
-                    f"{url}: cannot be fetched ({cut}), {ATTEMPTS} times in a row. Expected a connection to that "
+                    f"{url}: cannot be fetched ({cut}){often}. Expected a connection to that "
                     f"server; the same command goes on from here. {by_hand}"
                 ) from cut
             wait = min(WAIT * 2**failures if cut.wait is None else cut.wait, _LONGEST_WAIT)

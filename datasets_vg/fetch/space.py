@@ -16,7 +16,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     if free is not None and needed > 0 and free < needed + _SPARE:
         raise UserError(
             f"{what}: needs {in_bytes(needed)}, and the disk of {folder} has {in_bytes(free)} left. Expected space for "
-            "it; make some, or name another disk with --datasets_folder"
+            "it; make some, or name another disk (--datasets_folder for datasets, $TORCH_HOME for weights)"
         )
 
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import scipy.io
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from vgbench.errors import UserError
-from vgbench.models import NetworkOptions, build_network, for_inference, network_from_options, rebuild_network
+from vgbench.models import Network, NetworkOptions, build_network, for_inference, network_from_options, rebuild_network
 from vgbench.models.backbones import dinov2
 from vgbench.models.ensemble import build_ensemble
 from vgbench.models.foreign import own_keys
+from vgbench.models.from_options import check_same_network
 from vgbench.models.matlab import load_netvlad
-from vgbench.models.releases import RELEASES, OwnRelease, load_release, release_of
+from vgbench.models.release_kinds import OwnRelease
+from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.runtime import Runtime
 
 DIMENSIONS = {
     "netvlad": 4096, "cosplace": 2048, "cosplace-resnet18-64": 64, "eigenplaces": 2048, "eigenplaces-vgg16-512": 512,
     "convap": 4096, "convap-512": 512, "mixvpr": 4096, "mixvpr-128": 128, "salad": 8448, "boq": 12288,
-    "boq-resnet50": 16384, "megaloc": 8448,
+    "boq-resnet50": 16384, "megaloc": 8448, "cliquemining": 8448, "indoor-salad-0": 8448, "indoor-salad-1": 8448,
+    "indoor-eigenplaces-0": 2048, "indoor-eigenplaces-1": 2048,
 }  # fmt: skip
+SMALL_MEGALOC = {"backbone": "dinov2_vitb14", "aggregation": "megaloc", "unfreeze_blocks": 2}
 RESNET = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
 
@@ -66,7 +73,7 @@ def test_a_file_with_the_authors_keys_fills_the_network(name: str, authors_key, 
     torch.manual_seed(3)
     source = build_network(**release.parts, pretrain="none", resize=release.size).eval()
     weights = {authors_key(key): value for key, value in source.state_dict().items()}
-    torch.save(weights, hub / "checkpoints" / release.file)
+    torch.save(weights, hub / "checkpoints" / release.file.name)
     network = load_release(name).eval()
     images = torch.randint(0, 256, (1, 3, *release.size), dtype=torch.uint8)
     with torch.inference_mode():
@@ -81,6 +88,8 @@ def test_a_file_with_the_authors_keys_fills_the_network(name: str, authors_key, 
     [
         ("salad", dino_key("model")), ("boq", dino_key("dino")), ("megaloc", dino_key("model")),
         ("boq-resnet50", openvpr_key), ("convap", gsv_key), ("eigenplaces", cosplace_key),
+        ("cliquemining", dino_key("model")), ("indoor-salad-1", lambda key: "model." + dino_key("model")(key)),
+        ("indoor-eigenplaces-0", lambda key: "model." + cosplace_key(key)),
     ],
 )  # fmt: skip
 def test_the_authors_keys_lead_to_every_key(name: str, authors_key) -> None:
@@ -294,22 +303,66 @@ def test_what_its_authors_keep_aside_follows_the_images(hub: Path, monkeypatch: 
 
 def test_what_cannot_be_had_says_which_file_to_put_where(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*arguments: object, **options: object) -> None:
-        raise OSError("no network")
+        raise requests.ConnectionError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    monkeypatch.setattr(requests, "get", unreachable)
+    monkeypatch.setattr("gdown.download", unreachable)
+    monkeypatch.setattr("gdown.download_folder", unreachable)
     monkeypatch.setattr(torch.hub, "load", unreachable)
+    monkeypatch.setattr(
+        "vgbench.models.release_kinds.build_network", lambda **k: build_network("resnet18conv4", "gem", "none")
+    )
     for name, place in (
         ("salad", hub / "checkpoints" / "dino_salad.ckpt"),
+        ("megaloc", hub / "checkpoints" / "megaloc.safetensors"),
         ("mixvpr", hub / "checkpoints" / "resnet50_MixVPR_4096_channels(1024)_rows(4).ckpt"),
+        ("convap-512", hub / "checkpoints" / "resnet50_ConvAP_128_2x2.ckpt"),
         ("sfrs", hub / "yxgeee_OpenIBL_main"),
     ):
-        monkeypatch.setattr(
-            "vgbench.models.releases.build_network", lambda **k: build_network("resnet18conv4", "gem", "none")
-        )
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError, match=f"^--method {name}: ") as told:
             load_release(name)
         assert str(place) in str(told.value)
         assert "\n" not in str(told.value)
+
+
+def small_megaloc(monkeypatch: pytest.MonkeyPatch) -> tuple[Network, dict[str, torch.Tensor]]:
+    """MegaLoc with two layers of 64 channels, and what its present file holds: no mask_token."""
+    monkeypatch.setitem(dinov2.SIZES, "vitb", dinov2.Size(64, 2, 4))
+    torch.manual_seed(5)
+    source = build_network("dinov2_vitb14", "megaloc", "none", unfreeze_blocks=2).eval()
+    theirs = {key.replace("aggregation.", "aggregator."): value for key, value in source.state_dict().items()}
+    del theirs["backbone.mask_token"]
+    return source, theirs
+
+
+def test_the_present_file_of_megaloc_by_its_name_or_at_hand(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RELEASES, "megaloc", replace(RELEASES["megaloc"], parts=SMALL_MEGALOC))
+    source, theirs = small_megaloc(monkeypatch)
+    images = torch.randint(0, 256, (1, 3, 126, 126), dtype=torch.uint8)
+    at_hand = hub.parent / "model.bin"
+    for place in (hub / "checkpoints" / "megaloc.safetensors", at_hand):
+        save_file({key: value.contiguous() for key, value in theirs.items()}, place)
+        network = load_release("megaloc", weights=None if place != at_hand else at_hand).eval()
+        with torch.inference_mode():
+            assert torch.equal(network(images), source(images))
+        place.unlink()
+    older = hub / "checkpoints" / "megaloc.torch"
+    torch.save(source.state_dict(), older)
+    with torch.inference_mode():
+        assert torch.equal(load_release("megaloc").eval()(images), source(images))
+    del theirs["backbone.cls_token"]
+    save_file({key: value.contiguous() for key, value in theirs.items()}, at_hand)
+    with pytest.raises(UserError, match=r"^.*model\.bin: .*1 missing \(backbone.cls_token\)"):
+        network_from_options(NetworkOptions(method="megaloc", weights=at_hand))
+
+
+def test_weights_want_a_network_of_their_authors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--weights .*: no released network is named"):
+        network_from_options(NetworkOptions(weights=tmp_path / "w.pth"))
+    with pytest.raises(UserError, match=r"--weights .*w\.pth: --method cricavpr is its authors' code"):
+        network_from_options(NetworkOptions(method="cricavpr", weights=tmp_path / "w.pth"))
+    with pytest.raises(UserError, match=r"--weights w\.pth: stands beside --resume"):
+        check_same_network(tmp_path / "c.pth", {"method": "salad"}, {"weights": "w.pth"}, "--resume")
 
 
 def test_names_are_checked() -> None:

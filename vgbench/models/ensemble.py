@@ -12,7 +12,7 @@ from torch import Tensor
 from vgbench.errors import UserError
 from vgbench.models.network import CompositeTrunk, Network
 from vgbench.models.options import COMBINATIONS as COMBINATIONS
-from vgbench.models.releases import WholeDescriptor
+from vgbench.models.release_kinds import WholeDescriptor
 
 
 class EnsembleTrunk(CompositeTrunk):

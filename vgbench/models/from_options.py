@@ -31,20 +31,25 @@ def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None
         resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
     """
     values = asdict(options)
-    method, shelf = values.pop("method"), values.pop("off_the_shelf")
+    method, shelf, weights = values.pop("method"), values.pop("off_the_shelf"), values.pop("weights")
     if shelf != "imagenet":
         if method is not None:
             raise UserError(f"--off_the_shelf {shelf}: stands beside --method {method}. Expected one of them")
         return _from_the_shelf(shelf, options)
     if method is None:
+        if weights is not None:
+            raise UserError(
+                f"--weights {weights}: no released network is named. Expected --method NAME beside it; checkpoints of "
+                "networks by --backbone and --aggregation are taken by --resume or --start_from"
+            )
         values["norm_layer"] = None if options.norm_layer else False  # most backbones know of no such choice
         _say_second_projection(options)
         return build_network(**values, resize=resize)
     _check_pretrain(f"--method {method}", options.pretrain)
-    changed = [name for name in changed_options(options) if name not in ("method", "pretrain")]
+    changed = [name for name in changed_options(options) if name not in ("method", "pretrain", "weights")]
     if changed:
         raise UserError(f"--method {method}: is a whole network. Expected no --{changed[0]} beside it; leave that out")
-    return load_release(method, trained=options.pretrain != "none")
+    return load_release(method, options.pretrain != "none", weights)
 
 
 def _say_second_projection(options: NetworkOptions) -> None:
@@ -72,13 +77,13 @@ def _from_the_shelf(shelf: str, options: NetworkOptions) -> Network:
     release = RELEASES[f"{shelf}-{options.backbone}"]
     parts = release.parts if isinstance(release, OwnRelease) else {}
     for name, value in changed_options(options).items():
-        if name not in ("off_the_shelf", "pretrain") and value != parts.get(name):
+        if name not in ("off_the_shelf", "pretrain", "weights") and value != parts.get(name):
             held = f"has --{name} {parts[name]}" if name in parts else f"has no --{name}"
             raise UserError(
                 f"--off_the_shelf {shelf}: its network {held}, not {value}. Expected no --{name} beside it; "
                 "leave that out"
             )
-    return load_release(f"{shelf}-{options.backbone}", trained=options.pretrain != "none")
+    return load_release(f"{shelf}-{options.backbone}", options.pretrain != "none", options.weights)
 
 
 def _check_pretrain(whole: str, pretrain: str) -> None:
@@ -100,6 +105,7 @@ def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str
     Raises:
         UserError: an option says otherwise.
     """
+    refuse_weights(given.get("weights"), flag)
     released = _shelf_parts(config)
     for name in network_option_names():
         if name not in given or (name == "pretrain" and name not in config):  # a whole network's start is not stored
@@ -109,6 +115,12 @@ def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str
             continue
         said = f"holds a network with --{name} {held}, not" if name in config else f"holds a network without --{name}"
         raise UserError(f"{path}: {said} {given[name]}. Expected no network options beside {flag}; leave --{name} out")
+
+
+def refuse_weights(weights: Any, flag: str) -> None:
+    """Raise UserError where `--weights` stands beside the option that named a checkpoint, `flag`."""
+    if weights is not None:
+        raise UserError(f"--weights {weights}: stands beside {flag}, which brings weights. Expected one of them")
 
 
 def _shelf_parts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vgbench.models.aggregation.options import AggregationOptions
@@ -85,6 +86,10 @@ class PartsOptions(Options, topic="network"):
         metavar="NAME",
         common=True,
     )
+    weights: Path | None = option(
+        None, "a file at hand with the weights of --method or --off_the_shelf, so that nothing is fetched",
+        metavar="FILE", unset="fetched once from where its authors released it",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,8 @@ class NetworkOptions(AggregationOptions, PartsOptions):
 
 
 def network_option_names() -> list[str]:
-    """Return the names of the options that say what a network is."""
-    return list(option_names(NetworkOptions))
+    """Return the names of the options that say what a network is; a file of its weights does not."""
+    return [name for name in option_names(NetworkOptions) if name != "weights"]
 
 
 def stored_options(config: Mapping[str, Any]) -> dict[str, Any]:

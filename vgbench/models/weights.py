@@ -17,6 +17,7 @@ from vgbench.files import is_file
 from vgbench.models.base import Backbone
 from vgbench.models.foreign import own_keys, read_inert
 from vgbench.models.options import PLACED_BY_L2
+from vgbench.models.safetensors_file import is_safetensors, read_safetensors
 
 # Options that change which weights a network has.
 _SHAPING = (
@@ -138,7 +139,7 @@ def _dtype_name(values: Tensor) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint (`torch.save` of a dict) onto the CPU, refusing anything that could run code.
+    """Read a checkpoint (`torch.save` of a dict, or safetensors) onto the CPU, refusing anything that could run code.
 
     It is one of ours, one of the Deep VG benchmark, a bare state dict, or one of PyTorch Lightning, whose objects
     beside the tensors are not loaded.
@@ -150,6 +151,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not is_file(path):
         raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
     _check_kind(path)
+    if is_safetensors(path):
+        return dict(read_safetensors(path))
     _check_size(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):

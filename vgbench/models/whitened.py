@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgbench.models.aggregation.build import Projection
 from vgbench.models.network import CompositeTrunk, Network
-from vgbench.models.releases import WholeDescriptor
+from vgbench.models.release_kinds import WholeDescriptor
 
 NAME = "whitened"
 

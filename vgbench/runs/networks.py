@@ -9,7 +9,7 @@ from typing import Any
 
 from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, network_from_options, rebuild_network
-from vgbench.models.from_options import check_same_network
+from vgbench.models.from_options import check_same_network, refuse_weights
 from vgbench.models.options import stored_options
 from vgbench.models.releases import release_of
 from vgbench.models.stored_config import check_config
@@ -52,7 +52,7 @@ def network_to_train(settings: TrainSettings) -> Network:
         return start_network(path, settings.network, settings.run.own_code or ())
     if settings.run.resume is None:
         return network_from_options(settings.network, settings.data.resize)
-    fresh = dataclasses.replace(settings.network, pretrain="none")
+    fresh = dataclasses.replace(settings.network, pretrain="none", weights=None)
     network = network_from_options(fresh, settings.data.resize)
     network.config["pretrain"] = settings.network.pretrain
     return network
@@ -95,6 +95,7 @@ def network_to_test(
         check_same_network(resume, checkpoint["network_config"], given or {}, "--resume")
         with about(resume):
             return rebuild_network(checkpoint["network_config"], checkpoint, settings.run.own_code or ())
+    refuse_weights(options.weights, "--resume")
     network = network_from_options(dataclasses.replace(options, pretrain="none"), size)
     try:
         load_state_dict(network, checkpoint)

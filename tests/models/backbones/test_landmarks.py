@@ -64,7 +64,7 @@ def test_networks_off_the_shelf(shelf: str, checkpoints: Path) -> None:
     source = build_network(**release.parts, pretrain="none").eval()
     rename = naver_keys if shelf == "naver" else radenovic_keys
     weights = {rename(key): value for key, value in source.state_dict().items() if "num_batches" not in key}
-    torch.save({"state_dict": weights, "meta": {"pooling": "gem"}}, checkpoints / release.file)
+    torch.save({"state_dict": weights, "meta": {"pooling": "gem"}}, checkpoints / release.file.name)
     network = network_from_options(NetworkOptions(backbone="resnet50conv5", off_the_shelf=shelf)).eval()
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     with torch.inference_mode():

@@ -168,7 +168,8 @@ class DINOv2(TokenTrunk):
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.depth)])
         self.norm = nn.LayerNorm(shape.dim, eps=NORM_EPS)
         self.norm_layer = norm_layer
-        self.spare_keys = () if norm_layer else ("norm.weight", "norm.bias")
+        # Files of trained networks may be without it (MegaLoc's is).
+        self.spare_keys = ("mask_token",) if norm_layer else ("mask_token", "norm.weight", "norm.bias")
         if pretrain == "imagenet":
             url = WEIGHTS.format(size=size, registers=f"_reg{registers}" if registers else "")
             load_published(self, name, url)
