@@ -58,7 +58,7 @@ def unsafe(call: ast.Call, where: str) -> str | None:
         return "torch.load without weights_only"
     if name == "torch.hub.load_state_dict_from_url" and keyword(call, "weights_only") is not True:
         return "weights of the web without weights_only"
-    if name == "torch.hub.load" and where != "vgbench/models/releases.py":
+    if name == "torch.hub.load" and where != "vgbench/models/release_kinds.py":
         return "code of the web"
     if last in ("import_module", "__import__") and not isinstance(call.args[0], ast.Constant) and where not in BY_NAME:
         return "a module by a name that may be a stranger's"
