@@ -73,6 +73,7 @@ TESTED_IN = {
     "models/fold_batch_norm.py": "models/test_inference.py",
     "models/from_options.py": "models/test_build.py models/test_foreign.py",
     "models/matlab.py": "models/test_releases.py",
+    "models/release_kinds.py": "models/test_releases.py",
     "models/network.py": "models/test_build.py models/test_inference.py",
     "models/quiet_exporters.py": "models/test_backends.py",
     "models/rebuild.py": "models/test_build.py training/test_start.py",
