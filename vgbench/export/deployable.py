@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.models import Network
+from vgbench.models.adapting.lora import merged
 
 
 class Deployable(nn.Module):
@@ -21,7 +24,7 @@ class Deployable(nn.Module):
 
     def __init__(self, network: Network, resize: tuple[int, int] | None = None, *, unit: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network = cast(Network, merged(network))
         self.resize = resize
         self.unit = unit
 

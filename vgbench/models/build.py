@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vgbench.errors import UserError
+from vgbench.models.adapting.adapt import adapt, taken_options
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.aggregation.build import build_aggregation
 from vgbench.models.arguments import call_checked, check_known, own_options
@@ -53,13 +54,14 @@ def build_network(
         options: theirs, such as `netvlad_clusters`; None is the same as not given. `resize`, the (height, width) of the
             images in pixels, sets the map size of an aggregation whose weights depend on it; `l2_over` is what a
             normalisation before a pooling of tokens goes over, "channels" or "positions" (not given: as the backbone
-            says).
+            says). `lora_rank`, `adapter` and the like are of `AdaptingOptions`.
 
     Raises:
         UserError: an unknown name or option, parts that do not fit together, or weights that cannot be had.
     """
     pretrain = pretrain or "none"
     given = {name: value for name, value in options.items() if value is not None}
+    adapting = taken_options(given)
     make_backbone, make_aggregation = BACKBONES.resolve(backbone), AGGREGATIONS.resolve(aggregation)
     backbone_names, aggregation_names = own_options(make_backbone), own_options(make_aggregation)
     for_backbone = {name: given[name] for name in given if name in backbone_names}
@@ -73,6 +75,7 @@ def build_network(
     }
     made = call_checked(f"backbone {backbone}", make_backbone, (pretrain,), {**for_backbone, **more["backbone"]})
     trunk = as_backbone(backbone, made)
+    adapted = adapt(backbone, trunk, adapting, given)
     if non_local:
         trunk = NonLocalTrunk(backbone, trunk, **blocks)
         blocks["non_local"] = True
@@ -90,7 +93,7 @@ def build_network(
         **{**for_aggregation, **more["aggregation"]},
     )
     config: dict[str, Any] = {"backbone": backbone, "aggregation": aggregation, "pretrain": pretrain, "l2": l2}
-    config |= {"fc_output_dim": fc_output_dim, **blocks, **for_backbone, **for_aggregation}
+    config |= {"fc_output_dim": fc_output_dim, **blocks, **adapted, **for_backbone, **for_aggregation}
     if over != "channels" and for_aggregation.get("tokens"):
         config["l2_over"] = over
     words = {"backbone_args": backbone_args, "aggregation_args": aggregation_args}

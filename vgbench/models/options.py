@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vgbench.models.adapting.options import AdaptingOptions
 from vgbench.models.aggregation.options import AggregationOptions
 from vgbench.options import Mark, Options, arguments, at_least, option, option_names
 
@@ -93,7 +94,7 @@ class PartsOptions(Options, topic="network"):
 
 
 @dataclass(frozen=True)
-class NetworkOptions(AggregationOptions, PartsOptions):
+class NetworkOptions(AggregationOptions, AdaptingOptions, PartsOptions):
     """The network's parts, and what single aggregations are told.
 
     Raises:

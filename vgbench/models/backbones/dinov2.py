@@ -204,9 +204,14 @@ class DINOv2(TokenTrunk):
         tokens = torch.cat(
             [*(token.expand(images.shape[0], -1, -1).to(patches.dtype) for token in first), patches], dim=1
         )
+        tokens = self.encode(tokens, height, width)
+        return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
+
+    def encode(self, tokens: Tensor, height: int, width: int) -> Tensor:
+        """Return what the layers make of tokens [B,1+R+hw,C], in the same shape, before the last norm."""
         for block in self.blocks:
             tokens = block(tokens)
-        return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
+        return tokens
 
     def _positions(self, height: int, width: int) -> Tensor:
         learned = self.pos_embed[:, 1:]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from vgbench.models.adapting.lora import merged
 from vgbench.models.backends.base import Infer, InferenceBackend
 from vgbench.models.base import Backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
@@ -36,6 +38,7 @@ class Eager(InferenceBackend):
 
 def fused(network: Network, runtime: Runtime, *, pointwise: bool) -> Network:
     """Return a copy of a network in eval mode with fewer, larger steps, on the runtime's device in its precision."""
+    network = cast(Network, merged(network))
     form = copy.copy(network)
     # What looks at pairs of images has no part in descriptors, nor in maps.
     form._modules = {name: module for name, module in network._modules.items() if name != GEOWARP}

@@ -1,0 +1,1 @@
+"""Small parts that learn in the place of a transformer's own weights: low-rank updates, adapters, a side branch."""
