@@ -10,6 +10,7 @@ python3 -m datasets_vg prepare folder --raw ~/Pictures/my_town --name my_town
 python3 -m datasets_vg verify synthetic_city
 python3 -m datasets_vg stats synthetic_city
 python3 -m datasets_vg map synthetic_city --output city.svg
+python3 -m datasets_vg export pitts30k --format gsv_cities --output datasets/pitts30k_places
 python3 -m datasets_vg msls score challenge.zip --raw ~/downloads/msls
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from datasets_vg.catalog import MADE
 from datasets_vg.challenge import arguments as challenge
 from datasets_vg.choices import DEFAULT_IMAGES, HEADINGS, TRANSFERS
+from datasets_vg.export import arguments as exporting
 from datasets_vg.own import arguments as own_pictures
 from vgbench.cli.commands import OneLineParser, described
 from vgbench.cli.exits import AGAIN, ended
@@ -114,6 +116,11 @@ def _map(options: argparse.Namespace, datasets_folder: Path) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace, datasets_folder: Path) -> int:
+    print(exporting.export(options, _root(options.dataset, datasets_folder)))
+    return 0
+
+
 def _root(dataset: str, datasets_folder: Path) -> Path:
     """Return the folder of a dataset given by name or by path."""
     is_path = "/" in dataset and not (datasets_folder / dataset).is_dir()
@@ -152,10 +159,15 @@ def _parser() -> argparse.ArgumentParser:
     mapped = commands.add_parser("map", parents=[common], help="draw database and queries of every split")
     mapped.add_argument("--output", type=Path, default=None, help="SVG file (default: ./<dataset>_map.svg)")
     mapped.set_defaults(run=_map)
+    exported = commands.add_parser(
+        "export", parents=[common], help="write a split as places in another project's layout, GSV-Cities' for one"
+    )
+    exporting.add_arguments(exported, _positive, _count)
+    exported.set_defaults(run=_export)
     challenge.add_commands(
         commands.add_parser("msls", help="the MSLS challenge: join prediction files, and score them")
     )
-    for command in (checked, measured, mapped):
+    for command in (checked, measured, mapped, exported):
         command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
     return parser
 
