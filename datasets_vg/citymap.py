@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datasets_vg.splits import SplitFolders, find_splits
 from vgbench.data import read_folder
 from vgbench.errors import UserError
-from vgbench.report.city_map import cells_of, dots
+from vgbench.report.city_map import Sheet, cells_of, dots, scale_bar
 
 WIDTH, HEIGHT, MARGIN, LEGEND = 1000.0, 800.0, 30.0, 24.0
 PANELS = 4
@@ -63,22 +63,14 @@ def svg(title: str, layers: list[tuple[str, str, float, Points]]) -> str:
     scale = float(min((WIDTH - 2 * MARGIN) / extent[0], (HEIGHT - 2 * MARGIN) / extent[1]))
     height = extent[1] * scale + 2 * MARGIN
     total = height + LEGEND * (len(layers) + 1) + MARGIN
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}"',
-        ' font-family="sans-serif" font-size="15">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
-    ]
+    sheet = Sheet(low, scale, MARGIN, height - MARGIN)
+    parts = _begun(title, total, 15)
     for row, (label, colour, size, utm) in enumerate(layers):
-        at = (utm - low) * scale + MARGIN
-        at[:, 1] = height - at[:, 1]
-        parts.append(
-            f'<path d="{dots(_thin(at))}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>'
-        )
+        parts.append(_marks(sheet, utm, colour, size))
         y = height + LEGEND * (row + 1)
         parts.append(f'<circle cx="{MARGIN}" cy="{y - 5:.1f}" r="6" fill="{colour}"/>')
         parts.append(f'<text x="{MARGIN + 14}" y="{y:.1f}">{escape(label)}: {len(utm)} images</text>')
-    parts.append(_scale_bar(scale, height + LEGEND))
+    parts.append(scale_bar(scale, WIDTH - MARGIN - 300, height + LEGEND, 240))
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -87,36 +79,32 @@ def city_panels(title: str, cities: list[tuple[str, Points]]) -> str:
     side = (WIDTH - MARGIN) / PANELS - MARGIN
     row = side + 2 * LEGEND + MARGIN
     total = MARGIN + row * -(-len(cities) // PANELS)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {total:.0f}"',
-        ' font-family="sans-serif" font-size="13">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{WIDTH:.0f}" height="{total:.0f}" fill="white"/>',
-    ]
+    parts = _begun(title, total, 13)
     for number, (city, utm) in enumerate(cities):
         x, y = MARGIN + (side + MARGIN) * (number % PANELS), MARGIN + row * (number // PANELS)
         extent = max(float(np.ptp(utm, axis=0).max()), 1.0)
-        at = (utm - utm.min(0)) / extent * side
-        at[:, 1] = side - at[:, 1]
-        path = dots(_thin(at + np.array([x, y])))
         parts += [
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill="none" stroke="#ddd"/>',
-            f'<path d="{path}" stroke="{COLOURS["train"][1]}" stroke-width="2" stroke-linecap="round" fill="none"/>',
+            _marks(Sheet(utm.min(0), side / extent, x, y + side), utm, COLOURS["train"][1], 2),
             f'<text x="{x:.1f}" y="{y + side + LEGEND:.1f}">{escape(city)}: {len(utm)} images, '
             f"{extent / 1000:.1f} km</text>",
         ]
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _thin(at: Points) -> Points:
-    thinned: Points = at[np.sort(cells_of(at, _CELL)[0])]
-    return thinned
+def _begun(title: str, height: float, font: int) -> list[str]:
+    """Return the first lines of a drawing."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {height:.0f}"',
+        f' font-family="sans-serif" font-size="{font}">',
+        f"<title>{escape(title)}</title>",
+        "<style>.map-scale { stroke: black; fill: none }</style>",
+        f'<rect width="{WIDTH:.0f}" height="{height:.0f}" fill="white"/>',
+    ]
 
 
-def _scale_bar(scale: float, y: float) -> str:
-    metres = 10 ** np.floor(np.log10(300 / scale))
-    metres = next(metres * step for step in (5, 2, 1) if metres * step * scale <= 300)
-    label = f"{metres:g} m" if metres < 1000 else f"{metres / 1000:g} km"
-    x, length = WIDTH - MARGIN - 300, metres * scale
-    bar = f'<path d="M{x:.1f} {y - 9:.1f}v5h{length:.1f}v-5" stroke="black" fill="none"/>'
-    return bar + f'<text x="{x + length + 8:.1f}" y="{y:.1f}">{label}</text>'
+def _marks(sheet: Sheet, utm: Points, colour: str, size: float) -> str:
+    """Return a dot where there are images, one for those that are drawn at the same spot."""
+    at = sheet.at(utm)
+    path = dots(at[np.sort(cells_of(at, _CELL)[0])])
+    return f'<path d="{path}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" fill="none"/>'

@@ -190,8 +190,7 @@ class Campaign:
         for job in list(progress.waiting):
             if any(maker in progress.started for maker in job.makers) or self._waits(job, progress):
                 continue
-            call = self._call(job)
-            settled = self._settled(job, progress)
+            settled, call = self._settled(job, progress), self._call(job)
             if not settled and not executor.has_room(call):
                 break
             progress.waiting.remove(job)
@@ -205,7 +204,7 @@ class Campaign:
             store.run_dir(job).parent.mkdir(parents=True, exist_ok=True)
             if job.script in COMBINED:
                 store.run_dir(job).mkdir(exist_ok=True)
-            executor.start(self._call(job))
+            executor.start(call)
             progress.started[job.folder] = time.monotonic()
         return changed
 

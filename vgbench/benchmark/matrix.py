@@ -44,7 +44,7 @@ import yaml
 from vgbench.arguments import as_words
 from vgbench.benchmark.language import expand
 from vgbench.benchmark.published import published_results
-from vgbench.combine.options import EnsembleOptions, OutputOptions, SoupOptions
+from vgbench.combine.options import EnsembleOptions, OutputOptions, SoupOptions, options_of
 from vgbench.errors import UserError
 from vgbench.files import is_file
 from vgbench.options import Mark, marked
@@ -58,13 +58,6 @@ _OURS = ("config", *marked(Mark.BY_MATRIX, RunOptions, OutputOptions, SoupOption
 _DEFAULTS = ("all", "train", "eval")
 COMBINED = ("ensemble", "soup", "whiten")
 _OF_ONE = ("whiten",)
-# Which of `defaults: all:` they know.
-_OF_IMAGES = ("datasets_folder", "dataset_name", "resize", "num_workers", "infer_batch_size", "device", "amp")
-_FOR_COMBINED = {
-    "ensemble": ("resize",),
-    "soup": (*_OF_IMAGES, "val_positive_dist_threshold"),
-    "whiten": (*_OF_IMAGES, "train_positives_dist_threshold"),
-}
 # Where a run's network comes from; without any of them it is untrained.
 _SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
@@ -263,7 +256,7 @@ class _Reader:
         return self._combined(f"{where}: {kind}", name, row, kind, content) if kind else _Source()
 
     def _combined(self, where: str, name: str, row: str, kind: str, content: Any) -> _Source:
-        known = {option: value for option, value in self.both.items() if option in _FOR_COMBINED[kind]}
+        known = {option: value for option, value in self.both.items() if option in options_of(kind)}
         options = known | _options(where, content)
         runs = options.pop("runs", None)
         one = kind in _OF_ONE

@@ -14,13 +14,11 @@ from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import extract_state_dict, read_checkpoint
+from vgbench.options import option_names
 from vgbench.stored import options_of_file
 from vgbench.training.checkpoint import TAKEN_OVER
 
 LOG = logging.getLogger(__name__)
-
-# What no checkpoint says.
-_TYPED = ("datasets_folder", "num_workers", "train_positives_dist_threshold")
 
 
 def check_files(command: str, checkpoints: Sequence[Path], output: Path) -> None:
@@ -89,7 +87,7 @@ def taken_over(path: Path, content: Mapping[str, Any], typed: Mapping[str, Any])
 def data_options(values: Mapping[str, Any], stored: Mapping[str, Any]) -> DataOptions:
     """What was typed, else what the first checkpoint stored, else the defaults."""
     known = {name: stored[name] for name in TAKEN_OVER if stored.get(name) is not None}
-    known |= {name: values[name] for name in (*TAKEN_OVER, *_TYPED) if name in values}
+    known |= {name: values[name] for name in option_names(DataOptions) if name in values}
     if "resize" in known:
         known["resize"] = tuple(int(side) for side in known["resize"])
     return DataOptions(**known)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgbench.data.augment.options import BatchOptions, TranslatedOptions
+from vgbench.data.augment.options import AugmentOptions, BatchOptions, TranslatedOptions
+from vgbench.data.options import DataOptions
 from vgbench.models.options import COMBINATIONS
 from vgbench.options import REQUIRED, Mark, Options, at_least, between, option, option_names
+from vgbench.retrieval.options import EvalOptions
+from vgbench.runtime_options import RuntimeOptions
 
 SOUPS = ("uniform", "greedy")
 BATCH_NORMS = ("average", "reestimate")
@@ -90,3 +93,31 @@ class WhitenOptions(Options):
     dim: int | None = option(
         None, "keep this many dimensions, those that vary most after whitening", range=_COUNT, unset="all"
     )
+
+
+_IMAGES = ("resize", "dataset_name", "datasets_folder", "num_workers")
+_MACHINE = ("device", "amp", "inference_backend")
+# Each command's dataclasses, and which of their options it takes; None: all.
+TAKES: dict[str, dict[type[Options], tuple[str, ...] | None]] = {
+    "soup": {
+        SoupOptions: None,
+        OutputOptions: None,
+        DataOptions: (*_IMAGES, "val_positive_dist_threshold"),
+        RuntimeOptions: _MACHINE,
+    },
+    "ensemble": {EnsembleOptions: None, OutputOptions: None, DataOptions: ("resize",)},
+    "whiten": {
+        SoupOptions: ("checkpoints",),
+        OutputOptions: None,
+        WhitenOptions: None,
+        DataOptions: (*_IMAGES, "train_positives_dist_threshold"),
+        EvalOptions: ("infer_batch_size",),
+        RuntimeOptions: _MACHINE,
+        AugmentOptions: tuple(name for name in option_names(AugmentOptions) if name not in NOT_OF_QUERIES),
+    },
+}
+
+
+def options_of(command: str) -> set[str]:
+    """Return the names of the options that a command takes."""
+    return {name for options, only in TAKES[command].items() for name in only or option_names(options)}

@@ -1,9 +1,13 @@
-"""The map: queries coloured by hit or miss over the database, as inline SVG whose size does not grow with the data."""
+"""The map: queries coloured by hit or miss over the database, as inline SVG whose size does not grow with the data.
+
+`Sheet`, `cells_of`, `dots` and `scale_bar` are of every map: `datasets_vg.citymap` draws with them too.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -18,6 +22,27 @@ MARGIN = 22.0
 # What falls into one cell of this size (in drawing units) is one mark; cells grow until this many marks are enough.
 CELL = 2.5
 MOST_DATABASE, MOST_QUERIES = 8000, 4000
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where metres lie on a drawing: in proportion, north up.
+
+    Attributes:
+        low: float64 [2], the least metres east and north that are drawn.
+        scale: drawing units a metre.
+        left, bottom: where `low` lies, in drawing units.
+    """
+
+    low: NDArray[np.float64]
+    scale: float
+    left: float
+    bottom: float
+
+    def at(self, utm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the places of metres east and north [N,2] on the drawing: float64 [N,2], x and y."""
+        at: NDArray[np.float64] = (utm - self.low) * [self.scale, -self.scale] + [self.left, self.bottom]
+        return at
 
 
 def city_map(
@@ -48,16 +73,11 @@ def city_map(
     # Units a metre: the largest that fits both ways (a street has no width and a single position has neither).
     scale = min(inner_width / max(extent[0], 1e-9), inner_height / max(extent[1], 1e-9), inner_width)
     height = float(np.clip(extent[1] * scale + 2 * MARGIN, MIN_HEIGHT, MAX_HEIGHT))
-    shift = (np.array([WIDTH, height]) - extent * scale) / 2
-
-    def on_page(utm: NDArray[np.float64]) -> NDArray[np.float64]:
-        at: NDArray[np.float64] = (utm - low) * scale + shift
-        at[:, 1] = height - at[:, 1]
-        return at
-
+    width, tall = extent * scale
+    sheet = Sheet(low, float(scale), (WIDTH - width) / 2, (height + tall) / 2)
     known = np.isfinite(queries_utm).all(1)
-    spots, share = _spots(on_page(queries_utm[known]), None if hit is None else hit[known], MOST_QUERIES)
-    grey, _ = _spots(on_page(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
+    spots, share = _spots(sheet.at(queries_utm[known]), None if hit is None else hit[known], MOST_QUERIES)
+    grey, _ = _spots(sheet.at(database_utm[np.isfinite(database_utm).all(1)]), None, MOST_DATABASE)
     both = (share > 0) & (share < 1)
     return "".join(
         [
@@ -67,8 +87,8 @@ def city_map(
             f'<path class="map-miss" d="{_crosses(spots[share == 0])}"/>',
             f'<path class="map-both" d="{dots(spots[both])}"/>',
             f'<path class="map-share" d="{_sectors(spots[both], share[both])}"/>',
-            *_links(on_page(queries_utm), links or {}),
-            _scale_bar(scale, height),
+            *_links(sheet.at(queries_utm), links or {}),
+            scale_bar(sheet.scale, 12.0, height - 12.0, 200),
             "</svg>",
         ]
     )
@@ -133,9 +153,16 @@ def _sectors(at: NDArray[np.float64], share: NDArray[np.float64], radius: float 
     return "".join(parts)
 
 
-def _scale_bar(scale: float, height: float) -> str:
-    metres = next(tick for tick in ticks(0, 200 / scale, 2) if tick > 0)
-    x, y, length = 12.0, height - 12.0, metres * scale
+def scale_bar(scale: float, x: float, y: float, longest: float) -> str:
+    """Return a bar of a round length and its metres.
+
+    Args:
+        scale: drawing units a metre.
+        x, y: of its left end, drawing units.
+        longest: about the longest that it is, with its text, drawing units.
+    """
+    metres = next(tick for tick in ticks(0, longest / scale, 2) if tick > 0)
+    length = metres * scale
     return (
         f'<path class="map-scale" d="M{x:.1f} {y - 4:.1f}v4h{length:.1f}v-4"/>'
         f'<text class="map-text" x="{x + length + 6:.1f}" y="{y:.1f}">{escape(metres_text(metres))}</text>'
