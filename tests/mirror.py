@@ -106,6 +106,8 @@ TESTED_IN = {
     "retrieval/query_methods/nearest_crop.py": _CROPS,
     "retrieval/query_methods/single_query.py": _CROPS,
     "quantities.py": "hostile/test_told_beforehand.py",
+    "retrieval/adaptive/options.py": "retrieval/rerank/test_adaptive.py",
+    "retrieval/adaptive/stage.py": "retrieval/rerank/test_adaptive.py",
     "retrieval/beforehand.py": "hostile/test_told_beforehand.py hostile/test_sizes_of_one.py",
     "retrieval/rerank/base.py": "retrieval/rerank/test_chain.py",
     "retrieval/rerank/geowarp.py": "training/modes/test_geowarp.py models/test_geowarp.py",

@@ -20,6 +20,7 @@ from vgbench.data.protocol import read_split
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.models.geowarp import attach
+from vgbench.retrieval.adaptive.stage import Reranking
 from vgbench.retrieval.evaluation import Evaluation, evaluate
 from vgbench.retrieval.options import POOLINGS, EvalOptions
 from vgbench.retrieval.query_methods import QUERY_METHODS
@@ -96,7 +97,9 @@ def split(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def outcome_of(split: Split, network: Network, folder: Path, options: Any, chain: Any) -> Evaluation:
     inference = Inference((SIDE, SIDE), 1, 0, Runtime())
-    return evaluate(network, split, EvalOptions(**options), inference, folder, reranking=RerankOptions(**chain))
+    return evaluate(
+        network, split, EvalOptions(**options), inference, folder, reranking=Reranking(RerankOptions(**chain))
+    )
 
 
 @pytest.mark.parametrize(("options", "chain"), list(cases()))

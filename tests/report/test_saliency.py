@@ -122,6 +122,6 @@ def test_photographs_without_coordinates_are_not_judged(city, tmp_path):
 
 
 def test_sections_of_what_is_not_known_are_left_out():
-    assert rerank_section([]) == position_section({}, 25.0) == trust_section({}) == breakdown_section({}) == ""
+    assert rerank_section([], {}) == position_section({}, 25.0) == trust_section({}) == breakdown_section({}) == ""
     unjudged = [{"name": "spatial", "before": {}, "after": {}, "ms_per_query": 1.0, "bytes_per_image": 0.0}]
-    assert rerank_section(unjudged) == ""
+    assert rerank_section(unjudged, {}) == ""

@@ -20,6 +20,7 @@ from vgbench.data import Split, read_split
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
+from vgbench.retrieval.adaptive.stage import Reranking
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching import exact
@@ -232,7 +233,7 @@ def test_rerankers_that_search_again_have_the_searchs_backend_and_blocks(
     options = EvalOptions(search_backend="faiss", efficient_ram_testing=True, recall_values=(1,))
     evaluate(
         make_network(), split, options, Inference((30, 40)), tmp_path,
-        reranking=RerankOptions(rerank=("aqe", "diffusion"), aqe_k=1),
+        reranking=Reranking(RerankOptions(rerank=("aqe", "diffusion"), aqe_k=1)),
     )  # fmt: skip
     backends = {getattr(backend, "__name__", str(backend)).lower() for backend, _ in asked}
     assert len(asked) >= 3 and len(backends) == 1 and "faiss" in backends.pop()

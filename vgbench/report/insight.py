@@ -10,6 +10,7 @@ from markupsafe import Markup
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.outcome import metres_text
 from vgbench.report.templates import as_html, section
+from vgbench.retrieval.adaptive.stage import gate_line
 from vgbench.retrieval.metrics.recall import milliseconds_text
 
 PERCENT = (0, 20, 40, 60, 80, 100)
@@ -23,8 +24,12 @@ _FIELDS = {
 }
 
 
-def rerank_section(steps: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return HTML of the chain of re-rankers as results.json holds it, '' where there was none or nobody can judge."""
+def rerank_section(steps: Sequence[Mapping[str, Any]], uncertainty: Mapping[str, Any]) -> Markup:
+    """Return HTML of the chain of re-rankers as results.json holds it, '' where there was none or nobody can judge.
+
+    Args:
+        uncertainty: what results.json holds of the estimators and the gate.
+    """
     if not steps or not steps[0].get("before"):
         return _NOTHING
     threshold, first = next(iter(steps[0]["before"].items()))
@@ -37,7 +42,23 @@ def rerank_section(steps: Sequence[Mapping[str, Any]]) -> Markup:
         rows.append([f"then {step['name']}", *cells, *costs])
         before = after
     headers = ["", *(f"R@{n}" for n in first), "ms per query", "bytes per image"]
-    return section("rerank", threshold=f"{float(threshold):g}", headers=headers, rows=rows)
+    return section(
+        "rerank",
+        threshold=f"{float(threshold):g}",
+        headers=headers,
+        rows=rows,
+        gate=gate_line(uncertainty["gate"]) if "gate" in uncertainty else "",
+        chart=_by_share(uncertainty.get("by_share") or {}),
+    )
+
+
+def _by_share(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Markup:
+    """Return R@1 against the share of queries that are re-ranked, the least sure first; '' where it is not known."""
+    if not curves:
+        return _NOTHING
+    series = [Series(name, curve["share"], curve["recall_at_1"]) for name, curve in curves.items()]
+    title = "R@1 where only the least sure queries are re-ranked"
+    return as_html(line_chart(series, title=title, x_label="re-ranked, % of the queries", y_label="R@1, %"))
 
 
 def position_section(results: Mapping[str, Any], threshold: float) -> Markup:
@@ -81,6 +102,10 @@ def trust_section(results: Mapping[str, Any]) -> Markup:
         chart=as_html(chart),
         limits=[f"a {key} of {limit:.4g}" for key, limit in known.items()],
         calibration=_calibration(results.get("confidence")),
+        estimators=[
+            [name, f"{one['auprc']:.1f}"]
+            for name, one in (results.get("uncertainty") or {}).get("estimators", {}).items()
+        ],
     )
 
 

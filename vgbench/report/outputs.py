@@ -140,6 +140,12 @@ def findings_lines(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def uncertainty_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the line of a log on how well each estimator tells right matches from wrong ones; none where unknown."""
+    areas = [f"{name} {one['auprc']:.1f}" for name, one in (facts.get("estimators") or {}).items()]
+    return [f"AUPRC of the search's best match: {', '.join(areas)}"] if areas else []
+
+
 def _by_gps(gps: Mapping[str, Any]) -> list[str]:
     """Return the line on photographs that say themselves where they were taken."""
     if not gps:

@@ -120,7 +120,7 @@ def _judged(
     cards = gallery(split, predictions, outcome, rows, evidence)
     return [
         _recall(results, outcome),
-        rerank_section(results.get("rerank") or []),
+        rerank_section(results.get("rerank") or [], results.get("uncertainty") or {}),
         position_section(results, threshold),
         breakdown_section(results.get("breakdown") or {}),
         trust_section(results),

@@ -18,6 +18,7 @@ from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.models.network import Network
+from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_estimators, run
 from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
@@ -26,8 +27,7 @@ from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext
-from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
-from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers
 from vgbench.retrieval.searching.comparison import Searched, compare
 from vgbench.retrieval.searching.exact import ExactSearch, exact_search, make_searcher, searcher_type
 from vgbench.retrieval.searching.pca import pca_of, projected
@@ -67,6 +67,7 @@ class Evaluation:
     fingerprint: str
     rerank: tuple[RerankStep, ...] = ()
     compression: dict[str, Any] = field(default_factory=dict)
+    judged: Outcome | None = None
 
 
 @dataclass
@@ -88,7 +89,7 @@ def evaluate(
     folder: Path,
     *,
     thresholds: Sequence[float] = (25.0,),
-    reranking: RerankOptions | None = None,
+    reranking: Reranking | None = None,
 ) -> Evaluation:
     """Describe a split's database and queries, find each query's nearest images, re-rank them and count recalls.
 
@@ -99,7 +100,7 @@ def evaluate(
         folder: where descriptor files go, and where matching ones of an earlier run are reused from.
         thresholds: metres, used where `options.threshold` is unset; the first is the one that counts, and comes first
             in the results where `options.threshold` has it too.
-        reranking: the chain of re-rankers; None for none.
+        reranking: how sure the search is, and the chain of re-rankers; None for neither.
 
     Raises:
         UserError: an empty table, an unreadable image, a backend that is absent, a file that cannot be written, or a
@@ -109,13 +110,13 @@ def evaluate(
     views = views_of(options, network, inference.fixed_size)
     weights = weights_hash(network)
     images = check_beforehand(network, split, options, inference, views, weights)
-    chain = reranking if reranking and reranking.names else None
-    if chain:
-        check_rerankers(network, chain, inference.runtime)
+    if reranking:
+        check_rerankers(network, reranking.options, inference.runtime)
+        check_estimators(reranking.options, inference.runtime)
     clock = _Clock()
     forecast = _forecast(network, split, options, views, images)
     described = _Extraction(network, options, inference, folder, split, weights, forecast)
-    count = predictions_needed(options.recall_values, chain) if chain else max(options.recall_values)
+    count = reranking.predictions_needed(options.recall_values) if reranking else max(options.recall_values)
     with contextlib.ExitStack() as files:
         found = _find(described, images, views, count, clock, files)
         database, predictions = found.database, found.predictions
@@ -123,14 +124,17 @@ def evaluate(
             judged = thresholds if split.located or not split.truth.located else ()
             neighbours = {t: split.truth.positives(split.queries, split.database, t) for t in judged}
         compression = _compared(described, found, views, thresholds[0] if judged else None, clock, files)
-        steps: list[RerankStep] = []
-        if chain:
-            each = views[1].averaged(found.queries)
+        outcome = Outcome(predictions)
+        if reranking:
+            # Several crops of each query are read and averaged for re-rankers alone.
+            each = views[1].averaged(found.queries) if reranking.options.names else found.queries
             context = RerankContext(
-                split, database, each, network, chain, inference, folder, exact_search(options, inference.runtime)
-            )
-            with clock.stage("rerank"):
-                predictions, steps = rerank(predictions, context, neighbours, options.recall_values)
+                split, database, each, network, reranking.options, inference, folder,
+                exact_search(options, inference.runtime),
+            )  # fmt: skip
+            with clock.stage("rerank") if reranking.options.names else contextlib.nullcontext():
+                outcome = run(predictions, context, reranking, neighbours, options.recall_values)
+    predictions = outcome.predictions
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)
     return Evaluation(
         predictions=predictions,
@@ -142,8 +146,9 @@ def evaluate(
         images_per_s=found.images_per_s,
         descriptors_dim=database.shape[1],
         fingerprint=f"{database.fingerprint}-{found.queries.fingerprint}",
-        rerank=tuple(steps),
+        rerank=outcome.steps,
         compression=compression,
+        judged=outcome,
     )
 
 

@@ -10,6 +10,8 @@ from vgbench import parallel
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split
 from vgbench.models.network import Network
+from vgbench.retrieval.adaptive.gate import Gate
+from vgbench.retrieval.adaptive.stage import Reranking
 from vgbench.retrieval.evaluation import Evaluation, evaluate
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
@@ -18,13 +20,14 @@ from vgbench.runtime import Inference, Runtime
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a network's predictions are made."""
+    """How a network's predictions are made; `gate` says which queries are re-ranked, None for all."""
 
     network: Network
     data: DataOptions
     evaluation: EvalOptions
     reranking: RerankOptions
     runtime: Runtime
+    gate: Gate | None = None
 
     def evaluate(self, split: Split, folder: Path) -> Evaluation:
         """Test a split, with descriptors in `folder`; returns the same on every rank, raises as `evaluate` does.
@@ -37,7 +40,7 @@ class Pipeline:
         exact = self.evaluation.searching_all()
         if self.evaluation == exact and not self.reranking.names:
             return self._run(split, folder)
-        plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions())
+        plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions(), gate=None)
         described = plain._run(split, folder)
         found = parallel.on_main(lambda: self._run(split, folder))
         seconds = {stage: value for stage, value in described.seconds.items() if stage.startswith("extract")}
@@ -48,5 +51,5 @@ class Pipeline:
         inference = Inference(data.resize, self.evaluation.infer_batch_size, data.num_workers, self.runtime)
         return evaluate(
             self.network, split, self.evaluation, inference, folder, thresholds=(data.val_positive_dist_threshold,),
-            reranking=self.reranking,
+            reranking=Reranking(self.reranking, self.gate),
         )  # fmt: skip

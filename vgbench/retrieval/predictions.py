@@ -62,6 +62,22 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def rows(self, queries: NDArray[np.int64]) -> Predictions:
+        """Return the predictions of some queries, int64 [n]."""
+        return Predictions(self.indices[queries], self.distances[queries])
+
+    def with_rows(self, queries: NDArray[np.int64], others: Predictions) -> Predictions:
+        """Return the same with other predictions for some queries, int64 [n]."""
+        indices, distances = self.indices.copy(), self.distances.copy()
+        indices[queries], distances[queries] = others.indices, others.distances
+        return Predictions(indices, distances)
+
+    def first(self, count: int) -> Predictions:
+        """Return the best `count` of each query, or all where there are fewer."""
+        if count >= self.indices.shape[1]:
+            return self
+        return Predictions(self.indices[:, :count].copy(), self.distances[:, :count].copy())
+
 
 def read_ranks(path: Path) -> NDArray[np.int32] | None:
     """Return int32 [Q], where each query's first right prediction is (-1: nowhere); None where it was not kept."""

@@ -15,7 +15,6 @@ from vgbench.data.protocol import Split
 from vgbench.data.splits import read_checked_split
 from vgbench.errors import UserError, in_short
 from vgbench.files import write_text
-from vgbench.models import Network
 from vgbench.options import Mark, marked
 from vgbench.report.gallery import spread
 from vgbench.retrieval.extraction.extract import weights_hash
@@ -23,17 +22,14 @@ from vgbench.retrieval.metrics.confidence import Calibrated, Confidence, learn_c
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.runs.settings import EvalSettings, Settings
-from vgbench.runs.testing import pipeline_of
-from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
 
 FILE = "confidence.json"
 
 
-def learn_on_val(network: Network, val: Split, settings: Settings, runtime: Runtime, folder: Path) -> Calibrated | None:
+def learn_on_val(pipeline: Pipeline, val: Split, settings: Settings, folder: Path) -> Calibrated | None:
     """Learn on val how likely a match is right, keep it in the run's folder and return it; None for other queries."""
-    pipeline = pipeline_of(network, settings, runtime)
     described = folder / "descriptors" / "confidence"
     learned = learn(pipeline, val, described, "the val split")
     parallel.on_main(lambda: shutil.rmtree(described, ignore_errors=True))
@@ -42,12 +38,11 @@ def learn_on_val(network: Network, val: Split, settings: Settings, runtime: Runt
     return learned if settings.data.queries_folder == ("queries",) else None
 
 
-def kept_or_learned(network: Network, settings: EvalSettings, runtime: Runtime, descriptors: Path) -> Calibrated | None:
+def kept_or_learned(pipeline: Pipeline, settings: EvalSettings, descriptors: Path) -> Calibrated | None:
     """What training learned on val of the confidence of a match, where it is of the same kind of test.
 
     For photographs without coordinates it is else learned on the dataset's own test queries.
     """
-    pipeline = pipeline_of(network, settings, runtime)
     resume, photos = settings.run.resume, settings.photos
     kept = None if resume is None else load(resume.parent / FILE, pipeline)
     if not photos.no_labels:

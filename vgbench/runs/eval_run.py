@@ -23,11 +23,12 @@ from vgbench.runs.clusters import database_for_clusters, initialise_clusters, ne
 from vgbench.runs.confidence import kept_or_learned
 from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import descriptors_folder, open_run_folder, write_config
+from vgbench.runs.gate import with_gate
 from vgbench.runs.networks import network_to_test
 from vgbench.runs.quantised import say_what_is_lost, with_calibration
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
-from vgbench.runs.testing import Record, test_and_report, write_results
+from vgbench.runs.testing import Record, pipeline_of, test_and_report, write_results
 from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import resolve_runtime
 
@@ -64,11 +65,12 @@ def evaluate(settings: EvalSettings) -> EvalResult:
                 initialise_clusters(network, table, settings.data, settings.run.seed, runtime)
         runtime = with_calibration(settings, runtime)
         descriptors = descriptors_folder(resume, folder)
-        confidence = kept_or_learned(network, settings, runtime, descriptors)
+        pipeline = with_gate(pipeline_of(network, settings, runtime), descriptors)
+        confidence = kept_or_learned(pipeline, settings, descriptors)
 
         def test(split: Split, own: Path) -> EvalResult:
             say_what_is_lost(network, split, settings, runtime)
-            return test_and_report(network, split, settings, runtime, Record(own, descriptors, options), confidence)
+            return test_and_report(pipeline, split, settings, Record(own, descriptors, options), confidence)
 
         return _test_all(splits, folder, test)
 

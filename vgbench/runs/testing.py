@@ -19,7 +19,7 @@ from vgbench.files import write_text
 from vgbench.models import Network
 from vgbench.report.history import read_history
 from vgbench.report.markdown import recall_table
-from vgbench.report.outputs import Tested, check_report, findings_lines, write_outputs
+from vgbench.report.outputs import Tested, check_report, findings_lines, uncertainty_lines, write_outputs
 from vgbench.report.positions import Placed
 from vgbench.retrieval import Evaluation
 from vgbench.retrieval.metrics.bootstrap import first_positive_ranks
@@ -58,22 +58,23 @@ def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipel
 
 
 def test_and_report(
-    network: Network,
+    pipeline: Pipeline,
     split: Split,
     settings: Settings,
-    runtime: Runtime,
     record: Record,
     confidence: Calibrated | None,
 ) -> EvalResult:
     """Test a network on a split and write everything that a run leaves.
 
     Args:
+        pipeline: of the settings, with the gate of adaptive re-ranking.
         record: where it goes.
         confidence: how likely a match is right, as learned elsewhere.
     """
     folder, descriptors = record.folder, record.descriptors
+    network, runtime = pipeline.network, pipeline.runtime
     check_report(settings.report, predictions_needed(settings.evaluation.recall_values, settings.rerank), split)
-    found = pipeline_of(network, settings, runtime).evaluate(split, descriptors)
+    found = pipeline.evaluate(split, descriptors)
     started = time.perf_counter()
     findings = find(split, found.predictions, found.neighbours, settings.evaluation, found.threshold, confidence)
     results = (
@@ -104,7 +105,8 @@ def test_and_report(
     write_results(folder, results)
     if found.rerank and found.recalls:
         LOG.info("%s", steps_table(found.rerank))
-    for line in findings_lines(findings.facts | ({"gps": gps} if gps else {})):
+    lines = findings_lines(findings.facts | ({"gps": gps} if gps else {}))
+    for line in [*lines, *uncertainty_lines(results["uncertainty"])]:
         LOG.info("%s", line)
     LOG.info("report: %s", report)
     return tested_as
@@ -137,6 +139,7 @@ def results_of(found: Evaluation, network: Network, split: Split, options: Mappi
         },
         "rerank": [step.as_json() for step in found.rerank],
         "compression": found.compression,
+        "uncertainty": {} if found.judged is None else dict(found.judged.facts),
         "queries": len(split.queries),
         "database": len(split.database),
         "queries_without_positives": found.queries_without_positives,

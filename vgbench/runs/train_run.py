@@ -23,10 +23,11 @@ from vgbench.runs.clusters import initialise_clusters
 from vgbench.runs.confidence import learn_on_val
 from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import folder_to_continue, open_run_folder, write_config
+from vgbench.runs.gate import with_gate
 from vgbench.runs.networks import network_to_train
 from vgbench.runs.results import TrainResult
 from vgbench.runs.settings import TrainSettings, flat
-from vgbench.runs.testing import Record, test_and_report, write_results
+from vgbench.runs.testing import Record, pipeline_of, test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runs.trial import try_own_parts
 from vgbench.runtime import Runtime, peak_memory, resolve_runtime
@@ -101,9 +102,10 @@ def _train_and_test(
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)
     load_state_dict(network, best)
-    confidence = learn_on_val(network, val, settings, runtime, folder)
+    pipeline = with_gate(pipeline_of(network, settings, runtime), folder / "descriptors")
+    confidence = learn_on_val(pipeline, val, settings, folder)
     record = Record(folder, folder / "descriptors", flat(settings))
-    tested = test_and_report(network, test, settings, runtime, record, confidence)
+    tested = test_and_report(pipeline, test, settings, record, confidence)
     parallel.on_main(lambda: write_results(folder, {**tested.facts, "train_seconds": round(result.seconds, 3)}))
     tracker.summary(
         {f"test/R@{value}": recall for value, recall in next(iter(tested.facts["recalls"].values())).items()}

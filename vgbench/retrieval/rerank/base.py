@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vgbench.data.protocol import Split
+from vgbench.data.table import ImageTable
 from vgbench.models.network import Network
-from vgbench.retrieval.extraction.store import Descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching.exact import search
@@ -31,6 +37,8 @@ class RerankContext:
         inference: the size of the images that the network saw, processes that decode, device and precision.
         cache: a folder for what is worth keeping, such as local features; files there are named by what is in them.
         search: exact search as the first search's options say (backend, device, block size), for what searches again.
+        part_of: where only some of a dataset's queries are re-ranked, the table of all and the rows of these in it, so
+            that what is kept of images is kept once.
     """
 
     split: Split
@@ -41,6 +49,23 @@ class RerankContext:
     inference: Inference
     cache: Path
     search: Search = search
+    part_of: tuple[ImageTable, NDArray[np.int64]] | None = None
+
+    def of_queries(self, rows: NDArray[np.int64]) -> RerankContext:
+        """Return the same of some queries, int64 [n]."""
+        queries = InMemory.of(self.queries, rows)
+        queries.fingerprint += f"-{hashlib.sha256(rows.tobytes()).hexdigest()[:12]}"
+        return dataclasses.replace(
+            self,
+            split=dataclasses.replace(self.split, queries=self.split.queries.select(rows)),
+            queries=queries,
+            part_of=(self.split.queries, rows),
+        )
+
+    @property
+    def all_queries(self) -> tuple[ImageTable, NDArray[np.int64]]:
+        """The table of all queries of the dataset, and the rows of these in it, int64 [Q]."""
+        return self.part_of or (self.split.queries, np.arange(len(self.split.queries)))
 
     @property
     def size(self) -> tuple[int, int]:

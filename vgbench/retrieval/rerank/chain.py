@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from vgbench.errors import UserError, in_short
@@ -35,10 +36,11 @@ class RerankStep:
     Attributes:
         name: as in `--rerank`.
         before, after: threshold in metres -> N -> percent.
-        ms_per_query: milliseconds per query, with what is kept for the next run already there.
+        ms_per_query: milliseconds per re-ranked query, with what is kept for the next run already there.
         preparing_s: seconds spent on making that.
         bytes_per_image: what is kept of a database image beside its descriptor.
         files: what was written for a report, name -> path.
+        queries: how many were re-ranked.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RerankStep:
     preparing_s: float
     bytes_per_image: float
     files: Mapping[str, Path]
+    queries: int
 
     def as_json(self) -> dict[str, Any]:
         """What results.json holds of it."""
@@ -58,6 +61,7 @@ class RerankStep:
             "ms_per_query": round(self.ms_per_query, 3),
             "preparing_s": round(self.preparing_s, 3),
             "bytes_per_image": round(self.bytes_per_image, 1),
+            "queries": self.queries,
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -78,8 +82,13 @@ def rerank(
     context: RerankContext,
     neighbours: Mapping[float, NeighbourRows],
     recall_values: Sequence[int],
+    chosen: NDArray[np.int64] | None = None,
 ) -> tuple[Predictions, list[RerankStep]]:
     """Run the chain of `context.options.rerank`; return what it ends with and what each step did.
+
+    Args:
+        chosen: int64 [n], ascending, the queries that are re-ranked; the others keep their predictions and distances.
+            None for all. Recalls are of all queries either way.
 
     Raises:
         UserError: a re-ranker is not known, cannot run here, or returned what are not predictions.
@@ -88,22 +97,33 @@ def rerank(
     before = recall_table(predictions.indices, neighbours, recall_values)
     _check_rows(predictions, context)
     keywords = keywords_of(context.options)
+    part = predictions
+    if chosen is not None:
+        part, context = predictions.rows(chosen), context.of_queries(chosen)
     with contextlib.ExitStack() as opened:
         for name in context.options.names:
-            method = make_reranker(name, keywords[name])
             start = time.perf_counter()
-            done = _called(name, method, predictions, context)
+            done = _done(name, make_reranker(name, keywords[name]), part, context)
             spent = time.perf_counter() - start
-            found = done.predictions
-            _check_result(name, found, predictions)
-            after = recall_table(found.indices, neighbours, recall_values)
+            part = done.predictions
+            predictions = part if chosen is None else predictions.with_rows(chosen, part)
+            after = recall_table(predictions.indices, neighbours, recall_values)
             steps.append(_step(name, done, spent, before, after))
             LOG.info("%s", step_line(steps[-1]))
-            predictions, before = found, after
+            before = after
             given, context = context, done.context or context
             if context.database is not given.database:
                 opened.callback(context.database.close)
     return predictions, steps
+
+
+def _done(name: str, method: Reranker, predictions: Predictions, context: RerankContext) -> Reranked:
+    """Return what a re-ranker made of predictions, checked; the same where there are none."""
+    if not len(predictions):
+        return Reranked(predictions)
+    done = _called(name, method, predictions, context)
+    _check_result(name, done.predictions, predictions)
+    return done
 
 
 def _called(name: str, method: Reranker, predictions: Predictions, context: RerankContext) -> Reranked:
@@ -132,10 +152,11 @@ def _step(
         name=name,
         before=before,
         after=after,
-        ms_per_query=1e3 * max(seconds - done.preparing_s, 0.0) / len(done.predictions),
+        ms_per_query=1e3 * max(seconds - done.preparing_s, 0.0) / max(len(done.predictions), 1),
         preparing_s=float(done.preparing_s),
         bytes_per_image=float(done.bytes_per_image),
         files=dict(done.files),
+        queries=len(done.predictions),
     )
 
 

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from vgbench.errors import UserError
 from vgbench.options import Options, Rule, above, arguments, at_least, between, option
+from vgbench.retrieval.adaptive import LEARNED
+from vgbench.retrieval.adaptive.options import AdaptiveOptions
 
 SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
 SPATIAL_ORDERS = ("size", "distance", "representative", "representative_distance")
 LOCAL_MODELS = ("homography", "fundamental")
 DENSE_SCORES = ("rapid", "ransac")
 
+# What else verifies by local features.
+_INLIERS = "uncertainty=inliers or rerank_when=inliers"
 _COUNT, _FROM_0, _PART = at_least(1), at_least(0), between(0, 1)
 
 
@@ -96,7 +100,7 @@ class DiffusionOptions(Options, needs="rerank=diffusion", topic="rerank"):
 
 
 @dataclass(frozen=True)
-class LocalOptions(Options, needs="rerank=local", topic="rerank"):
+class LocalOptions(Options, needs=f"rerank=local or {_INLIERS}", topic="rerank"):
     """Verification by local features."""
 
     local_features: tuple[str, ...] = option(
@@ -141,7 +145,7 @@ class LocalOptions(Options, needs="rerank=local", topic="rerank"):
 
 
 @dataclass(frozen=True)
-class VerifiedOptions(Options, needs="rerank=local|dense", topic="rerank"):
+class VerifiedOptions(Options, needs=f"rerank=local|dense or {_INLIERS}", topic="rerank"):
     """What local and dense fit to matches."""
 
     local_model: str = option("fundamental", "what MAGSAC++ fits to a pair of images", choices=LOCAL_MODELS)
@@ -172,6 +176,7 @@ class RerankOptions(
     AqeOptions,
     KReciprocalOptions,
     SpatialOptions,
+    AdaptiveOptions,
     ChainOptions,
 ):
     """Options of re-ranking, which each method reads its own of.
@@ -205,3 +210,9 @@ class RerankOptions(
     def names(self) -> tuple[str, ...]:
         """The re-rankers in order; empty where none was asked for."""
         return self.rerank or ()
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Those of `--uncertainty`, and that of `--rerank_when`, each once."""
+        gate = () if self.rerank_when in (None, LEARNED) else (self.rerank_when,)
+        return tuple(dict.fromkeys((*self.uncertainty, *filter(None, gate))))

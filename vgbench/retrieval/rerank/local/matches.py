@@ -34,6 +34,17 @@ class LocalMatches:
         ends = self.ends.ravel()
         return self.points[int(ends[pair - 1]) if pair else 0 : int(ends[pair])]
 
+    def spread(self, rows: NDArray[np.int64], count: int) -> LocalMatches:
+        """Return the same for `count` queries, of which these are the rows int64 [Q], ascending; others have none."""
+        if len(rows) == count:
+            return self
+        kept = self.candidates.shape[1]
+        candidates = np.full((count, kept), -1, np.int64)
+        candidates[rows] = self.candidates
+        lengths = np.zeros((count, kept), np.int64)
+        lengths[rows] = np.diff(self.ends.ravel(), prepend=0).reshape(self.ends.shape)
+        return LocalMatches(candidates, np.cumsum(lengths.ravel()).reshape(count, kept), self.points)
+
     def save(self, path: Path) -> None:
         """Write to an HDF5 file, whole or not at all."""
         with written_hdf5(path) as file:

@@ -83,29 +83,50 @@ def verify(
     ends: list[int] = []
     with threads() as pool:
         verifiers = [Verifier(plan, *store, pool) for plan, store in zip(plans, stores, strict=True)]
+        table, queries_in_it = context.all_queries
         for query, rows in enumerate(predictions.indices[:, :head].tolist()):
             deadline = time.perf_counter() + budget_ms / 1e3 if budget_ms else float("inf")
             found = [NOTHING] * head
             for verifier in verifiers:
-                costs[query], more = verifier(query, rows, costs[query], deadline)
+                costs[query], more = verifier(int(queries_in_it[query]), rows, costs[query], deadline)
                 found = [max(pair, key=len) for pair in zip(found, more, strict=True)]
             for index in np.argsort(costs[query], kind="stable")[:DRAWN]:
                 points.append(found[index])
                 ends.append(len(found[index]) + (ends[-1] if ends else 0))
     bytes_per_image = sum(database.bytes_per_image for _, database in stores)
-    for queries, database in stores:
-        queries.close()
-        database.close()
+    _close(stores)
     result = reordered(predictions, costs)
     drawn = min(DRAWN, head)
     matches = LocalMatches(
         result.indices[:, :drawn].copy(),
         np.array(ends, np.int64).reshape(-1, drawn),
         np.concatenate([NOTHING, *points]),
-    )
+    ).spread(queries_in_it, len(table))
     path = _matches_path(name, context)
     matches.save(path)
     return Reranked(result, bytes_per_image, preparing, {"local_matches": path})
+
+
+def scores_of_first(plans: Sequence[Plan], predictions: Predictions, context: RerankContext) -> NDArray[np.float64]:
+    """Return the score of each query's first candidate by each plan's first matcher, summed over plans: float64 [Q]."""
+    stores = [_features(plan, predictions.indices[:, :1], context) for plan in plans]
+    _, queries = context.all_queries
+    scores = np.zeros(len(predictions))
+    with threads() as pool:
+        for plan, store in zip(plans, stores, strict=True):
+            verifier = Verifier(plan, *store, pool)
+            scores += [
+                verifier.first(int(row), int(best))
+                for row, best in zip(queries, predictions.indices[:, 0], strict=True)
+            ]
+    _close(stores)
+    return scores
+
+
+def _close(stores: Sequence[tuple[FeatureStore, FeatureStore]]) -> None:
+    for pair in stores:
+        for store in pair:
+            store.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +179,11 @@ class Verifier:
             costs = terms - np.log1p(scores)
         return costs, found
 
+    def first(self, query: int, row: int) -> float:
+        """Return the score of one candidate by the first matcher."""
+        [(score, _)] = self._judged(self.plan.matcher, self.queries.read(query), [row], [0])
+        return score
+
     def _judged(
         self, matcher: Matcher, query: LocalFeatures, rows: list[int], indices: range | list[int]
     ) -> Iterator[tuple[float, NDArray[np.float32]]]:
@@ -176,7 +202,7 @@ class Verifier:
 
 def _features(plan: Plan, candidates: NDArray[np.int64], context: RerankContext) -> tuple[FeatureStore, FeatureStore]:
     split = context.split
-    tables = (split.queries, np.arange(len(split.queries))), (split.database, candidates.reshape(-1))
+    tables = context.all_queries, (split.database, candidates.reshape(-1))
     queries, database = (
         features_of(
             table,
