@@ -125,6 +125,8 @@ TESTED_IN = {
     "retrieval/rerank/options.py": "retrieval/rerank/test_chain.py",
     "retrieval/rerank/order.py": "retrieval/rerank/test_chain.py",
     "retrieval/rerank/pairwise.py": "retrieval/rerank/test_chain.py",
+    "retrieval/sequence/options.py": "retrieval/rerank/test_sequence.py",
+    "retrieval/sequence/reranker.py": "retrieval/rerank/test_sequence.py",
     "retrieval/searching/candidates.py": "retrieval/searching/test_exact.py",
     "retrieval/searching/codes.py": "retrieval/searching/test_searchers.py",
     "retrieval/searching/comparison.py": "retrieval/test_evaluation.py",

@@ -18,7 +18,7 @@ from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.models.network import Network
-from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_estimators, run
+from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_stage, run
 from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
@@ -27,7 +27,7 @@ from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext
-from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers
+from vgbench.retrieval.rerank.chain import RerankStep
 from vgbench.retrieval.searching.comparison import Searched, compare
 from vgbench.retrieval.searching.exact import ExactSearch, exact_search, make_searcher, searcher_type
 from vgbench.retrieval.searching.pca import pca_of, projected
@@ -111,8 +111,7 @@ def evaluate(
     weights = weights_hash(network)
     images = check_beforehand(network, split, options, inference, views, weights)
     if reranking:
-        check_rerankers(network, reranking.options, inference.runtime)
-        check_estimators(reranking.options, inference.runtime)
+        check_stage(network, reranking.options, inference.runtime)
     clock = _Clock()
     forecast = _forecast(network, split, options, views, images)
     described = _Extraction(network, options, inference, folder, split, weights, forecast)
@@ -127,12 +126,12 @@ def evaluate(
         outcome = Outcome(predictions)
         if reranking:
             # Several crops of each query are read and averaged for re-rankers alone.
-            each = views[1].averaged(found.queries) if reranking.options.names else found.queries
+            each = views[1].averaged(found.queries) if reranking.options.is_used else found.queries
             context = RerankContext(
                 split, database, each, network, reranking.options, inference, folder,
                 exact_search(options, inference.runtime),
             )  # fmt: skip
-            with clock.stage("rerank") if reranking.options.names else contextlib.nullcontext():
+            with clock.stage("rerank") if reranking.options.is_used else contextlib.nullcontext():
                 outcome = run(predictions, context, reranking, neighbours, options.recall_values)
     predictions = outcome.predictions
     recalls = recall_table(predictions.indices, neighbours, options.recall_values)

@@ -38,7 +38,7 @@ class Pipeline:
         if parallel.world() == 1:
             return self._run(split, folder)
         exact = self.evaluation.searching_all()
-        if self.evaluation == exact and not self.reranking.names:
+        if self.evaluation == exact and not self.reranking.is_used:
             return self._run(split, folder)
         plain = dataclasses.replace(self, evaluation=exact, reranking=RerankOptions(), gate=None)
         described = plain._run(split, folder)

@@ -63,7 +63,7 @@ def facts_of(pipeline: Pipeline) -> dict[str, Any]:
     """Return what the confidence of a match depends on, as JSON values."""
     without_effect = marked(Mark.NO_DISTANCE, EvalOptions)
     search = {k: v for k, v in dataclasses.asdict(pipeline.evaluation).items() if k not in without_effect}
-    chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.names else {}
+    chain = dataclasses.asdict(pipeline.reranking) if pipeline.reranking.is_used else {}
     thresholds = thresholds_in_order(pipeline.evaluation.threshold, (pipeline.data.val_positive_dist_threshold,))
     facts = {
         "weights": weights_hash(pipeline.network),

@@ -15,7 +15,7 @@ from vgbench.data.positives import neighbours_within
 from vgbench.errors import UserError
 from vgbench.retrieval import Predictions
 from vgbench.retrieval.adaptive.gate import Gate
-from vgbench.retrieval.adaptive.stage import Reranking, check_estimators, gate_line, run
+from vgbench.retrieval.adaptive.stage import Reranking, check_stage, gate_line, run
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 
@@ -105,4 +105,4 @@ def test_estimators_of_ones_own(make_context: Make, found: Found, monkeypatch: p
         with pytest.raises(UserError, match=message):
             run(before, plain, Reranking(plain.options), positives(plain), (1,))
     with pytest.raises(UserError, match=r"nope"):
-        check_estimators(RerankOptions(uncertainty=("sue",), uncertainty_args=("nope=2",)), Runtime())
+        check_stage(None, RerankOptions(uncertainty=("sue",), uncertainty_args=("nope=2",)), Runtime())

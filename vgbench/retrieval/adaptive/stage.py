@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vgbench.errors import UserError, in_short
+from vgbench.models.network import Network
 from vgbench.retrieval.adaptive import ESTIMATORS
 from vgbench.retrieval.adaptive.estimators import SUE_NEIGHBOURS
 from vgbench.retrieval.adaptive.gate import Gate, Scores
@@ -19,8 +20,9 @@ from vgbench.retrieval.adaptive.judged import uncertainty_facts
 from vgbench.retrieval.metrics.recall import NeighbourRows, hits
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext
-from vgbench.retrieval.rerank.chain import RerankStep, predictions_needed, rerank
+from vgbench.retrieval.rerank.chain import RerankStep, check_rerankers, predictions_needed, rerank
 from vgbench.retrieval.rerank.options import RerankOptions
+from vgbench.retrieval.sequence.reranker import SequenceReranker
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
@@ -67,8 +69,11 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_estimators(options: RerankOptions, runtime: Runtime) -> None:
-    """Raise UserError for an estimator that cannot run, before anything is extracted."""
+def check_stage(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
+    """Raise UserError for an estimator or a re-ranker that cannot run, before anything is extracted."""
+    check_rerankers(network, options, runtime)
+    if options.sequence:
+        SequenceReranker.check(network, options, runtime)
     ESTIMATORS.keywords_of_each("uncertainty", options.estimators, options.uncertainty_args)
     for name in options.estimators:
         ESTIMATORS.resolve(name)
@@ -85,7 +90,7 @@ def run(
     neighbours: Mapping[float, NeighbourRows],
     recall_values: Sequence[int],
 ) -> Outcome:
-    """Judge how sure the search is of each query, and re-rank those that the gate lets through.
+    """Find queries as frames, judge how sure the search is of each, and re-rank those that the gate lets through.
 
     Args:
         predictions: as many as `Reranking.predictions_needed`.
@@ -94,25 +99,30 @@ def run(
     Raises:
         UserError: an estimator or a re-ranker cannot run.
     """
+    steps: list[RerankStep] = []
+    options = reranking.options
+    if options.sequence:
+        as_frames = [(f"{options.sequence} of {options.seq_length} frames", SequenceReranker())]
+        predictions, steps = rerank(predictions, context, neighbours, recall_values, methods=as_frames)
     started = time.perf_counter()
-    scores = {name: _scores(name, predictions, context) for name in reranking.options.estimators}
+    scores = {name: _scores(name, predictions, context) for name in options.estimators}
     judging_s = time.perf_counter() - started
     predictions = predictions.first(reranking.kept(recall_values))
     gate = reranking.gate
     certainty = None if gate is None else gate.certainty(scores)
     chosen = None if gate is None or certainty is None else np.flatnonzero(certainty < gate.below)
     before = _right(predictions, neighbours)
-    steps: list[RerankStep] = []
-    if reranking.options.names:
-        predictions, steps = rerank(predictions, context, neighbours, recall_values, chosen)
+    chain: list[RerankStep] = []
+    if options.names:
+        predictions, chain = rerank(predictions, context, neighbours, recall_values, chosen)
     after = _right(predictions, neighbours)
-    facts = uncertainty_facts(scores, before, after if steps and chosen is None else None, gate)
+    facts = uncertainty_facts(scores, before, after if chain and chosen is None else None, gate)
     if gate is not None and chosen is not None:
-        facts["gate"] = _gate_facts(gate, len(chosen), len(predictions), steps, judging_s)
+        facts["gate"] = _gate_facts(gate, len(chosen), len(predictions), chain, judging_s)
         if before is not None and after is not None:
             facts["gate"] |= {"recall_at_1": [round(100 * float(one.mean()), 3) for one in (before, after)]}
         LOG.info("%s", gate_line(facts["gate"]))
-    return Outcome(predictions, tuple(steps), scores, before, after, facts)
+    return Outcome(predictions, (*steps, *chain), scores, before, after, facts)
 
 
 def _scores(name: str, predictions: Predictions, context: RerankContext) -> NDArray[np.float64]:

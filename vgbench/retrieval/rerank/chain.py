@@ -68,8 +68,8 @@ class RerankStep:
 
 def check_rerankers(network: Network | None, options: RerankOptions, runtime: Runtime) -> None:
     """Raise UserError for a re-ranker that cannot run, now and not after hours of extraction."""
-    for name, keywords in keywords_of(options).items():
-        make_reranker(name, keywords).check(network, options, runtime)
+    for _, method in methods_of(options):
+        method.check(network, options, runtime)
 
 
 def predictions_needed(recall_values: Sequence[int], options: RerankOptions) -> int:
@@ -83,12 +83,14 @@ def rerank(
     neighbours: Mapping[float, NeighbourRows],
     recall_values: Sequence[int],
     chosen: NDArray[np.int64] | None = None,
+    methods: Sequence[tuple[str, Reranker]] | None = None,
 ) -> tuple[Predictions, list[RerankStep]]:
     """Run the chain of `context.options.rerank`; return what it ends with and what each step did.
 
     Args:
         chosen: int64 [n], ascending, the queries that are re-ranked; the others keep their predictions and distances.
             None for all. Recalls are of all queries either way.
+        methods: other re-rankers than those of `--rerank`, with their names.
 
     Raises:
         UserError: a re-ranker is not known, cannot run here, or returned what are not predictions.
@@ -96,14 +98,13 @@ def rerank(
     steps: list[RerankStep] = []
     before = recall_table(predictions.indices, neighbours, recall_values)
     _check_rows(predictions, context)
-    keywords = keywords_of(context.options)
     part = predictions
     if chosen is not None:
         part, context = predictions.rows(chosen), context.of_queries(chosen)
     with contextlib.ExitStack() as opened:
-        for name in context.options.names:
+        for name, method in methods_of(context.options) if methods is None else methods:
             start = time.perf_counter()
-            done = _done(name, make_reranker(name, keywords[name]), part, context)
+            done = _done(name, method, part, context)
             spent = time.perf_counter() - start
             part = done.predictions
             predictions = part if chosen is None else predictions.with_rows(chosen, part)
@@ -163,6 +164,12 @@ def _step(
 def keywords_of(options: RerankOptions) -> dict[str, dict[str, Any]]:
     """Return what `--rerank_args` says to each re-ranker of the chain, by name; raises UserError."""
     return RERANKERS.keywords_of_each("rerank", options.names, options.rerank_args)
+
+
+def methods_of(options: RerankOptions) -> list[tuple[str, Reranker]]:
+    """Return the re-rankers of `--rerank` with their names, made; raises UserError as `make_reranker`."""
+    keywords = keywords_of(options)
+    return [(name, make_reranker(name, keywords[name])) for name in options.names]
 
 
 def make_reranker(name: str, keywords: Mapping[str, Any] | None = None) -> Reranker:

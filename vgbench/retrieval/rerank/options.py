@@ -8,6 +8,7 @@ from vgbench.errors import UserError
 from vgbench.options import Options, Rule, above, arguments, at_least, between, option
 from vgbench.retrieval.adaptive import LEARNED
 from vgbench.retrieval.adaptive.options import AdaptiveOptions
+from vgbench.retrieval.sequence.options import SequenceOptions
 
 SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
 SPATIAL_ORDERS = ("size", "distance", "representative", "representative_distance")
@@ -176,6 +177,7 @@ class RerankOptions(
     AqeOptions,
     KReciprocalOptions,
     SpatialOptions,
+    SequenceOptions,
     AdaptiveOptions,
     ChainOptions,
 ):
@@ -210,6 +212,11 @@ class RerankOptions(
     def names(self) -> tuple[str, ...]:
         """The re-rankers in order; empty where none was asked for."""
         return self.rerank or ()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether predictions are not what the search found."""
+        return bool(self.names or self.sequence)
 
     @property
     def estimators(self) -> tuple[str, ...]:
