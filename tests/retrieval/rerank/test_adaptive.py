@@ -104,5 +104,8 @@ def test_estimators_of_ones_own(make_context: Make, found: Found, monkeypatch: p
         plain = dataclasses.replace(context, options=RerankOptions(uncertainty=(name,)))
         with pytest.raises(UserError, match=message):
             run(before, plain, Reranking(plain.options), positives(plain), (1,))
+    assert RerankOptions(uncertainty=(name,), rerank_when=name, rerank=("aqe",)).estimators == (name,)
+    with pytest.raises(UserError, match=r"--rerank_when inlier: not known\. Did you mean inliers"):
+        RerankOptions(rerank=("aqe",), rerank_when="inlier")
     with pytest.raises(UserError, match=r"nope"):
         check_stage(None, RerankOptions(uncertainty=("sue",), uncertainty_args=("nope=2",)), Runtime())

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from vgbench.registry import Registry
 
-_ESTIMATORS = {
-    "distance": "vgbench.retrieval.adaptive.estimators:distance",
-    "pa": "vgbench.retrieval.adaptive.estimators:pa",
-    "sue": "vgbench.retrieval.adaptive.estimators:sue",
-    "inliers": "vgbench.retrieval.adaptive.estimators:inliers",
-    "random": "vgbench.retrieval.adaptive.estimators:random",
-}
+# What `--rerank_when` names beside an estimator: the regression on those of `--uncertainty`.
 LEARNED = "learned"
 
-ESTIMATORS = Registry("estimator", _ESTIMATORS, positional=2)
-
-# What `--rerank_when` names: an estimator, or the regression on those of `--uncertainty`.
-GATES = Registry("estimator", {**_ESTIMATORS, LEARNED: "vgbench.retrieval.metrics.confidence:Confidence"}, positional=2)
+ESTIMATORS = Registry(
+    "estimator",
+    {
+        "distance": "vgbench.retrieval.adaptive.estimators:distance",
+        "pa": "vgbench.retrieval.adaptive.estimators:pa",
+        "sue": "vgbench.retrieval.adaptive.estimators:sue",
+        "inliers": "vgbench.retrieval.adaptive.estimators:inliers",
+        "random": "vgbench.retrieval.adaptive.estimators:random",
+    },
+    positional=2,
+)

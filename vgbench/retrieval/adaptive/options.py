@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vgbench.errors import UserError, did_you_mean
 from vgbench.options import DISTINCT, Options, arguments, at_least, option
+from vgbench.retrieval.adaptive import ESTIMATORS, LEARNED
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,8 @@ class AdaptiveOptions(Options, topic="rerank"):
     )
     rerank_when: str | None = option(
         None,
-        "re-rank only the queries of which this estimator is not sure; learned: the probability that the best match is "
-        "right, by logistic regression on --uncertainty, learned on val",
-        registry="vgbench.retrieval.adaptive:GATES",
+        "re-rank only the queries of which this estimator of --uncertainty is not sure; learned: the probability that "
+        "the best match is right, by logistic regression on all of them, learned on val",
         metavar="ESTIMATOR",
         needs="rerank",
         unset="re-rank all",
@@ -50,3 +51,13 @@ class AdaptiveOptions(Options, topic="rerank"):
         1000, "queries of val, spread over it, that --rerank_when is learned from, at most", range=at_least(1),
         needs="rerank_when",
     )  # fmt: skip
+
+    def check_together(self) -> None:
+        """Raise UserError for a gate of an estimator that is not known."""
+        known = (*ESTIMATORS, LEARNED)
+        if self.rerank_when is not None and self.rerank_when not in (*known, *self.uncertainty):
+            hint = did_you_mean(self.rerank_when, list(known))
+            raise UserError(
+                f"--rerank_when {self.rerank_when}: not known.{hint} Expected one of {', '.join(known)}; or your own, "
+                "named in --uncertainty too"
+            )

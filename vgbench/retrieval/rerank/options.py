@@ -16,7 +16,7 @@ LOCAL_MODELS = ("homography", "fundamental")
 DENSE_SCORES = ("rapid", "ransac")
 
 # What else verifies by local features.
-_INLIERS = "uncertainty=inliers or rerank_when=inliers"
+_INLIERS = "uncertainty=inliers"
 _COUNT, _FROM_0, _PART = at_least(1), at_least(0), between(0, 1)
 
 
