@@ -79,7 +79,7 @@ def sharpness(distances: NDArray[np.float32], contrast: float) -> NDArray[np.flo
     """Return lambda of each frame, float64 [n]: exp(-lambda d) is `contrast` times larger for the near than the far."""
     near, far = np.percentile(distances.astype(np.float64), _QUANTILES, axis=1)
     span = far - near
-    return np.log(contrast) / np.where(span > 0, span, 1.0)
+    return np.asarray(np.log(contrast) / np.where(span > 0, span, 1.0), np.float64)
 
 
 def _neighbours(walk: Walk, options: SequenceOptions) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
