@@ -12,7 +12,7 @@ import pytest
 import yaml
 from locations import REPOSITORY
 
-from vgbench.benchmark.campaign import Campaign
+from vgbench.benchmark.campaign import OUTDATED, Campaign
 from vgbench.benchmark.matrix import read_matrix
 from vgbench.errors import UserError
 
@@ -336,6 +336,25 @@ def test_what_became_of_each_job(bench):
     assert found["gem/eval-1"] == "done" and found["bad/train"] == "failed: datasets/missing: no such folder"
     table = bench.campaign(runs).write_tables()
     assert "- bad: `train: datasets/missing: no such folder`" in table
+
+
+def test_results_of_other_options_are_said_to_be_left_out(bench):
+    bench.run(TWO)
+    assert bench.campaign(TWO).left() == ""
+    changed = bench.campaign([{**TWO[0], "train": {"lr": 70.0}}, TWO[1]])
+    assert [status for _, status in changed.statuses()] == [OUTDATED, OUTDATED, "done"]
+    assert "60.0" in changed.write_tables() and "40.0" not in changed.write_tables()
+    said = "2 of 3 jobs to do: their results are of other options or images. To see which: "
+    assert (
+        changed.left()
+        == f"{said}python3 benchmark.py {bench.file} --list; to run them: python3 benchmark.py {bench.file}"
+    )
+    fresh = [*TWO, {"name": "bad", "train": {"dataset_name": "missing"}}]
+    bench.run(fresh)
+    fresh[1] = {**fresh[1], "train": {"lr": 61.0}}
+    assert (
+        "2 of 4 jobs to do: of 1 the results are of other options or images; 1 failed." in bench.campaign(fresh).left()
+    )
 
 
 @pytest.mark.slow

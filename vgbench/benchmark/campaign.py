@@ -29,6 +29,7 @@ from vgbench.training.checkpoint import BEST, LAST
 
 Check = Callable[[Job, Path], None]
 PROGRAM = (sys.executable, "-m", "vgbench")
+OUTDATED = "to do: its results are of other options or images"
 _POLL_SECONDS = 0.2
 _PROC = Path("/proc/self")  # where there is none, nothing tells whether a process lives
 
@@ -130,7 +131,7 @@ class Campaign:
         return write_tables(self.folder, self.store, self.tables, self._failed() if failures is None else failures)
 
     def statuses(self) -> list[tuple[Job, str]]:
-        """Return every job with "done", "failed: <reason>", "waits for <job>" or "to do"."""
+        """Return every job with "done", "failed: <reason>", "waits for <job>", "to do", or `OUTDATED`."""
         store, found = self.store, []
         for job in self.matrix.jobs:
             missing = [maker.folder for maker in store.makers(job) if store.outcome(maker) is None]
@@ -139,10 +140,28 @@ class Campaign:
                 status = "done"
             elif failure:
                 status = f"failed: {failure}"
+            elif store.is_outdated(job):
+                status = OUTDATED
             else:
                 status = f"waits for {missing[0]}" if missing else "to do"
             found.append((job, status))
         return found
+
+    def left(self) -> str:
+        """Return a line that says how many jobs are not in the tables, '' where all are."""
+        statuses = [status for _, status in self.statuses()]
+        left = [status for status in statuses if status != "done"]
+        if not left:
+            return ""
+        outdated = left.count(OUTDATED)
+        whole = outdated == len(left)
+        why = (
+            f": {'their' if whole else f'of {outdated} the'} results are of other options or images" if outdated else ""
+        )
+        failed = sum(status.startswith("failed") for status in left)
+        why += f"; {failed} failed" if failed else ""
+        command = f"python3 benchmark.py {self.matrix.path}"
+        return f"{len(left)} of {len(statuses)} jobs to do{why}. To see which: {command} --list; to run them: {command}"
 
     def _failed(self) -> dict[str, str]:
         found: dict[str, str] = {}

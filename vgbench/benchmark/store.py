@@ -91,6 +91,11 @@ class Store:
         # A benchmark that was killed may have missed the end of a script: the product, written last, tells.
         return self.product(job)
 
+    def is_outdated(self, job: Job) -> bool:
+        """Whether what a job left is of other options, images or networks than it has now."""
+        state = self._state(job)
+        return state.get("status") not in (None, "failed") and state.get("digest") != self.identity(job)
+
     def failure(self, job: Job) -> str:
         """Return why a job failed with just these options, '' if it did not."""
         state = self._state(job)

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if typed.table:
         print(f"\n{campaign.write_tables()}\nwritten to {campaign.folder / 'table.md'} (.tex, .csv, .html)")
+        if left := campaign.left():
+            print(left)
         return 0
     table, failures = campaign.run()
     if typed.dry_run:
