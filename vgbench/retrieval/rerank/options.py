@@ -8,6 +8,7 @@ from vgbench.errors import UserError
 from vgbench.options import Options, Rule, above, arguments, at_least, between, option
 from vgbench.retrieval.adaptive import LEARNED
 from vgbench.retrieval.adaptive.options import AdaptiveOptions
+from vgbench.retrieval.rerank.local import is_bridge
 from vgbench.retrieval.sequence.options import SequenceOptions
 
 SPATIAL_CLUSTERS = ("radius", "dbscan", "agglomerative")
@@ -113,7 +114,8 @@ class LocalOptions(Options, needs=f"rerank=local or {_INLIERS}", topic="rerank")
     local_matcher: tuple[str, ...] = option(
         ("mutual",),
         "mutual nearest neighbours, also with Lowe's ratio test, or a network (lighterglue for xfeat, "
-        "lightglue for aliked, disk and superpoint); one for all --local_features, or one for each",
+        "lightglue for aliked, disk and superpoint); one for all --local_features, or one for each; or a matcher of "
+        "images, without --local_features: vismatch:<name>, transformers:<model> (LightGlue and its like)",
         registry="vgbench.retrieval.rerank.local:MATCHERS",
     )
     local_matcher_args: tuple[str, ...] | None = arguments("local_matcher")
@@ -194,12 +196,30 @@ class RerankOptions(
                 f"--local_matcher {' '.join(self.local_matcher)}: {len(self.local_matcher)} for "
                 f"{len(self.local_features)} --local_features. Expected one for all, or one for each in their order"
             )
+        self._check_bridges()
         if self.dense_score == "rapid" and "dense" in self.names and "local" not in self.names:
             for name in ("local_model", "local_iterations"):
                 if getattr(self, name) != getattr(RerankOptions, name):
                     raise UserError(
                         f"--{name}: --dense_score rapid fits no model. Expected --dense_score ransac; leave it out"
                     )
+
+    def _check_bridges(self) -> None:
+        """Refuse what matchers of images, which find their features themselves, do not look at."""
+        bridges = [name for name in self.local_matcher if is_bridge(name)]
+        if not bridges:
+            return
+        if len(self.local_matcher) > 1:
+            raise UserError(
+                f"--local_matcher {' '.join(self.local_matcher)}: {bridges[0]} finds its own features. Expected it "
+                "alone"
+            )
+        for name in ("local_features", "local_keypoints", "local_ratio", "local_refine"):
+            if getattr(self, name) != getattr(RerankOptions, name):
+                raise UserError(
+                    f"--{name}: does nothing with --local_matcher {bridges[0]}, which finds its own features. Expected "
+                    "--local_matcher_args, where it takes some; leave this out"
+                )
 
     @property
     def verifications(self) -> tuple[tuple[str, str], ...]:

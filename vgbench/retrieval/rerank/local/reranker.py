@@ -12,11 +12,12 @@ from vgbench.errors import UserError
 from vgbench.models.network import Network
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
-from vgbench.retrieval.rerank.local import EXTRACTORS, MATCHERS
+from vgbench.retrieval.rerank.local import EXTRACTORS, MATCHERS, is_bridge
 from vgbench.retrieval.rerank.local.features import Extractor, make_extractor
 from vgbench.retrieval.rerank.local.geometry import inliers
+from vgbench.retrieval.rerank.local.image_pairs import ImagePlan
 from vgbench.retrieval.rerank.local.matchers import Matcher, make_matcher
-from vgbench.retrieval.rerank.local.verification import Plan, verify
+from vgbench.retrieval.rerank.local.verification import AnyPlan, Plan, verify
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Runtime
 
@@ -51,12 +52,16 @@ class LocalReranker(Reranker):
         )
 
 
-def plans_of(options: RerankOptions, runtime: Runtime) -> tuple[Plan, ...]:
+def plans_of(options: RerankOptions, runtime: Runtime) -> tuple[AnyPlan, ...]:
     """Return how `--local_...` say to verify; raises UserError where features and matcher cannot be had or differ."""
     of_features = EXTRACTORS.keywords_of_each("local_features", options.local_features, options.local_features_args)
     of_matchers = MATCHERS.keywords_of_each("local_matcher", options.local_matcher, options.local_matcher_args)
-    plans = []
+    plans: list[AnyPlan] = []
     for features, matcher in options.verifications:
+        if is_bridge(matcher):
+            match = MATCHERS.resolve(matcher)("", options.local_ratio, runtime, **of_matchers[matcher])
+            plans.append(ImagePlan(match, options.local_size, partial(counted, options=options)))
+            continue
         extractor = make_extractor(features, options.local_keypoints, runtime, of_features[features])
         make = partial(make_matcher, matcher, features, options.local_ratio, runtime, of_matchers[matcher])
         plans.append(_plan_of(features, matcher, extractor, make, options, runtime))

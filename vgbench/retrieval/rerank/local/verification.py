@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -54,10 +55,41 @@ class Plan:
     second: Matcher | None = None
     refine: int = 0
 
+    def prepared(self, candidates: NDArray[np.int64], context: RerankContext) -> PreparedFeatures:
+        """Find the features of the queries and of their candidates int64 [Q,k], or take up those that are kept."""
+        return PreparedFeatures(self, *_features(self, candidates, context))
+
+
+class Verifies(Protocol):
+    """What scores one query's candidates at a time: see `Verifier`."""
+
+    def __call__(
+        self, query: int, rows: list[int], terms: NDArray[np.float64], deadline: float
+    ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]: ...
+
+    def first(self, query: int, row: int) -> float: ...
+
+
+class Prepared(Protocol):
+    """What a plan has made ready, with the bytes that it keeps of an image; `close` comes last."""
+
+    @property
+    def bytes_per_image(self) -> float: ...
+
+    def verifier(self, pool: Executor) -> Verifies: ...
+
+    def close(self) -> None: ...
+
+
+class AnyPlan(Protocol):
+    """How candidates are verified: by features that are kept (`Plan`), or image by image (`image_pairs.ImagePlan`)."""
+
+    def prepared(self, candidates: NDArray[np.int64], context: RerankContext) -> Prepared: ...
+
 
 def verify(
     name: str,
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     predictions: Predictions,
     context: RerankContext,
     *,
@@ -76,13 +108,13 @@ def verify(
     """
     head = min(context.options.rerank_topk, predictions.indices.shape[1])
     start = time.perf_counter()
-    stores = [_features(plan, predictions.indices[:, :head], context) for plan in plans]
+    ready = [plan.prepared(predictions.indices[:, :head], context) for plan in plans]
     preparing = time.perf_counter() - start
     costs = weight * descriptor_term(predictions.distances[:, :head])
     points: list[NDArray[np.float32]] = []
     ends: list[int] = []
     with threads() as pool:
-        verifiers = [Verifier(plan, *store, pool) for plan, store in zip(plans, stores, strict=True)]
+        verifiers = [one.verifier(pool) for one in ready]
         table, queries_in_it = context.all_queries
         for query, rows in enumerate(predictions.indices[:, :head].tolist()):
             deadline = time.perf_counter() + budget_ms / 1e3 if budget_ms else float("inf")
@@ -93,8 +125,9 @@ def verify(
             for index in np.argsort(costs[query], kind="stable")[:DRAWN]:
                 points.append(found[index])
                 ends.append(len(found[index]) + (ends[-1] if ends else 0))
-    bytes_per_image = sum(database.bytes_per_image for _, database in stores)
-    _close(stores)
+    bytes_per_image = sum(one.bytes_per_image for one in ready)
+    for one in ready:
+        one.close()
     result = reordered(predictions, costs)
     drawn = min(DRAWN, head)
     matches = LocalMatches(
@@ -107,26 +140,39 @@ def verify(
     return Reranked(result, bytes_per_image, preparing, {"local_matches": path})
 
 
-def scores_of_first(plans: Sequence[Plan], predictions: Predictions, context: RerankContext) -> NDArray[np.float64]:
+def scores_of_first(plans: Sequence[AnyPlan], predictions: Predictions, context: RerankContext) -> NDArray[np.float64]:
     """Return the score of each query's first candidate by each plan's first matcher, summed over plans: float64 [Q]."""
-    stores = [_features(plan, predictions.indices[:, :1], context) for plan in plans]
-    _, queries = context.all_queries
+    pairs = list(zip(context.all_queries[1].tolist(), predictions.indices[:, 0].tolist(), strict=True))
     scores = np.zeros(len(predictions))
-    with threads() as pool:
-        for plan, store in zip(plans, stores, strict=True):
-            verifier = Verifier(plan, *store, pool)
-            scores += [
-                verifier.first(int(row), int(best))
-                for row, best in zip(queries, predictions.indices[:, 0], strict=True)
-            ]
-    _close(stores)
+    for plan in plans:
+        ready = plan.prepared(predictions.indices[:, :1], context)
+        with threads() as pool:
+            verifier = ready.verifier(pool)
+            scores += [verifier.first(query, best) for query, best in pairs]
+        ready.close()
     return scores
 
 
-def _close(stores: Sequence[tuple[FeatureStore, FeatureStore]]) -> None:
-    for pair in stores:
-        for store in pair:
-            store.close()
+@dataclass(frozen=True, eq=False)
+class PreparedFeatures:
+    """The features of all images that a plan compares."""
+
+    plan: Plan
+    queries: FeatureStore
+    database: FeatureStore
+
+    @property
+    def bytes_per_image(self) -> float:
+        """What is kept of a database image."""
+        return self.database.bytes_per_image
+
+    def verifier(self, pool: Executor) -> Verifier:
+        """Return what scores candidates, in the threads of a pool."""
+        return Verifier(self.plan, self.queries, self.database, pool)
+
+    def close(self) -> None:
+        self.queries.close()
+        self.database.close()
 
 
 @dataclass(frozen=True, eq=False)
