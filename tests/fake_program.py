@@ -16,14 +16,14 @@ if part == "combine":
     output.write_text("combined")
     sys.exit(0)
 parser = argparse.ArgumentParser()
-for flag in ("--config", "--run_dir", "--resume"):
+for flag in ("--config", "--run_dir", "--resume", "--start_from"):
     parser.add_argument(flag)
 typed = parser.parse_args(words)
 options = yaml.safe_load(pathlib.Path(typed.config).read_text()) or {}
 run_dir = pathlib.Path(typed.run_dir)
 run_dir.mkdir(parents=True, exist_ok=True)
 with calls_file.open("a") as calls:
-    calls.write(json.dumps([part, run_dir.parent.name, run_dir.name, typed.resume]) + "\\n")
+    calls.write(json.dumps([part, run_dir.parent.name, run_dir.name, typed.resume or typed.start_from]) + "\\n")
 print("\\r 10%", end="\\r 50%")
 name = options.get("dataset_name", "city")
 if name == "missing":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ def add_flags(
         required: those that have to be given, beside those without a default.
         helps: what some of them mean here, instead of their own help.
     """
-    hints = typing.get_type_hints(options_type)
+    hints = _hints(options_type)
     for field in dataclasses.fields(options_type):
         if field.name not in without and (only is None or field.name in only):
             needed = field.name in required or field.default is dataclasses.MISSING
@@ -49,9 +50,15 @@ def build_options(options_type: type[OptionsT], values: Mapping[str, Any]) -> Op
     Raises:
         OptionError: a value is of another type than its option, or out of its range.
     """
-    hints = typing.get_type_hints(options_type)
+    hints = _hints(options_type)
     fields = [field for field in dataclasses.fields(options_type) if field.name in values]  # type: ignore[arg-type]
     return options_type(**{field.name: _value(field, values[field.name], hints[field.name]) for field in fields})
+
+
+@functools.cache
+def _hints(options_type: type[Any]) -> dict[str, Any]:
+    """Return the types of a dataclass's fields: a matrix asks for the same ones hundreds of times."""
+    return typing.get_type_hints(options_type)
 
 
 def plain(value: Any) -> Any:

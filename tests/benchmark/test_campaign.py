@@ -192,6 +192,16 @@ def test_networks_of_earlier_runs_are_tested_again_and_combined(bench):
     assert [call[0] for call in bench.run(other)[2]] == ["train", "ensemble", "eval"]
 
 
+def test_a_training_begins_with_the_network_of_another(bench):
+    then = {"name": "then", "start_from": "gem", "train": {"dataset_name": "once"}}
+    _, failures, calls = bench.run([*TWO, then])
+    best = str(bench.folder / "gem" / "train" / "best_model.pth")
+    assert calls[-1] == ["train", "then", "train", best] and failures == {"then": "train: the disk is full"}
+    # One that goes on knows where it began.
+    last = str(bench.folder / "then" / "train" / "last_model.pth")
+    assert bench.run([*TWO, then])[2] == [["train", "then", "train", last]]
+
+
 def test_what_cannot_be_combined_leaves_out_its_tests_alone(bench):
     both = {"name": "both", "soup": {"runs": ["gem", "netvlad"], "weights": [1, 2, 3]}, "eval": [{}]}
     table, failures, calls = bench.run([*TWO, both])

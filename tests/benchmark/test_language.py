@@ -119,6 +119,26 @@ def test_a_file_on_top_of_another(expanded):
     assert found["defaults"]["all"] == {"resize": [2, 2], "device": "cpu"}
 
 
+def test_a_file_on_top_of_several_the_later_ones_win(expanded):
+    table = {"variables": {"lr": 1, "layers": {"a": {}, "b": {}}}, "runs": [{"name": "a", "train": {"lr": "$lr"}}]}
+    small = {"variables": {"lr": 2}, "defaults": {"all": {"device": "cpu"}}}
+    own = {"extends": ["table.yaml", "small.yaml"], "variables": {"layers": {"c": {"cut": 2}}}}
+    own["grid"] = {"over": {"train.layers": "$layers"}}
+    found = expanded(own, table=table, small=small)
+    # A variable is one value: what it held before is gone, where it is a mapping too.
+    assert names(found) == ["a", "c"] and found["runs"][0]["train"] == {"lr": 2}
+    assert found["runs"][1]["train"] == {"cut": 2} and found["defaults"] == {"all": {"device": "cpu"}}
+
+
+def test_a_training_that_begins_with_a_network_of_seeds_has_its_seeds(expanded):
+    grid = {"over": {"train.lr": [1, 2], "eval.scales": [[1], [2]]}, "start_from": "gem", "eval": {}}
+    runs = [{"name": "gem", "train": {}, "seeds": [3, 4]}]
+    found = {run["name"]: run for run in expanded({"runs": runs, "grid": grid})["runs"]}
+    first = found["1 1 seed=4"]
+    assert (first["start_from"], first["row"], first["train"]) == ("gem seed=4", "1 1", {"lr": 1, "seed": 4})
+    assert found["1 2 seed=4"]["of"] == "1 1 seed=4" and "start_from" not in found["1 2 seed=4"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -139,6 +159,7 @@ def test_a_file_on_top_of_another(expanded):
             "has seeds already",
         ),
         ({"extends": "m.yaml", "runs": []}, "extends itself"),
+        ({"extends": [1], "runs": []}, "extends: expected the name of a YAML file, or a list"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(expanded, content, said):

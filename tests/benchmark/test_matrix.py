@@ -62,6 +62,22 @@ def test_options_on_every_test(read):
     assert {job.after for job in matrix.jobs[1:]} == {matrix.jobs[0].digest}
 
 
+def test_a_training_that_begins_with_the_network_of_another(read, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.touch()
+    elsewhere = {"name": "w", "checkpoint": str(weights), "eval": [{}]}
+    runs = [ONE, {"name": "on", "start_from": "a", "train": {"lr": 1}}, elsewhere]
+    matrix = read([*runs, {"name": "on w", "start_from": "w", "train": {}}])
+    jobs = {job.run: job for job in matrix.jobs}
+    assert jobs["on"].makers == ("a/train",) and jobs["on"].options == {"lr": 1}
+    assert jobs["on"].after == jobs["a"].digest and jobs["on w"].options == {"start_from": str(weights)}
+    soup = [{"name": "b", "train": {}}, {"name": "s", "soup": {"runs": ["a", "b"]}}]
+    soup.append({"name": "of s", "start_from": "s", "train": {}})
+    assert [job.run for job in read([*runs, *soup]).dry().jobs] == ["a", "on", "b"], "no soup is made in a dry run"
+    with pytest.raises(UserError, match="Expected `train:` beside it"):
+        read([ONE, {"name": "b", "start_from": "a", "eval": [{}]}])
+
+
 def test_what_combining_knows_of_the_defaults_reaches_it(read):
     matrix = read(
         {

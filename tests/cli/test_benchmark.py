@@ -95,19 +95,43 @@ def test_what_is_combined_wrongly_is_said_before_the_first_run(
     assert not (tmp_path / "program" / "calls.jsonl").exists()
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_matrices_that_come_along_are_sound(path, tmp_path):
-    content = yaml.safe_load(path.read_text())
-    if "runs" not in content:  # options of eval.py, testing again what a matrix beside it trained
-        campaigns.check_options(Job("again", "eval", "eval-1", {}), path)
-        _, _, matrix, run, *rest = Path(content["resume"]).parts
-        assert run in read_matrix(REPOSITORY / "benchmarks" / f"{matrix}.yaml").runs
-        assert rest == ["train", "best_model.pth"] and Path(content["resume"]).parts[:2] == ("logs", "benchmarks")
-        return
-    for job in read_matrix(path).jobs:
+BENCHMARKS = REPOSITORY / "benchmarks"
+DEMOS = sorted((BENCHMARKS / "demo").glob("*.yaml"))
+# At full scale they differ from their demo variants in a few values; some of their runs are enough.
+FULL = [BENCHMARKS / path.name.replace("_demo", "") for path in DEMOS]
+OTHERS = sorted(path for path in BENCHMARKS.glob("*.yaml") if path not in FULL and path.name != "demo_eval.yaml")
+
+
+def check_jobs(jobs, tmp_path):
+    for job in jobs:
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(job.options))
         campaigns.check_options(job, config)
+
+
+@pytest.mark.parametrize("path", [*DEMOS, *OTHERS], ids=lambda path: path.name)
+def test_the_matrices_that_come_along_are_sound(path, tmp_path):
+    different = {str((job.script, job.options)): job for job in read_matrix(path).jobs}
+    check_jobs(different.values(), tmp_path)
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.name)
+def test_each_table_has_a_demo_variant_of_its_runs(path, tmp_path):
+    matrix, demo = read_matrix(path), read_matrix(path.parent / "demo" / f"{path.stem}_demo.yaml")
+    scripts = [{job.script for job in one.jobs} for one in (matrix, demo)]
+    assert scripts[0] == scripts[1] and matrix.name != demo.name
+    assert {job.options["dataset_name"] for job in demo.jobs if job.script in ("train", "eval")} == {"synthetic_city"}
+    assert all("seed" in job.options for job in matrix.jobs if job.script == "train"), "seeds make mean and deviation"
+    check_jobs(matrix.jobs[:: max(1, len(matrix.jobs) // 8)], tmp_path)
+
+
+def test_the_demo_that_is_tested_again_is_the_demo(tmp_path):
+    path = BENCHMARKS / "demo_eval.yaml"
+    content = yaml.safe_load(path.read_text())
+    campaigns.check_options(Job("again", "eval", "eval-1", {}), path)
+    logs, folder, matrix, run, *rest = Path(content["resume"]).parts
+    assert run in read_matrix(BENCHMARKS / f"{matrix}.yaml").runs
+    assert rest == ["train", "best_model.pth"] and (logs, folder) == ("logs", "benchmarks")
 
 
 OWN_RERANKER = """

@@ -288,8 +288,11 @@ class Campaign:
         self.view.show(State(progress.total, running, waiting, progress.failures))
 
     def _call(self, job: Job) -> Call:
-        last = self.store.folder / job.folder / LAST if job.script == "train" else None
-        return Call(job, tuple(self._command(job)), self.store.path(job, ".log"), _environment(), last)
+        store, trains = self.store, job.script == "train"
+        last = store.folder / job.folder / LAST if trains else None
+        start = [word for one in store.makers(job) for word in ("--start_from", str(store.run_dir(one) / BEST))]
+        words, begins_with = tuple(self._command(job)), tuple(start if trains else ())
+        return Call(job, words, store.path(job, ".log"), _environment(), last, begins_with)
 
     def _command(self, job: Job) -> list[str]:
         store = self.store
@@ -301,7 +304,7 @@ class Campaign:
         command = [*self.program, job.script, "--config", str(store.path(job, ".yaml")), "--run_dir", str(run_dir)]
         if job.checkpoint is not None:
             command += ["--resume", str(job.checkpoint)]
-        elif makers:
+        elif makers and job.script == "eval":
             command += ["--resume", *makers]
         return command + self._own_code()
 

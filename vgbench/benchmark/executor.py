@@ -31,6 +31,7 @@ class Call:
         log: file that what it prints is added to.
         environment: of the process.
         goes_on_from: a checkpoint of an earlier, interrupted try, which is taken up where it is there by then.
+        begins_with: words of a first try alone: what one that goes on knows already.
     """
 
     job: Job
@@ -38,12 +39,13 @@ class Call:
     log: Path
     environment: Mapping[str, str]
     goes_on_from: Path | None = None
+    begins_with: tuple[str, ...] = ()
 
     def words_now(self) -> tuple[str, ...]:
         """The command as it is to be given now."""
         again = self.goes_on_from
-        words = (*self.words, "--resume", str(again)) if again is not None and again.is_file() else self.words
-        return ranks_of(words, self.job.gpus)
+        more = ("--resume", str(again)) if again is not None and again.is_file() else self.begins_with
+        return ranks_of((*self.words, *more), self.job.gpus)
 
 
 class Executor(Protocol):

@@ -1,6 +1,7 @@
 """What a matrix file may say beside plain runs: `extends`, `variables`, `grid` and `seeds`; all become plain runs.
 
-    extends: base.yaml                      # its keys, of which this file's win; its runs come first
+    extends: base.yaml                      # its keys, of which this file's win; its runs come first. Of a list of
+                                            # files, the later ones win
     variables: {data: pitts30k, size: [320, 320]}
     defaults: {all: {resize: $size}}        # `$name` is the whole value, `${name}` a part of a text
     grid:
@@ -20,6 +21,7 @@ it by its last part. A value is what the option takes, or a label with the optio
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +35,7 @@ Content = dict[str, Any]
 SECTIONS = ("train", "eval", "ensemble", "soup", "whiten")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _MOST_RUNS = 10_000
+_OF_ONE_RUN = ("of", "start_from")
 
 
 def expand(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -77,15 +80,24 @@ def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -
     content = {"runs": content} if isinstance(content, list) else content
     if not isinstance(content, dict):
         return content
-    base_name = content.pop("extends", None)
-    if base_name is None:
-        return content
-    if not isinstance(base_name, str):
-        raise UserError(f"{path}: extends: expected the name of one YAML file, found {type(base_name).__name__}")
-    base = _extended(path.parent / base_name, read, (*seen, here))
-    if not isinstance(base, dict):
-        raise UserError(f"{path.parent / base_name}: expected `runs: ...`, found {type(base).__name__}")
-    merged = _merged(base, content)
+    names = content.pop("extends", None)
+    layers: list[Content] = []
+    for name in names if isinstance(names, list) else [] if names is None else [names]:
+        if not isinstance(name, str):
+            raise UserError(f"{path}: extends: expected the name of a YAML file, or a list, found {type(name).__name__}")
+        base = _extended(path.parent / name, read, (*seen, here))
+        if not isinstance(base, dict):
+            raise UserError(f"{path.parent / name}: expected `runs: ...`, found {type(base).__name__}")
+        layers.append(base)
+    return functools.reduce(_on_top, [*layers, content])
+
+
+def _on_top(base: Content, content: Content) -> Content:
+    """Return a base with the keys, runs and grids of a file that extends it."""
+    merged: Content = _merged(base, content)
+    variables = [one["variables"] for one in (base, content) if isinstance(one.get("variables"), Mapping)]
+    if len(variables) == 2:
+        merged["variables"] = {**variables[0], **variables[1]}  # each is one value, a mapping too
     for key in ("runs", "grid"):
         both = [base.get(key) or [], content.get(key) or []]
         lists = [[one] if isinstance(one, Mapping) else one for one in both]
@@ -165,7 +177,8 @@ def _combinations(where: str, block: Any) -> Iterator[Content]:
             trained += [run] if "train" in run else []
             yield run
         else:  # only the tests differ: trained once
-            yield {key: value for key, value in run.items() if key not in ("train", "seeds")} | {"of": same["name"]}
+            tested = {key: value for key, value in run.items() if key not in ("train", "start_from", "seeds")}
+            yield tested | {"of": same["name"]}
 
 
 def _axis_name(where: str, axis: Any, axes: Mapping[Any, Any]) -> str:
@@ -281,7 +294,7 @@ def _with_seeds(where: str, runs: list[Any]) -> list[Any]:
 
 def _takes(run: Mapping[str, Any]) -> list[str]:
     """Return the names of the runs whose networks a run takes."""
-    found = [str(run["of"])] if "of" in run else []
+    found = [str(run[key]) for key in _OF_ONE_RUN if key in run]
     for section in ("ensemble", "soup", "whiten"):
         inside = run.get(section)
         if isinstance(inside, Mapping) and isinstance(inside.get("runs"), list):
@@ -302,14 +315,15 @@ def _of_seed(run: Mapping[str, Any], seed: int, *, own: bool, seeded: Mapping[st
     """Return the run of one seed, which takes what it needs of that seed."""
     named = {"name": seed_name(str(run.get("name")), seed), "row": str(run.get("name")), "seed": seed}
     out = {**run, **named}
-    if "of" in out and str(out["of"]) in seeded:
-        out["of"] = seed_name(str(out["of"]), seed)
+    for key in _OF_ONE_RUN:
+        if key in out and str(out[key]) in seeded:
+            out[key] = seed_name(str(out[key]), seed)
     for section in ("ensemble", "soup", "whiten"):
         inside = out.get(section)
         if isinstance(inside, Mapping) and isinstance(inside.get("runs"), list):
             runs = [seed_name(str(one), seed) if str(one) in seeded else one for one in inside["runs"]]
             out[section] = {**inside, "runs": runs}
-    if own and "train" in out:
+    if "train" in out:
         out["train"] = {**(out["train"] or {}), "seed": seed}
     elif own and isinstance(out.get("eval"), list):
         out["eval"] = [{**(one or {}), "seed": seed} if isinstance(one or {}, Mapping) else one for one in out["eval"]]

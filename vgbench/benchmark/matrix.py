@@ -17,6 +17,9 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
       - name: gem at three scales
         of: gem                             # the network of a run above
         eval: {scales: [1, 0.83, 0.71]}     # every one of `tests`, with these options besides
+      - name: gem trained on
+        start_from: gem                     # this training begins with the network of a run above
+        train: {dataset_name: msls}
       - name: both
         ensemble: {runs: [gem, netvlad]}    # or `soup:`, or `whiten:` of one; options of `python3 -m vgbench.combine`
         eval: [{dataset_name: tokyo_xs}]
@@ -25,7 +28,7 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
 The options are the scripts' own, by their flat names; keywords of a part are a list or a mapping: `loss_args: {margin:
-0.2}`. A run's training ends with its own test, so `eval` may be left out. `extends`, `variables`, `grid` and `seeds`
+0.2}`. A run's training ends with its own test, so `eval` may be left out, and `tests: []` leaves out everybody's. `extends`, `variables`, `grid` and `seeds`
 stand in `language`.
 """
 
@@ -72,7 +75,8 @@ class Job:
         name: "train", "eval-1", ...: the name of its folder within the run's.
         options: the script's options by flat name, without those that the matrix sets.
         checkpoint: what an evaluation tests, where no job of the matrix makes it.
-        makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one to test or whiten, several to combine.
+        makers: folders, `<run>/<job>`, of the jobs whose networks it takes: one to test, whiten or train on, several to
+            combine.
         after: the digests of these jobs, "" without any.
         row: the row of the table that the job's results go into; runs of several seeds share one.
         gpus: how many it runs on, one rank each.
@@ -128,8 +132,11 @@ class Matrix:
     path: Path = Path("matrix.yaml")
 
     def dry(self) -> Matrix:
-        """Return the trainings alone, each cut to one step."""
-        jobs = [replace(job, options={**job.options, "dry_run": True}) for job in self.jobs if job.script == "train"]
+        """Return the trainings alone, each cut to one step; those that begin with a combined network are left out."""
+        jobs: list[Job] = []
+        for job in self.jobs:
+            if job.script == "train" and set(job.makers) <= {one.folder for one in jobs}:
+                jobs.append(replace(job, options={**job.options, "dry_run": True}))
         return replace(self, jobs=tuple(jobs))
 
     @property
@@ -190,19 +197,19 @@ class _Reader:
         both: the defaults of everything.
         train: the defaults of a training.
         evaluation: the defaults of an evaluation.
-        tests: what `eval: {options}` stands for.
+        tests: what `eval: {options}` stands for; None where the file says nothing of them.
         networks: where the network of every run so far comes from, by the run's name.
     """
 
     both: Options
     train: Options
     evaluation: Options
-    tests: list[Options]
+    tests: list[Options] | None
     networks: dict[str, _Source]
 
     def jobs(self, where: str, run: Any) -> list[Job]:
         """Return the jobs of one run: its network, then its evaluations; raises UserError for what is no run."""
-        _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", *_SOURCES}, needed="name")
+        _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", "start_from", *_SOURCES}, needed="name")
         name, row = str(run["name"]), str(run.get("row", run["name"]))
         if not _NAME.fullmatch(name):
             raise UserError(
@@ -235,7 +242,7 @@ class _Reader:
         if isinstance(content, list):
             return [_options(f"{where}: eval {number}", options) for number, options in enumerate(content, start=1)]
         options = _options(f"{where}: eval", content)
-        if not self.tests:
+        if self.tests is None:
             raise UserError(
                 f"{where}: eval: there are no `tests:`. Expected them, or a list of `- {{dataset_name: ...}}`"
             )
@@ -246,9 +253,14 @@ class _Reader:
         if len(given) > 1:
             raise UserError(f"{where}: found {' and '.join(given)}. Expected at most one of {', '.join(_SOURCES)}")
         kind, content = (given[0], run[given[0]]) if given else ("", None)
+        if "start_from" in run and kind != "train":
+            raise UserError(f"{where}: start_from: is of a training. Expected `train:` beside it, or `of:` to test only")
         if kind == "train":
             options = self.train | _options(f"{where}: train", content)
-            return _Source(Job(name, "train", "train", options, row=row))
+            start = self._earlier(f"{where}: start_from", run["start_from"]) if "start_from" in run else _Source()
+            if start.checkpoint is not None:
+                options["start_from"] = str(start.checkpoint)
+            return _Source(Job(name, "train", "train", options, None, *_taken([start.maker]), row))
         if kind == "checkpoint":
             return _Source(checkpoint=_checkpoint(where, content))
         if kind == "of":
@@ -293,10 +305,12 @@ def _checkpoint(where: str, content: Any) -> Path:
     return checkpoint
 
 
-def _tests(where: str, content: Any) -> list[Options]:
-    if not isinstance(content or [], list):
+def _tests(where: str, content: Any) -> list[Options] | None:
+    if content is None:
+        return None
+    if not isinstance(content, list):
         raise UserError(f"{where}: tests: expected a list of `- {{dataset_name: ...}}`, found {type(content).__name__}")
-    return [_options(f"{where}: test {number}", options) for number, options in enumerate(content or [], start=1)]
+    return [_options(f"{where}: test {number}", options) for number, options in enumerate(content, start=1)]
 
 
 def _check_keys(where: str, content: Any, known: set[str], needed: str | None = None) -> None:
