@@ -101,6 +101,14 @@ def test_variables(expanded):
     assert names(found) == ["in york"] and "variables" not in found
 
 
+def test_a_variable_names_those_above_it(expanded):
+    content = {"variables": {"town": "york", "place": {"in": {"folder": "${town}/x"}}}}
+    found = expanded({**content, "grid": {"over": {"train.place": "$place"}}})
+    assert found["runs"] == [{"name": "in", "train": {"folder": "york/x"}}]
+    with pytest.raises(UserError, match="no such variable"):
+        expanded({"variables": {"a": "$b", "b": 1}, "runs": [{"name": "a", "train": {}}]})
+
+
 def test_a_file_on_top_of_another(expanded):
     base = {
         "defaults": {"all": {"resize": [1, 1], "device": "cpu"}},

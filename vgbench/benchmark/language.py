@@ -55,7 +55,10 @@ def expand(path: Path, read: Callable[[Path], Any]) -> Any:
     variables = content.pop("variables", None) or {}
     if not isinstance(variables, Mapping):
         raise UserError(f"{path}: variables: expected `name: value`, found {type(variables).__name__}")
-    content = _filled(content, variables, str(path))
+    known: Content = {}
+    for name, value in variables.items():  # one may name those above it
+        known[name] = _filled(value, known, f"{path}: variables")
+    content = _filled(content, known, str(path))
     runs, grid = content.get("runs") or [], content.pop("grid", None) or []
     if not isinstance(runs, list):
         return content
