@@ -25,9 +25,9 @@ RESULTS = Path("docs/results")
 INDEX = """# Demo tables
 
 Each table of [benchmarks/](../../benchmarks) at demo scale, as its own command made it: the synthetic city, images of
-64x96, a small network, one epoch of few images ([city.yaml](../../benchmarks/common/city.yaml)). **They show that every row
-works, and how a table looks. They do not show which row is best**: so little training moves a network hardly, and one of the
-110 test queries is 0.9 points. For that, run the table itself, at full scale and with its three seeds.
+64x96, a small network, one epoch of few images ([city.yaml](../../benchmarks/common/city.yaml)). **They show that every
+row works, and how a table looks. They do not show which row is best**: so little training hardly moves a network, and
+one of the 110 test queries is 0.9 points. For that, run the table itself, at full scale and with its three seeds.
 
 | table | what it compares | jobs | seconds | of a processor |
 |:------|:-----------------|-----:|--------:|---------------:|
@@ -36,7 +36,7 @@ works, and how a table looks. They do not show which row is best**: so little tr
 
 @dataclass(frozen=True)
 class Run:
-    """One run of `benchmark.py`: how many jobs it had, how long it took, processor seconds of all it started, status."""
+    """One run of `benchmark.py`: its jobs, its seconds, processor seconds of all that it started, its exit status."""
 
     jobs: int
     seconds: float
@@ -57,7 +57,7 @@ def run_table(path: Path, jobs: int) -> Run:
 
 def command(path: Path, jobs: int) -> list[str]:
     """Return the words that run a matrix."""
-    return [sys.executable, "benchmark.py", str(path), *(["--jobs", str(jobs)] if jobs > 1 else [])]
+    return [sys.executable, "benchmark.py", str(path), "--fork", *(["--jobs", str(jobs)] if jobs > 1 else [])]
 
 
 def page(path: Path, run: Run, table: str, machine: str, words: str) -> str:

@@ -1,4 +1,4 @@
-"""A study of real trainings, 24 runs: whatever ends in the middle and wherever it runs, its table is the undisturbed one's.
+"""A study of 24 real trainings: whatever ends in the middle and wherever it runs, its table is the undisturbed one's.
 
     python -m pytest tests/benchmark/test_study.py -m slow -s    # prints what was killed, and what the logs say
 
@@ -34,7 +34,7 @@ STUDY = {
     "defaults": {
         "all": {"num_workers": 0, "infer_batch_size": 8, "heat_maps": 0, "report_queries": 1},
         "train": {
-            "dataset_name": "tiny", "resize": [32, 32], "pretrain": "none", "cut": 2, "epochs_num": 2,
+            "dataset_name": "tiny", "resize": [32, 32], "backbone": "efficientnet_lite0", "cut": 2, "pretrain": "none", "epochs_num": 2,
             "queries_per_epoch": 8, "cache_refresh_rate": 4, "neg_samples_num": 8, "negs_num_per_query": 2,
             "train_batch_size": 2,
         },
@@ -58,7 +58,7 @@ class Study:
     table: str = ""
 
     def words(self, name: str) -> list[str]:
-        return [str(self.folder / "study.yaml"), "--jobs", "2", "--logs_folder", str(self.folder / name)]
+        return [str(self.folder / "study.yaml"), "--jobs", "2", "--fork", "--logs_folder", str(self.folder / name)]
 
     def campaign(self, name: str, executor: Executor | None = None) -> Campaign:
         campaign = campaign_of(read_matrix(self.folder / "study.yaml"), _parser().parse_args(self.words(name)))

@@ -17,6 +17,7 @@ from filelock import lock_descriptor
 
 import vgbench
 from vgbench.benchmark.executor import Call, Executor, LocalExecutor
+from vgbench.benchmark.forked import Main
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.process import SAVE_SECONDS
 from vgbench.benchmark.store import Facts, Store
@@ -59,6 +60,7 @@ class Campaign:
         gpus: names of this machine's GPUs; with several jobs at a time each takes its own.
         only: names of runs, with * and ?; of the others only those that these take a network from.
         force: run the chosen ones again, also where they have a result.
+        main: the command as a function, words -> exit status, for jobs that are forks of this process.
         executor: where the jobs run; None for processes of this machine.
         tables: what the tables show.
         facts: as of `Store`.
@@ -75,6 +77,7 @@ class Campaign:
     gpus: Sequence[str] = ()
     only: str | None = None
     force: bool = False
+    main: Main | None = None
     executor: Executor | None = None
     tables: TableOptions = field(default_factory=TableOptions)
     facts: Facts | None = None
@@ -98,7 +101,7 @@ class Campaign:
                 for job in self._chosen():
                     self._set_aside(job, always=True)
             progress = _Progress(list(wanted), len(wanted))
-            executor = self.executor or LocalExecutor(self.jobs, self.gpus, [lock])
+            executor = self.executor or LocalExecutor(self.jobs, self.gpus, [lock], self.main, self.program)
             try:
                 self._carry_out(progress, executor)
             except BaseException:

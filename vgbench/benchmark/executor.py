@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vgbench.benchmark.forked import Forked, Main
 from vgbench.benchmark.matrix import Job
 
 GRACE_SECONDS = 5.0
@@ -70,7 +71,7 @@ class Executor(Protocol):
 @dataclass
 class _Running:
     call: Call
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log_start: int
     gpus: tuple[str, ...]
 
@@ -83,11 +84,15 @@ class LocalExecutor:
         jobs: how many run at a time.
         gpus: names of the GPUs that are shared out, one per job or as many as it asks for; () on a machine without.
         holds: descriptors that every process keeps open, such as the lock of the folder.
+        main: the command itself, words -> exit status, where jobs on one rank are forks of this process.
+        program: the words that stand before those of `main`.
     """
 
     jobs: int = 1
     gpus: Sequence[str] = ()
     holds: Sequence[int] = ()
+    main: Main | None = None
+    program: Sequence[str] = ()
     _running: list[_Running] = field(default_factory=list)
 
     def has_room(self, call: Call) -> bool:
@@ -100,15 +105,20 @@ class LocalExecutor:
         gpus = tuple(self._free()[: call.job.gpus]) if self.jobs > 1 or call.job.gpus > 1 else ()
         with call.log.open("ab") as output:
             start = output.tell()
-            # The process holds the lock too: if only this one is killed, a second benchmark waits for its job to end.
-            # (On Windows no descriptor can be handed on.)
-            process = subprocess.Popen(
-                call.words_now(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                pass_fds=list(self.holds) if os.name == "posix" else [],
-                preexec_fn=save_with_parent if sys.platform == "linux" else None,
-                env={**call.environment, **self._share(gpus)},
-            )  # fmt: skip
+            process = self._process(call, output.fileno(), {**call.environment, **self._share(gpus)})
         self._running.append(_Running(call, process, start, gpus))
+
+    def _process(self, call: Call, output: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        words, before = call.words_now(), len(self.program)
+        if self.main is not None and words[:before] == tuple(self.program):
+            return Forked(self.main, words[before:], output, environment, save_with_parent)
+        # The process holds the lock too: if only this one is killed, a second benchmark waits for its job to end.
+        # (On Windows no descriptor can be handed on.)
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+            pass_fds=list(self.holds) if os.name == "posix" else [],
+            preexec_fn=save_with_parent if sys.platform == "linux" else None,
+        )  # fmt: skip
 
     def ended(self) -> list[tuple[Call, str]]:
         done = [one for one in self._running if one.process.poll() is not None]
@@ -120,11 +130,11 @@ class LocalExecutor:
 
     def stop(self) -> None:
         # Ctrl-C on a terminal has reached the jobs already; a second one would cut their clean end short.
-        for ask in (lambda process: None, lambda process: process.send_signal(signal.SIGINT), subprocess.Popen.kill):
+        for number in (None, signal.SIGINT, signal.SIGKILL):
             deadline = time.monotonic() + GRACE_SECONDS
             for one in self._running:
-                if one.process.poll() is None:
-                    ask(one.process)
+                if number is not None and one.process.poll() is None:
+                    one.process.send_signal(number)
             while time.monotonic() < deadline and any(one.process.poll() is None for one in self._running):
                 time.sleep(0.02)
         self._running = []

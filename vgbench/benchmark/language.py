@@ -87,7 +87,9 @@ def _extended(path: Path, read: Callable[[Path], Any], seen: tuple[Path, ...]) -
     layers: list[Content] = []
     for name in names if isinstance(names, list) else [] if names is None else [names]:
         if not isinstance(name, str):
-            raise UserError(f"{path}: extends: expected the name of a YAML file, or a list, found {type(name).__name__}")
+            raise UserError(
+                f"{path}: extends: expected the name of a YAML file, or a list, found {type(name).__name__}"
+            )
         base = _extended(path.parent / name, read, (*seen, here))
         if not isinstance(base, dict):
             raise UserError(f"{path.parent / name}: expected `runs: ...`, found {type(base).__name__}")

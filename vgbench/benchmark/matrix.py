@@ -28,8 +28,8 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
     published: [resnet18-gem]               # or `all`: other people's numbers below ours
 
 The options are the scripts' own, by their flat names; keywords of a part are a list or a mapping: `loss_args: {margin:
-0.2}`. A run's training ends with its own test, so `eval` may be left out, and `tests: []` leaves out everybody's. `extends`, `variables`, `grid` and `seeds`
-stand in `language`.
+0.2}`. A run's training ends with its own test, so `eval` may be left out, and `tests: []` leaves out everybody's.
+`extends`, `variables`, `grid` and `seeds` stand in `language`.
 """
 
 from __future__ import annotations
@@ -254,7 +254,9 @@ class _Reader:
             raise UserError(f"{where}: found {' and '.join(given)}. Expected at most one of {', '.join(_SOURCES)}")
         kind, content = (given[0], run[given[0]]) if given else ("", None)
         if "start_from" in run and kind != "train":
-            raise UserError(f"{where}: start_from: is of a training. Expected `train:` beside it, or `of:` to test only")
+            raise UserError(
+                f"{where}: start_from: is of a training. Expected `train:` beside it, or `of:` to test only"
+            )
         if kind == "train":
             options = self.train | _options(f"{where}: train", content)
             start = self._earlier(f"{where}: start_from", run["start_from"]) if "start_from" in run else _Source()

@@ -69,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
+        "--fork", action="store_true",
+        help="jobs are forks of this process, which has PyTorch loaded: seconds less for each; without a GPU only",
+    )  # fmt: skip
+    where.add_argument(
         "--slurm", type=Path, metavar="FILE.yaml",
         help="hand the jobs to SLURM, with these options of submitit (slurm_partition, slurm_time, gpus_per_node, ...)",
     )  # fmt: skip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vgbench import combine
+from vgbench.benchmark import forked
 from vgbench.benchmark.campaign import PROGRAM, Campaign, flags
 from vgbench.benchmark.executor import Executor
+from vgbench.benchmark.forked import Main
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.parser import read_command_line
@@ -42,8 +45,20 @@ def campaign_of(matrix: Matrix, typed: argparse.Namespace) -> Campaign:
         matrix, folder, program=PROGRAM, check=check_options, check_data=check_data, jobs=typed.jobs, gpus=_gpus(),
         only=typed.only, force=typed.force or typed.dry_run, facts=job_facts,
         tables=TableOptions(tuple(typed.values), tuple(typed.costs), typed.baseline),
-        elsewhere=() if typed.dry_run else tuple(others), executor=_executor(typed, folder),
+        elsewhere=() if typed.dry_run else tuple(others), executor=_executor(typed, folder), main=_main(typed),
     )  # fmt: skip
+
+
+def _main(typed: argparse.Namespace) -> Main | None:
+    """Return the command for jobs that are forks, with what they need already loaded; None where they are not."""
+    if not typed.fork:
+        return None
+    if not hasattr(os, "fork") or _gpus():
+        raise UserError("--fork: expected a machine without a GPU, on Linux or macOS; leave it out here")
+    forked.load()
+    from vgbench.cli.main import main
+
+    return main
 
 
 def _executor(typed: argparse.Namespace, folder: Path) -> Executor | None:
