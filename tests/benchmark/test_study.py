@@ -34,9 +34,9 @@ STUDY = {
     "defaults": {
         "all": {"num_workers": 0, "infer_batch_size": 8, "heat_maps": 0, "report_queries": 1},
         "train": {
-            "dataset_name": "tiny", "resize": [32, 32], "backbone": "efficientnet_lite0", "cut": 2, "pretrain": "none", "epochs_num": 2,
-            "queries_per_epoch": 8, "cache_refresh_rate": 4, "neg_samples_num": 8, "negs_num_per_query": 2,
-            "train_batch_size": 2,
+            "dataset_name": "tiny", "resize": [32, 32], "backbone": "efficientnet_lite0", "cut": 2, "pretrain": "none",
+            "epochs_num": 2, "queries_per_epoch": 8, "cache_refresh_rate": 4, "neg_samples_num": 8,
+            "negs_num_per_query": 2, "train_batch_size": 2,
         },
     },
     "grid": {
