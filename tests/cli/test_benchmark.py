@@ -119,7 +119,7 @@ def test_the_matrices_that_come_along_are_sound(path, tmp_path):
 def test_each_table_has_a_demo_variant_of_its_runs(path, tmp_path):
     matrix, demo = read_matrix(path), read_matrix(path.parent / "demo" / f"{path.stem}_demo.yaml")
     scripts = [{job.script for job in one.jobs} for one in (matrix, demo)]
-    assert scripts[0] == scripts[1] and matrix.name != demo.name
+    assert scripts[0] - {"eval"} == scripts[1] - {"eval"} and matrix.name != demo.name
     assert {job.options["dataset_name"] for job in demo.jobs if job.script in ("train", "eval")} == {"synthetic_city"}
     assert all("seed" in job.options for job in matrix.jobs if job.script == "train"), "seeds make mean and deviation"
     check_jobs(matrix.jobs[:: max(1, len(matrix.jobs) // 8)], tmp_path)
