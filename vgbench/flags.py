@@ -36,7 +36,7 @@ def add_flags(
         required: those that have to be given, beside those without a default.
         helps: what some of them mean here, instead of their own help.
     """
-    hints = _hints(options_type)
+    hints = _hints(options_type)  # type: ignore[arg-type]  # classes are hashable
     for field in dataclasses.fields(options_type):
         if field.name not in without and (only is None or field.name in only):
             needed = field.name in required or field.default is dataclasses.MISSING
@@ -50,7 +50,7 @@ def build_options(options_type: type[OptionsT], values: Mapping[str, Any]) -> Op
     Raises:
         OptionError: a value is of another type than its option, or out of its range.
     """
-    hints = _hints(options_type)
+    hints = _hints(options_type)  # type: ignore[arg-type]  # classes are hashable
     fields = [field for field in dataclasses.fields(options_type) if field.name in values]  # type: ignore[arg-type]
     return options_type(**{field.name: _value(field, values[field.name], hints[field.name]) for field in fields})
 

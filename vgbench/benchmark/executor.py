@@ -121,9 +121,9 @@ class LocalExecutor:
         )  # fmt: skip
 
     def ended(self) -> list[tuple[Call, str]]:
-        done = [one for one in self._running if one.process.poll() is not None]
-        self._running = [one for one in self._running if one not in done]
-        return [(one.call, reason_of(one.process.returncode, one.call.log, one.log_start)) for one in done]
+        done = [(one, status) for one in self._running if (status := one.process.poll()) is not None]
+        self._running = [one for one in self._running if one.process.returncode is None]
+        return [(one.call, reason_of(status, one.call.log, one.log_start)) for one, status in done]
 
     def last_line(self, call: Call) -> str:
         return last_line(call.log, 0)
