@@ -112,6 +112,7 @@ def check_jobs(jobs, tmp_path):
 @pytest.mark.parametrize("path", [*DEMOS, *OTHERS], ids=lambda path: path.name)
 def test_the_matrices_that_come_along_are_sound(path, tmp_path):
     different = {str((job.script, job.options)): job for job in read_matrix(path).jobs}
+    assert different
     check_jobs(different.values(), tmp_path)
 
 
