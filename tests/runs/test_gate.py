@@ -47,6 +47,8 @@ def test_learned_on_val_kept_and_found_again(
     with caplog.at_level(logging.INFO):
         assert with_gate(pipeline, tmp_path).gate == gate
     assert "gate: 16 queries" not in caplog.text
+    named = with_gate(reranked_when(pipeline, gate_dataset_name="city"), tmp_path)
+    assert named.gate == gate and len(list(tmp_path.glob("gate-*.json"))) == 1
     # What it says of val is what a test of val with it finds.
     data = pipeline.data
     val = read_split(data.datasets_folder / "city", "val")  # type: ignore[operator]
