@@ -197,7 +197,8 @@ def test_what_an_option_needs_is_there_to_be_given() -> None:
 def test_lists_of_names_are_what_the_declarations_say() -> None:
     some = (*groups_of(TrainSettings).values(), OutputOptions, SoupOptions, EnsembleOptions)
     assert marked(Mark.TAKEN_OVER, DataOptions) == ("dataset_name", "resize", "val_positive_dist_threshold")
-    assert set(marked(Mark.TRAINING, *some)) == {"train_dataset_name", "train_positives_dist_threshold"}
+    of_training = {"train_dataset_name", "train_positives_dist_threshold", "train_weights"}
+    assert set(marked(Mark.TRAINING, *some)) == of_training
     added = {"adapter", "adapter_ratio", "adapter_scale", "lora_rank", "lora_alpha", "lora_layers"}
     assert set(marked(Mark.FREEZES, *some)) == {"freeze", "freeze_te", "unfreeze_blocks"} | added
     assert set(marked(Mark.BY_MATRIX, *some)) == {"run_dir", "resume", "save_dir", "checkpoints", "output"}

@@ -96,6 +96,8 @@ def checked_value(
     if value is None and type(None) in typing.get_args(hint):
         return None
     item, count = item_type(hint)
+    if count == "+" and isinstance(value, str):
+        value = (value,)  # as an earlier version stored an option that then had one value
     if count is None:
         _check_item(flag, value, item, own, choices)
         return value

@@ -17,7 +17,7 @@ from vgbench.benchmark.forked import Main
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.tables import TableOptions
 from vgbench.cli.parser import read_command_line
-from vgbench.data import dataset_root, train_root
+from vgbench.data import dataset_root, train_roots
 from vgbench.data.digest import folder_digest
 from vgbench.data.options import DataOptions
 from vgbench.data.positives import BY_DISTANCE, GroundTruth
@@ -114,8 +114,9 @@ def check_data(job: Job, config: Path) -> None:
         return
     for split in ("val", "test"):
         _check_split(root, split, settings.data.queries_folder if split == "test" else ("queries",))
-    if part == "train" and not train_root(settings.data).is_dir():
-        _check_split(train_root(settings.data), "train", ("queries",))  # says what is missing, and how to get it
+    for trained_on in train_roots(settings.data) if part == "train" else ():
+        if not trained_on.is_dir():
+            _check_split(trained_on, "train", ("queries",))  # says what is missing, and how to get it
 
 
 @functools.cache
@@ -129,7 +130,7 @@ def job_facts(job: Job) -> Mapping[str, Any]:
         return {"options": job.options}
     settings = resolve(_type(job.script), _typed(job), {})
     known = {name: value for name, value in flat(settings).items() if name not in _WITHOUT_EFFECT}
-    roots = {dataset_root(settings.data), train_root(settings.data)}
+    roots = {dataset_root(settings.data), *train_roots(settings.data)}
     return {"options": known, "data": {root.name: folder_digest(root) for root in sorted(roots)}}
 
 

@@ -1,7 +1,7 @@
 from .augment import AugmentOptions, BatchAugment
 from .decode import decode_image
 from .loader import image_loader
-from .options import DataOptions, dataset_root, train_root
+from .options import DataOptions, dataset_root, train_root, train_roots
 from .positives import Neighbours, neighbours_within
 from .protocol import ImageName, Split, format_name, parse_name, read_folder, read_split
 from .table import ImageTable, TableBuilder
@@ -31,5 +31,6 @@ __all__ = [
     "read_folder",
     "read_split",
     "train_root",
+    "train_roots",
     "triplet_loader",
 ]

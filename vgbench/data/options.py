@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vgbench.options import Mark, Options, at_least, option
+from vgbench.errors import UserError
+from vgbench.options import Mark, Options, above, at_least, option
 
 # What a heading in a name may be of; see headings.
 CONVENTIONS = ("auto", "centre", "left", "left_counterclockwise")
@@ -23,14 +24,14 @@ class DataOptions(Options):
     dataset_name: str = option(
         "pitts30k", "name of the dataset's folder in --datasets_folder", common=True, marks=Mark.TAKEN_OVER
     )
-    train_dataset_name: str | None = option(
-        None,
-        "train on this dataset, gsv_cities for example",
-        unset="--dataset_name",
-        metavar="NAME",
-        common=True,
-        marks=Mark.TRAINING,
-    )
+    train_dataset_name: tuple[str, ...] | None = option(
+        None, "train on this dataset, gsv_cities for example; on several at once, a batch of each in every step",
+        unset="--dataset_name", metavar="NAME", common=True, marks=Mark.TRAINING,
+    )  # fmt: skip
+    train_weights: tuple[float, ...] | None = option(
+        None, "weights of the losses of several datasets to train on, one each", range=above(0), unset="1 each",
+        needs="train_dataset_name", marks=Mark.TRAINING, metavar="WEIGHT",
+    )  # fmt: skip
     queries_folder: tuple[str, ...] = option(
         ("queries",),
         "folders of the test queries, e.g. queries_v1 queries_night; eval.py tests several with one database",
@@ -51,10 +52,19 @@ class DataOptions(Options):
         10,
         "training positives lie within this distance, metres",
         range=_METRES,
-        needs="train_mode=triplets|geowarp",
+        needs="train_mode=triplets|geowarp or train_modes=triplets",
         marks=Mark.TRAINING,
     )
     on_bad_image: str = option("error", "unreadable images: stop, or go on without them", choices=("error", "skip"))
+
+    def check_together(self) -> None:
+        """Raise UserError for weights that are not one for each dataset."""
+        if self.train_weights is not None and len(self.train_weights) != len(self.train_dataset_name or ()):
+            weights = " ".join(f"{weight:g}" for weight in self.train_weights)
+            raise UserError(
+                f"--train_weights {weights}: of {len(self.train_dataset_name or ())} datasets. Expected one for each "
+                "name of --train_dataset_name"
+            )
 
 
 def dataset_root(options: DataOptions) -> Path:
@@ -64,5 +74,11 @@ def dataset_root(options: DataOptions) -> Path:
 
 
 def train_root(options: DataOptions) -> Path:
-    """Return the folder of the dataset that is trained on: that of `train_dataset_name` where it is set."""
-    return dataset_root(replace(options, dataset_name=options.train_dataset_name or options.dataset_name))
+    """Return the folder of the (first) dataset that is trained on: that of `train_dataset_name` where it is set."""
+    return train_roots(options)[0]
+
+
+def train_roots(options: DataOptions) -> tuple[Path, ...]:
+    """Return the folders of all datasets that are trained on together."""
+    names = options.train_dataset_name or (options.dataset_name,)
+    return tuple(dataset_root(replace(options, dataset_name=name)) for name in names)

@@ -110,6 +110,11 @@ class _PlacesBuilder:
         return Places(tuple(names), rank[np.array(self._of_image, np.int32)])
 
 
+def knows_places(root: Path) -> bool:
+    """Whether a dataset brings its places, as GSV-Cities and GSV-XS do."""
+    return (root / DATAFRAMES).is_dir() or place_style_folder(root) is not None
+
+
 def read_gsv_cities(root: Path, cities: Sequence[str]) -> tuple[ImageTable, Places]:
     """Return the images of GSV-Cities' data frames and the place of each, without looking at the files.
 

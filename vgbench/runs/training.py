@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vgbench import parallel
-from vgbench.data import Split, train_root
+from vgbench.data import Split, train_root, train_roots
 from vgbench.models import Network
 from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.options import PLACED_BY_L2
@@ -42,7 +42,8 @@ def unit_length(options: dict[str, Any]) -> dict[str, Any]:
     MAC, SPoC and R-MAC are not, as in the Deep VG Benchmark; GSV-Cities normalises them so.
     """
     pooling = options.get("aggregation") in PLACED_BY_L2 and not options.get("fc_output_dim")
-    if options.get("train_mode") != "places" or not pooling or "l2" in options:
+    modes = options.get("train_modes") or (options.get("train_mode"),)
+    if "places" not in modes or not pooling or "l2" in options:
         return {}
     return {"l2": "after_pool"}
 
@@ -61,6 +62,7 @@ def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Re
         seed=settings.run.seed,
         geowarp=settings.geowarp,
         network=network,
+        roots=train_roots(settings.data),
     )
 
 

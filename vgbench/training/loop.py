@@ -22,7 +22,7 @@ from vgbench.runtime import Runtime
 from vgbench.signals import Asked, between_steps
 from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
-from vgbench.training.modes.base import BatchT, Round, TrainingMode, rest
+from vgbench.training.modes.base import BatchT, Round, Tells, TrainingMode, rest
 from vgbench.training.optimisation.ema import Ema
 from vgbench.training.optimisation.optim import build_optimizer, optimizer_line
 from vgbench.training.optimisation.schedule import Schedule
@@ -152,7 +152,8 @@ class _Loop(Generic[BatchT]):
             synchronise_norms(network)
         self.optimizer = build_optimizer(network, options)
         self.schedule = Schedule(options, options.epochs_num)
-        memory = Memory(options.checkpoint_activations, options.grad_cache_chunk)
+        often = bool(getattr(mode, "calls_often", False))
+        memory = Memory(options.checkpoint_activations, options.grad_cache_chunk, often)
         self.stepper = Stepper(network, runtime, options.clip_grad_norm, memory)
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
@@ -238,7 +239,10 @@ class _Loop(Generic[BatchT]):
             progress.epoch, progress.round, self.rounds_per_epoch, loss, values["seconds_mining"], len(losses),
             values["seconds_training"],
         )  # fmt: skip
-        values = {"loss": loss, **values}
+        own = self.mode.numbers() if isinstance(self.mode, Tells) else {}
+        if own:
+            LOG.info("%s", ", ".join(f"{name.replace('_', ' ', 1)} {value:.4f}" for name, value in own.items()))
+        values = {"loss": loss, **own, **values}
         for optimizer in (self.optimizer, *self.mode.optimizers(progress.epoch)):
             values |= {f"lr_{group.get('part', 'other')}": group["lr"] for group in optimizer.param_groups}
         watch.round(progress, index, values)

@@ -10,10 +10,12 @@ from vgbench.options import Mark, Options, arguments, at_least, option
 from vgbench.training.optimisation.options import OptimOptions, ScheduleOptions
 
 _COUNT = at_least(1)
+JOINT_MODES = ("triplets", "places", "classes")
+"""Ways to train whose losses can be summed."""
 
 
 @dataclass(frozen=True)
-class MiningOptions(Options, needs="train_mode=triplets|geowarp", topic="training"):
+class MiningOptions(Options, needs="train_mode=triplets|geowarp or train_modes=triplets", topic="training"):
     """What a round mines."""
 
     train_batch_size: int = option(
@@ -28,7 +30,7 @@ class MiningOptions(Options, needs="train_mode=triplets|geowarp", topic="trainin
 
 
 @dataclass(frozen=True)
-class TripletOptions(Options, needs="train_mode=triplets", topic="training"):
+class TripletOptions(Options, needs="train_mode=triplets or train_modes=triplets", topic="training"):
     """How negatives are chosen, and what their loss is."""
 
     criterion: str = option("triplet", "loss of triplets", registry="vgbench.training.tables:LOSSES", common=True)
@@ -56,6 +58,10 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     """
 
     train_mode: str = option("triplets", "way to train", registry="vgbench.training.tables:TRAINING_MODES", common=True)
+    train_modes: tuple[str, ...] | None = option(
+        None, "way to train on each of several datasets, one for each name of --train_dataset_name",
+        choices=JOINT_MODES, unset="--train_mode", needs="train_dataset_name", metavar="MODE",
+    )  # fmt: skip
     train_mode_args: tuple[str, ...] | None = arguments("train_mode")
     start_from: Path | None = option(
         None,

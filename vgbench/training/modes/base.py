@@ -46,6 +46,15 @@ class Skips(Protocol):
         ...
 
 
+@runtime_checkable
+class Tells(Protocol):
+    """A way to train with numbers of its own; ways that have none just leave `numbers` out."""
+
+    def numbers(self) -> dict[str, float]:
+        """Return numbers of the round that has been trained, by name."""
+        ...
+
+
 class TrainingMode(Protocol[BatchT]):
     """A dataset, a sampler and a loss.
 

@@ -8,7 +8,7 @@ from vgbench.data.options import CONVENTIONS
 from vgbench.errors import UserError
 from vgbench.options import Options, above, arguments, at_least, option
 
-_MODE = "train_mode=classes"
+_MODE = "train_mode=classes or train_modes=classes"
 _COUNT, _SIZE, _FROM_0 = at_least(1), above(0), at_least(0)
 
 

@@ -99,9 +99,13 @@ class PlacesMode:
         Raises:
             UserError: no two places may share a batch, or no batch has an image for every rank.
         """
+        return self.again(network, epoch, index, 0)
+
+    def again(self, network: Network, epoch: int, index: int, times: int) -> Round[LabelledBatch]:
+        """Draw the pass that follows after `times` others in one place of the run; raises UserError as `round`."""
         self._hardest = None
         self.augment.multiple = network.resize_multiple
-        rng = numpy_stream(self.recipe.seed, "places", epoch, index)
+        rng = numpy_stream(self.recipe.seed, "places", epoch, index, *([times] if times else []))
         world = parallel.world()
         together = dataclasses.replace(self.options, places_per_batch=self.options.places_per_batch * world)
         drawn = draw_batches(self._sites(epoch, index), together, rng)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vgbench.errors import UserError
 from vgbench.options import Options, above, arguments, at_least, changed_options, option, option_names
 
-_MODE = "train_mode=places"
+_MODE = "train_mode=places or train_modes=places"
 _SEVERAL = at_least(2)
 _DISTANCES = ("cosine", "euclidean", "snr")
 

@@ -57,7 +57,7 @@ class OptimOptions(CrnRatesOptions, MomentumOptions, topic="optimiser"):
         "learning rate of a training mode's own parameters, its classifiers for example",
         range=_FROM_0,
         unset="0.01",
-        needs="train_mode=places|classes",
+        needs="train_mode=places|classes or train_modes=places|classes",
     )
     lr_geowarp: float = option(1e-4, "learning rate of geowarp's own layers", range=_FROM_0, needs="train_mode=geowarp")
     weight_decay: float | None = option(
@@ -74,7 +74,7 @@ class OptimOptions(CrnRatesOptions, MomentumOptions, topic="optimiser"):
     grad_cache_chunk: int | None = option(
         None, "images that go through the network together, where a whole batch is more than memory holds; its loss "
         "stays that of the batch (a gradient cache)", range=_COUNT, unset="the whole batch",
-        needs="train_mode=triplets|places|classes",
+        needs="train_mode=triplets|places|classes or train_modes=triplets|places|classes",
     )  # fmt: skip
     accumulate_steps: int = option(1, "batches whose losses are averaged into one optimiser step", range=_COUNT)
     ema_decay: float | None = option(

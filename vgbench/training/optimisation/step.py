@@ -30,10 +30,12 @@ class Memory:
     Attributes:
         checkpoint_activations: compute a block's inner activations again in the backward pass instead of keeping them.
         grad_cache_chunk: images that go through the network together; None: a batch's.
+        calls_often: whether a batch's loss calls the network more than once.
     """
 
     checkpoint_activations: bool = False
     grad_cache_chunk: int | None = None
+    calls_often: bool = False
 
 
 PLENTY = Memory()
@@ -67,7 +69,9 @@ class Stepper:
         # The number of distinct images changes from batch to batch.
         call = torch.compile(network, dynamic=True) if runtime.compile else network
         # In buckets, a network is called once for each backward.
-        self.gradients = SharedGradients(network, call, overlap=memory.grad_cache_chunk is None)
+        self.gradients = SharedGradients(
+            network, call, overlap=memory.grad_cache_chunk is None and not memory.calls_often
+        )
 
     def backward(
         self,
