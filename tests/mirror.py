@@ -4,6 +4,7 @@ A test of several modules at once stands beside the one that they serve, and the
 """
 
 _POOLINGS = "models/aggregation/test_build.py models/test_conformance.py"
+_NEWEST = "models/aggregation/test_newest.py models/aggregation/test_build.py"
 _STAGES = "models/backbones/test_stages.py models/test_build.py"
 _LOCAL = "retrieval/rerank/local/test_verification.py retrieval/rerank/local/test_features.py"
 _CROPS = "retrieval/extraction/test_crops.py retrieval/test_evaluation.py"
@@ -45,6 +46,16 @@ TESTED_IN = {
     "models/adapting/layers.py": "models/adapting/test_lora.py models/adapting/test_adapters.py",
     "models/adapting/options.py": "models/adapting/test_lora.py models/adapting/test_adapters.py",
     "models/aggregation/boq.py": _POOLINGS,
+    "models/aggregation/edtformer.py": _NEWEST,
+    "models/aggregation/fol.py": _NEWEST,
+    "models/aggregation/image_tokens.py": "models/aggregation/test_build.py models/backbones/test_dinov2.py",
+    "models/aggregation/local_branch.py": _NEWEST,
+    "models/aggregation/qaa.py": _NEWEST,
+    "models/aggregation/selavpr.py": _NEWEST,
+    "models/aggregation/selavpr_pp.py": _NEWEST,
+    "models/aggregation/supervlad.py": _NEWEST,
+    "models/aggregation/vlad_buff.py": _NEWEST,
+    "models/released_readers.py": "models/test_newest_releases.py",
     "models/aggregation/convap.py": _POOLINGS,
     "models/aggregation/convgem.py": _POOLINGS,
     "models/aggregation/cosplace.py": _POOLINGS,

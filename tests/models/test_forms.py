@@ -52,8 +52,9 @@ def _features(name: str, batch: int, height: int, width: int) -> Any:
     torch.manual_seed(1)
     features = torch.rand(batch, CHANNELS, height, width)
     takes = getattr(AGGREGATIONS.resolve(name), "takes", "map")
-    if takes == "map+token":
-        return features, torch.rand(batch, CHANNELS)
+    if takes in ("map+token", "map+token+attention"):
+        attention = torch.rand(batch, height * width) / (height * width)
+        return (features, torch.rand(batch, CHANNELS), attention)[: takes.count("+") + 1]
     if takes == "tokens":
         return features.flatten(2).transpose(1, 2)
     return features[:, :, 0, 0] if takes == "vector" else features
@@ -122,7 +123,7 @@ def test_aggregation_compiles_whole_with_its_gradients(name: str) -> None:
 def test_aggregation_exports_for_any_batch(name: str) -> None:
     layer, features = _aggregation(name, 9, 6), _features(name, 3, 9, 6)
     batch = torch.export.Dim("batch", min=2, max=64)
-    dynamic = (({0: batch}, {0: batch}),) if isinstance(features, tuple) else ({0: batch},)
+    dynamic = (tuple({0: batch} for _ in features),) if isinstance(features, tuple) else ({0: batch},)
     program = torch.export.export(layer, (features,), dynamic_shapes=dynamic)
     for count in (3, 5):
         other = _features(name, count, 9, 6)

@@ -10,6 +10,8 @@ from vgbench.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Networks that look at all images of a batch are described in batches of this many, as CricaVPR's authors test theirs.
+MIXED_BATCH = 16
 
 
 class Backbone(nn.Module):
@@ -18,7 +20,7 @@ class Backbone(nn.Module):
     Attributes:
         out_channels: C, channels of the features.
         kind: their form: "map" [B,C,h,w], "tokens" [B,N,C], "map+token", a pair of [B,C,h,w] and [B,C], or "vector"
-            [B,C].
+            [B,C]; "map+token+attention" has the attention [B,hw] of the class token too.
         kinds: the forms that it can give, where it has a choice, the one that it prefers first: `build_network` sets
             `kind` to the first of them that the aggregation takes. Empty: `kind` alone.
         l2_over: what an L2 normalisation before its tokens are pooled goes over: the "channels" of each token, or the
@@ -27,6 +29,7 @@ class Backbone(nn.Module):
         multiple: the sides of its images are multiples of this many pixels.
         mixes_batch: whether an image's features depend on the other images of its batch. They are then described in
             batches of one fixed size, whatever `--infer_batch_size` says.
+        mixed_batch: how many images such batches have: what its authors test with.
         as_it_is: whether it is never rewritten into a faster form for inference.
         shared: whether it is not copied either, because a copy would not work; it is then in eval mode afterwards.
         spare_keys: keys of its state dict that a file of weights may lack.
@@ -40,6 +43,7 @@ class Backbone(nn.Module):
     std: tuple[float, ...] = IMAGENET_STD
     multiple: int = 1
     mixes_batch: bool = False
+    mixed_batch: int = MIXED_BATCH
     as_it_is: bool = False
     shared: bool = False
     spare_keys: tuple[str, ...] = ()
@@ -54,6 +58,8 @@ class Aggregation(nn.Module):
         needs: an attribute of the backbone without which it cannot work; it is set to True.
         places_l2: whether `--l2` says where the L2 normalisation around it sits.
         mixes_batch: as of `Backbone`.
+        mixed_batch: how many images such batches have: what its authors test with.
+        spare_keys: as of `Backbone`.
     """
 
     descriptors_dim: int
@@ -61,6 +67,8 @@ class Aggregation(nn.Module):
     needs: str | None = None
     places_l2: bool = False
     mixes_batch: bool = False
+    mixed_batch: int = MIXED_BATCH
+    spare_keys: tuple[str, ...] = ()
 
 
 def as_backbone(name: str, module: nn.Module) -> Backbone:

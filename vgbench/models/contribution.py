@@ -20,6 +20,7 @@ from vgbench.models.aggregation.cosplace import CosPlace
 from vgbench.models.aggregation.gem import GeM
 from vgbench.models.aggregation.netvlad import NetVLAD
 from vgbench.models.aggregation.pooling import MAC, SPoC
+from vgbench.models.aggregation.vlad_buff import VLADBuFF
 from vgbench.models.layers import L2Norm, l2_normalise
 from vgbench.models.network import Network, features_for_inference
 from vgbench.runtime import Runtime
@@ -87,7 +88,7 @@ def _features(network: Network, images: Tensor, runtime: Runtime) -> Any:
 def _closed_form(aggregation: nn.Module, features: Tensor, targets: Tensor) -> Tensor | None:
     steps = _steps(aggregation)
     cores = [index for index, step in enumerate(steps) if isinstance(step, GeM | SPoC | MAC | NetVLAD)]
-    if len(cores) != 1:
+    if len(cores) != 1 or isinstance(steps[cores[0]], VLADBuFF):
         return None
     core = steps[cores[0]]
     if isinstance(core, GeM) and core.grid > 1:  # a sum a cell, which the gradient knows how to share out

@@ -24,9 +24,10 @@ _TENSOR_PARTS: dict[tuple[str, str], Any] = {
 
 # How a checkpoint's network is called inside the object that trained it.
 _OWNERS = ("module.", "_orig_mod.", "model.", "network.", "net.")
-_PARTS = {"aggregator.": "aggregation.", "pool.": "aggregation.", "encoder.": "backbone.", "desc.": "backbone."}
+_PARTS = {"aggregator.": "aggregation.", "pool.": "aggregation.", "encoder.": "backbone.", "desc.": "backbone.",
+          "WPCA.0.": "aggregation.1."}  # fmt: skip
 # How a backbone is called inside its own wrapper.
-_WRAPPERS = ("model.", "net.", "dino.", "backbone.", "vit.")
+_WRAPPERS = ("model.", "net.", "dino.", "dino_model.", "backbone.", "vit.")
 # CosPlace's and EigenPlaces' heads are layers in a row.
 _COSPLACE = {"aggregation.1.p": "aggregation.gem.p", "aggregation.3.": "aggregation.fc."}
 # The vision transformer of Hugging Face (ViTModel), which the Deep VG benchmark trains, in the words of torchvision's,
@@ -110,7 +111,7 @@ def _with_keys_and_values(key: str, tensors: Mapping[str, Tensor]) -> Tensor:
 def _own_key(key: str, known: set[str]) -> str:
     if key in known:
         return key
-    bare = key
+    bare = key.replace(".module.", ".")  # parts of it were on several GPUs
     while bare not in known and bare.startswith(_OWNERS):
         bare = bare.split(".", 1)[1]
     return next((candidate for candidate in _spellings(bare) if candidate in known), bare)
@@ -125,8 +126,9 @@ def _spellings(key: str) -> list[str]:
     if key.startswith("backbone."):
         inner = key.removeprefix("backbone.")
         found += ["backbone." + inner.removeprefix(wrapper) for wrapper in _WRAPPERS if inner.startswith(wrapper)]
-    # GeM alone, as GSV-Cities and OpenVPRLab hold it, which normalise after it: ours with --l2 after_pool.
-    found += ["aggregation.0.p" for name in found if name == "aggregation.p"]
+    # An aggregation with something behind it, a normalisation (GeM's in GSV-Cities and OpenVPRLab) or a projection.
+    found += [name.replace("aggregation.", "aggregation.0.", 1) for name in found if name.startswith("aggregation.")]
+    found += [f"{part}.{key}" for part in ("aggregation", "backbone")]  # what others keep beside both
     found += [
         name.replace(theirs, ours, 1) for name in found for theirs, ours in _COSPLACE.items() if name.startswith(theirs)
     ]

@@ -19,8 +19,6 @@ from vgbench.runtime_options import BACKENDS
 
 GEOWARP = "geowarp"  # the part of a network that compares pairs of images
 _HASH_BYTES = 64 * 2**20
-# Networks that look at all images of a batch are described in batches of this many, as CricaVPR's authors test theirs.
-MIXED_BATCH = 16
 
 Infer = Callable[[Tensor], Tensor]
 _STRIDE = 32  # pixels from cell to cell of a convolutional network's last map
@@ -34,6 +32,7 @@ class Network(nn.Module):
         aggregation: local features to descriptors.
         geowarp: what compares pairs of images, where `models.geowarp.attach` has given it one.
         mixes_batch: whether an image's descriptor depends on the other images of its batch.
+        mixed_batch: how many images a batch has then.
         descriptors_dim: D.
         config: what `build_network(**config)` needs to build the same again.
     """
@@ -48,6 +47,8 @@ class Network(nn.Module):
         self.aggregation = as_aggregation(str(config.get("aggregation", "of the network")), aggregation)
         self.geowarp: nn.Module | None = None
         self.mixes_batch = self.backbone.mixes_batch or self.aggregation.mixes_batch
+        mixing = self.aggregation if self.aggregation.mixes_batch else self.backbone
+        self.mixed_batch = mixing.mixed_batch
         self.descriptors_dim = int(self.aggregation.descriptors_dim)
         # Not persistent: published state dicts hold only the backbone's and the aggregation's keys.
         for name, statistic in (("mean", self.backbone.mean), ("std", self.backbone.std)):
@@ -88,11 +89,11 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 
 def in_fixed_batches(network: Network, inference: Inference) -> Inference:
-    """Return how images are described, in batches of MIXED_BATCH where the descriptors depend on their batch.
+    """Return how images are described, in batches of its own size where the descriptors depend on their batch.
 
     So `--infer_batch_size` changes no descriptor, and neither does the number of ranks.
     """
-    return dataclasses.replace(inference, batch_size=MIXED_BATCH) if network.mixes_batch else inference
+    return dataclasses.replace(inference, batch_size=network.mixed_batch) if network.mixes_batch else inference
 
 
 def for_inference(network: Network, runtime: Runtime) -> Infer:

@@ -38,7 +38,7 @@ class PartsOptions(Options, topic="network"):
         choices=L2_PLACES,
         needs="aggregation=mac|spoc|gem|rmac",
     )
-    netvlad_clusters: int = option(64, "clusters", range=at_least(1), needs="aggregation=netvlad|crn")
+    netvlad_clusters: int = option(64, "clusters", range=at_least(1), needs="aggregation=netvlad|crn|vlad_buff")
     fc_output_dim: int | None = option(
         None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1)
     )

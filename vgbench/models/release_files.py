@@ -37,6 +37,11 @@ class ReleaseFile:
         """Where it is kept."""
         return _folder() / self.name
 
+    @property
+    def here(self) -> Path | None:
+        """The file, or one that serves as well; None where there is none yet."""
+        return next((path for name in (self.name, *self.older) if (path := _folder() / name).is_file()), None)
+
     def fetched(self, what: str) -> Path:
         """Return the file, fetched if it is not there; what was cut is gone on with.
 
@@ -46,9 +51,8 @@ class ReleaseFile:
         Raises:
             UserError: it cannot be had; the message says why, and where to put a file that was fetched elsewhere.
         """
-        for name in (self.name, *self.older):
-            if (_folder() / name).is_file():
-                return _folder() / name
+        if self.here is not None:
+            return self.here
         by_hand = (
             f"Expected {self.url} to be reachable; or fetch it elsewhere and name it with --weights, or put it at "
             f"{self.path}"

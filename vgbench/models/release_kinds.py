@@ -43,6 +43,8 @@ class OwnRelease:
         file: of the weights.
         read: loads the file into the network.
         normalisation: mean and std of its pixels in 0..1, where they are not its backbone's.
+        beside: files that are fetched with it, and lie beside it.
+        parts_of: what a file of weights says of `parts`.
     """
 
     paper: str
@@ -51,15 +53,30 @@ class OwnRelease:
     file: ReleaseFile
     read: Callable[[nn.Module, Path], None] = load_weights
     normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    beside: tuple[ReleaseFile, ...] = ()
+    parts_of: Callable[[Path], Mapping[str, Any]] | None = None
 
     def build(self, name: str, trained: bool, weights: Path | None = None) -> Network:
         """Raise UserError if the weights cannot be had, or are of another network."""
-        network = build_network(**self.parts, pretrain="none", resize=self.size)
+        path, parts = weights, dict(self.parts)
+        if path is None and trained:
+            path = self._fetched(f"--method {name}")
+        if path is not None and self.parts_of is not None:
+            parts |= self.parts_of(path)
+        network = build_network(**parts, pretrain="none", resize=self.size)
         for buffer, values in zip((network.mean, network.std), self.normalisation or (), strict=False):
             buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
-        if weights is not None or trained:
-            self.read(network, self.file.fetched(f"--method {name}") if weights is None else weights)
+        if path is not None:
+            self.read(network, path)
+        if parts == self.parts:  # else its parts are what a checkpoint of it has to say
+            network.config = {"method": name}
         return network
+
+    def _fetched(self, what: str) -> Path:
+        if not self.file.here:
+            for file in self.beside:
+                file.fetched(what)
+        return self.file.fetched(what)
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,7 @@ class HubRelease:
             ) from error
         trunk = HubTrunk(model, self.dim, self.mean, self.std, self.move)
         trunk.mixes_batch = self.mixes_batch
-        return Network(trunk, WholeDescriptor(self.dim), {})
+        return Network(trunk, WholeDescriptor(self.dim), {"method": name})
 
 
 class HubTrunk(Backbone):

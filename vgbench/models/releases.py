@@ -16,6 +16,7 @@ from vgbench.models.network import Network
 from vgbench.models.options import OFF_THE_SHELF as OFF_THE_SHELF
 from vgbench.models.release_files import ReleaseFile, github, google_drive, hugging_face
 from vgbench.models.release_kinds import HubRelease, OwnRelease, Release, move_anyloc
+from vgbench.models.released_readers import load_vlad_buff, qaa_parts
 from vgbench.models.retrieval_weights import load_retrieval
 
 _STREET = (480, 640)  # photographs of street sets as they are
@@ -101,6 +102,67 @@ def _indoor() -> dict[str, Release]:
     }  # fmt: skip
 
 
+def _supervlad(word: str, drive: str, **parts: Any) -> OwnRelease:
+    file = google_drive(drive, f"{word}.pth")
+    return OwnRelease("Lu et al., 2024; GSV-Cities", _322, {**_DINOV2, "aggregation": "supervlad", **parts}, file)
+
+
+def _qaa(dimensions: int) -> OwnRelease:
+    repository, name = f"xjh19972/QAA-{dimensions}", f"QAA-{dimensions}"
+    # Which of the two shrinks with the descriptor, its file says.
+    parts = {
+        **_DINOV2, "aggregation": "qaa", "num_clusters": 64, "cluster_dim": dimensions // 64, "token_dim": 0,
+        "num_queries": 256, "feature_nheads": 16, "score_nheads": 16, "self_attn_out_norm": True, "out_norm": False,
+        "score_norm": "none", "intra_norm": True, "norm_layer": True,
+    }  # fmt: skip
+    file = hugging_face(repository, "model.safetensors", f"{name}.safetensors")
+    return OwnRelease(
+        "Xiao et al., 2026; several sets", _322, parts, file,
+        beside=(hugging_face(repository, "config.json", f"{name}.json"),), parts_of=qaa_parts,
+    )  # fmt: skip
+
+
+def _vlad_buff(file: str, dimensions: int, **parts: Any) -> OwnRelease:
+    parts = {**_DINOV2, "aggregation": "vlad_buff", "fc_output_dim": dimensions, **parts}
+    released = github("ahmedest61/VLAD-BuFF", "v1.0.0", file)
+    return OwnRelease("Khaliq et al., 2024; GSV-Cities", _322, parts, released, read=load_vlad_buff)
+
+
+def _image(file: str, trained_on: str) -> OwnRelease:
+    parts = {"backbone": "dinov2_vitb14_reg", "positions": "offset", "aggregation": "image"}
+    return OwnRelease(f"Lu et al., 2025; {trained_on}", _322, parts, github("Lu-Feng/ImAge", "v1.0.0", file))
+
+
+def _fol(backbone: str, file: str) -> OwnRelease:
+    parts = {"backbone": backbone, "aggregation": "fol"}
+    return OwnRelease("Wang et al., 2025; GSV-Cities", (504, 504), parts, hugging_face("shunpeng/FoL", file))
+
+
+def _present() -> dict[str, Release]:
+    qaa = {f"qaa-{dimensions}": _qaa(dimensions) for dimensions in (1024, 2048, 4096, 8192)}
+    return {
+        "supervlad": _supervlad("SuperVLAD", "1wRkUO4E8s5hNRNNIWcuA8RUvlGob3Tbf"),
+        "supervlad-crossimage": _supervlad(
+            "SuperVLAD_crossimage", "1yomnWGTJko6nf3F2Ju6RWsLhP2EG82tL", crossimage_encoder=True
+        ),
+        "supervlad-1cluster": _supervlad(
+            "1-clusterVLAD", "1pQcJx9n2-keAh9TttssZkz6D0vjpFWU6", supervlad_clusters=1, ghost_clusters=2
+        ),
+        "qaa": qaa["qaa-8192"],
+        "image": _image("ImAge_Merged.pth", "Pitts30k, MSLS and SF-XL and GSV-Cities"),
+        "image-gsv": _image("ImAge_GSV.pth", "GSV-Cities"),
+        "vlad-buff": _vlad_buff("dnv2_NV_192PCA_AB_wpca4096_last.ckpt", 4096, nv_pca=192),
+        "vlad-buff-8192": _vlad_buff("dnv2_NV_AB_wpca8192_last.ckpt", 8192),
+        "dino-mix": _own(
+            "Huang et al., 2024; GSV-Cities", (224, 224), "GaoShuang98/DINO-Mix", "v1.0.0", "dinov2_vitb14_mix.ckpt",
+            **_DINOV2, norm_layer=False, aggregation="mixvpr", out_channels=1024, mix_depth=2, out_rows=4,
+        ),
+        "fol": _fol("dinov2_vitl14", "FoL_large.pth"),
+        "fol-base": _fol("dinov2_vitb14", "FoL_base.pth"),
+        **qaa,
+    }  # fmt: skip
+
+
 def _off_the_shelf() -> dict[str, Release]:
     found: dict[str, Release] = {}
     for trunk, files in _RADENOVIC.items():
@@ -155,7 +217,7 @@ def _with_defaults() -> dict[str, Release]:
             "Izquierdo and Civera, 2024; MSLS and GSV-Cities", _322, {**_DINOV2, "aggregation": "salad"},
             google_drive("1B06ysb-Wjb4KDcNrl-7pyj1mJve1jqdk", "cliquemining.ckpt"),
         ),
-        **_indoor(),
+        **_indoor(), **_present(),
         "cricavpr": HubRelease(
             "Lu et al., 2024; GSV-Cities", (224, 224), "Lu-Feng/CricaVPR", "trained_model", 10752, mixes_batch=True
         ),
@@ -184,9 +246,7 @@ def load_release(name: str, trained: bool = True, weights: Path | None = None) -
     Raises:
         UserError: no such name, or code or weights that cannot be had; the message says which file to put where.
     """
-    network = release_of(name).build(name, trained, weights)
-    network.config = {"method": name}
-    return network
+    return release_of(name).build(name, trained, weights)
 
 
 def release_of(name: str) -> Release:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError, about, in_short
 from vgbench.files import is_file
-from vgbench.models.base import Backbone
+from vgbench.models.base import Aggregation, Backbone
 from vgbench.models.foreign import own_keys, read_inert
 from vgbench.models.options import PLACED_BY_L2
 from vgbench.models.safetensors_file import is_safetensors, read_safetensors
@@ -259,7 +259,7 @@ def _spare_keys(module: nn.Module) -> set[str]:
     named = {
         f"{name}.{key}".lstrip(".")
         for name, part in module.named_modules()
-        if isinstance(part, Backbone)
+        if isinstance(part, Backbone | Aggregation)
         for key in part.spare_keys
     }
     # Files from before BatchNorm counted its batches have no counters.
@@ -267,10 +267,11 @@ def _spare_keys(module: nn.Module) -> set[str]:
 
 
 def _of_kernel(value: Tensor, wanted: Tensor | None) -> Tensor:
-    """Give a 1x1 kernel over tokens [K,C,1] the shape of one over maps [K,C,1,1], or the other way, where wanted."""
-    if wanted is None or value.dim() < 3 or wanted.dim() < 3 or value.shape[:2] != wanted.shape[:2]:
+    """Give the weights of a 1x1 kernel, [K,C,1,1] over maps, [K,C,1] over tokens or [K,C], the form that is wanted."""
+    if wanted is None or min(value.dim(), wanted.dim()) < 2 or value.shape[:2] != wanted.shape[:2]:
         return value
-    return value.reshape(wanted.shape) if value.numel() == wanted.numel() == value[..., 0].numel() else value
+    of_one = value.numel() == wanted.numel() == value.shape[0] * value.shape[1]
+    return value.reshape(wanted.shape) if of_one else value
 
 
 def _plain_key(key: str) -> str:

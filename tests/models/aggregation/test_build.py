@@ -16,7 +16,16 @@ CHANNELS, HEIGHT, WIDTH = 12, 7, 10
 
 
 # L2-normalised always; the others are where --l2 says so, or not at all.
-UNIT = {"netvlad", "crn", "rrm", "convap", "convgem", "cosplace", "mixvpr", "salad", "megaloc", "boq"}
+UNIT = {"netvlad", "crn", "rrm", "convap", "convgem", "cosplace", "mixvpr", "salad", "megaloc", "boq",
+        "supervlad", "edtformer", "qaa", "vlad_buff", "image", "selavpr", "selavpr_pp", "fol"}  # fmt: skip
+
+
+FROZEN = {
+    "crn": {"crn.acc_w.weight", "crn.acc_w.bias"},
+    "qaa": {"dust_bin", "score.norm2_out.weight", "score.norm2_out.bias"},
+}
+# Branches of local features, which have no part in descriptors.
+OF_RERANKING = ("local.", "upconv")
 
 
 def _layer(name: str) -> nn.Module:
@@ -24,12 +33,13 @@ def _layer(name: str) -> nn.Module:
     return build_aggregation(name, CHANNELS, **small_options(name, HEIGHT, WIDTH)).eval()
 
 
-def _inputs(name: str, batch: int = 3) -> Tensor | tuple[Tensor, Tensor]:
+def _inputs(name: str, batch: int = 3) -> Tensor | tuple[Tensor, ...]:
     torch.manual_seed(1)
     features = torch.rand(batch, CHANNELS, HEIGHT, WIDTH)
     kinds = AGGREGATIONS.resolve(name)
     return {
         "map+token": (features, torch.rand(batch, CHANNELS)),
+        "map+token+attention": (features, torch.rand(batch, CHANNELS), torch.rand(batch, HEIGHT * WIDTH) / 30),
         "tokens": features.flatten(2).transpose(1, 2),
         "vector": features[:, :, 0, 0],
     }.get(getattr(kinds, "takes", "map") if isinstance(getattr(kinds, "takes", "map"), str) else "map", features)
@@ -58,8 +68,9 @@ def test_every_weight_is_trained_and_autocast_answers_float32(name: str) -> None
         (descriptors * torch.randn_like(descriptors)).sum().backward()
     weights = dict(layer.named_parameters())
     frozen = {key for key, weight in weights.items() if not weight.requires_grad}
-    assert frozen == ({"crn.acc_w.weight", "crn.acc_w.bias"} if name == "crn" else set())
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for key, p in weights.items() if key not in frozen)
+    assert frozen == FROZEN.get(name, set())
+    learned = {key: p for key, p in weights.items() if key not in frozen and not key.startswith(OF_RERANKING)}
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learned.values())
 
 
 @pytest.mark.parametrize("name", list(AGGREGATIONS))

@@ -278,3 +278,58 @@ def test_images_of_another_size_are_refused() -> None:
         trunk = BACKBONES.resolve("dinov2_vits14")("none")
         with pytest.raises(UserError, match=message):
             trunk(torch.empty(1, 3, 480, 640))
+
+
+@torch.no_grad()
+def test_tokens_that_aggregate_are_handed_on_alone(monkeypatch) -> None:
+    monkeypatch.setitem(dinov2.SIZES, "vits", dinov2.Size(32, 3, 2))
+    network = build_network(
+        "dinov2_vits14_reg", "image", "none", num_tokens=3, insertion_pos=1, unfreeze_blocks=2
+    ).eval()
+    trunk = network.backbone
+    for parameter in trunk.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    images = torch.randn(2, 3, 42, 28)
+    plain = build_network("dinov2_vits14_reg", "gem", "none", unfreeze_blocks=2).eval().backbone
+    plain.load_state_dict({k: v for k, v in trunk.state_dict().items() if k != "learnable_aggregation_tokens"})
+    tokens = []
+    plain.blocks[0].register_forward_hook(lambda module, inputs, output: tokens.append(output))
+    plain(images)
+    x = torch.cat([tokens[0], trunk.learnable_aggregation_tokens.expand(2, -1, -1)], dim=1)  # last: their place is free
+    for block in plain.blocks[1:]:
+        x = block(x)
+    expected = F.normalize(plain.norm(x)[:, -3:].flatten(1), dim=1)
+    assert network.descriptors_dim == 96 and network(images).shape == (2, 96)
+    torch.testing.assert_close(network(images), expected, atol=1e-5, rtol=1e-4)
+    trained = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert "backbone.learnable_aggregation_tokens" in trained
+    with pytest.raises(UserError, match="insertion_pos 3"):
+        build_network("dinov2_vits14_reg", "image", "none", insertion_pos=3, unfreeze_blocks=2)
+    with pytest.raises(UserError, match="--aggregation image: takes aggregation_tokens of a sequence"):
+        build_network("resnet18conv4", "image", "none")
+
+
+@torch.no_grad()
+def test_the_attention_of_the_class_token_and_positions_with_an_offset(monkeypatch) -> None:
+    monkeypatch.setitem(dinov2.SIZES, "vits", dinov2.Size(32, 2, 2))
+    network = build_network(
+        "dinov2_vits14", "fol", "none", num_clusters=2, cluster_dim=3, token_dim=4, mlp_dim=5, unfreeze_blocks=1
+    ).eval()
+    trunk, images = network.backbone, torch.randn(2, 3, 42, 28)
+    for parameter in trunk.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    features, token, attention = trunk(images)
+    seen = []
+    trunk.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    trunk.kind = "map+token"
+    for one, other in zip(trunk(images), (features, token), strict=True):
+        assert torch.equal(one, other)
+    layer = trunk.blocks[-1].attn
+    q, k, _ = (seen[0].double() @ layer.qkv.weight.double().T + layer.qkv.bias.double()).chunk(3, dim=-1)
+    heads = [torch.softmax(q[..., s] @ k[..., s].transpose(1, 2) / 4, dim=-1) for s in (slice(0, 16), slice(16, 32))]
+    torch.testing.assert_close(attention.double(), sum(heads)[:, 0, 1:], atol=1e-6, rtol=1e-5)
+    plain, registers = (dinov2.DINOv2("vits", count, "none", positions="offset", unfreeze_blocks=1) for count in (0, 4))
+    registers.pos_embed.copy_(plain.pos_embed)
+    assert torch.equal(registers._positions(5, 9), plain._positions(5, 9))
+    with pytest.raises(UserError, match="positions learned are not known"):
+        dinov2.DINOv2("vits", 0, "none", positions="learned", unfreeze_blocks=1)

@@ -1,8 +1,8 @@
 """The table of aggregations: name -> a class `(in_channels, own options)` with `descriptors_dim: int`.
 
-A class may say what it takes: `takes` ("map", "tokens", "map+token" or "vector", or a tuple of them; a map if it says
-nothing), an attribute of the backbone that it `needs`, and `places_l2 = True` if the `--l2` option decides where its
-L2 normalisation sits. One that takes maps and tokens alike has an option `tokens`.
+A class may say what it takes: `takes` ("map", "tokens", "map+token", "map+token+attention" or "vector", or a tuple of
+them; a map if it says nothing), an attribute of the backbone that it `needs`, and `places_l2 = True` if the `--l2`
+option decides where its L2 normalisation sits. One that takes maps and tokens alike has an option `tokens`.
 """
 
 from vgbench.registry import Registry
@@ -26,6 +26,14 @@ AGGREGATIONS = Registry(
         "salad": "vgbench.models.aggregation.salad:SALAD",
         "boq": "vgbench.models.aggregation.boq:BoQ",
         "megaloc": "vgbench.models.aggregation.megaloc:MegaLoc",
+        "supervlad": "vgbench.models.aggregation.supervlad:SuperVLAD",
+        "edtformer": "vgbench.models.aggregation.edtformer:EDTformer",
+        "qaa": "vgbench.models.aggregation.qaa:QAA",
+        "vlad_buff": "vgbench.models.aggregation.vlad_buff:VLADBuFF",
+        "image": "vgbench.models.aggregation.image_tokens:ImAge",
+        "selavpr": "vgbench.models.aggregation.selavpr:SelaVPR",
+        "selavpr_pp": "vgbench.models.aggregation.selavpr_pp:SelaVPRpp",
+        "fol": "vgbench.models.aggregation.fol:FoL",
     },
     positional=1,
     named=("tokens",),

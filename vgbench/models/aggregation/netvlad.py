@@ -50,6 +50,10 @@ class NetVLAD(Aggregation):
         residuals = torch.matmul(assignment, x.transpose(1, 2)) - assignment.sum(dim=2, keepdim=True) * self.centroids
         return l2_normalise(F.normalize(residuals, dim=2).flatten(1))
 
+    def fit(self, samples: Tensor) -> Tensor:
+        """Return unit features `samples` [S,C] as they are clustered, learning from them how where that is learned."""
+        return samples
+
     @torch.no_grad()
     def set_clusters(self, centroids: Tensor, samples: Tensor) -> None:
         """Put the clusters at `centroids` [K,C] and fit the assignment to unit features `samples` [S,C].

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models.aggregation.netvlad import NetVLAD
+from vgbench.models.aggregation.supervlad import SuperVLAD
 from vgbench.models.layers import l2_normalise
 from vgbench.models.network import Network, features_for_inference
 from vgbench.randomness import torch_stream
@@ -18,9 +19,12 @@ IMAGES = 500
 FEATURES_PER_IMAGE = 100
 
 
-def netvlad_of(network: Network) -> NetVLAD | None:
-    """Return the NetVLAD (or CRN) layer of a network, None if it has none."""
-    return next((module for module in network.aggregation.modules() if isinstance(module, NetVLAD)), None)
+Clustered = NetVLAD | SuperVLAD
+
+
+def netvlad_of(network: Network) -> Clustered | None:
+    """Return the NetVLAD layer of a network, or one of its kind (CRN, VLAD-BuFF, SuperVLAD); None if it has none."""
+    return next((module for module in network.aggregation.modules() if isinstance(module, Clustered)), None)
 
 
 @torch.inference_mode()
@@ -42,31 +46,32 @@ def initialise_netvlad(
     if layer is None:
         raise UserError(f"--aggregation {network.config['aggregation']}: has no NetVLAD clusters to initialise")
     generator = torch_stream(seed, "netvlad")
-    runtime = runtime or Runtime(device=layer.centroids.device)
+    runtime = runtime or Runtime(device=layer.conv.weight.device)
     local_features = features_for_inference(network, runtime)
     samples = _sample_features(local_features, layer, image_batches, generator)
-    clusters = len(layer.centroids)
+    clusters = layer.conv.out_channels
     if len(samples) < clusters:
         raise UserError(
             f"--netvlad_clusters {clusters}: the images give only {len(samples)} local features. "
             "Expected at least as many; use more images or fewer clusters"
         )
+    samples = layer.fit(samples)
     layer.set_clusters(kmeans(samples, clusters, generator), samples)
 
 
 def _sample_features(
     local_features: Callable[[Tensor], Tensor],
-    layer: NetVLAD,
+    layer: Clustered,
     image_batches: Iterable[Tensor],
     generator: torch.Generator,
 ) -> Tensor:
     """Return L2-normalised local features [S,C] of the first IMAGES images, the same number at random from each."""
-    device = layer.centroids.device
+    device = layer.conv.weight.device
     samples: list[Tensor] = []
     images = 0
     for batch in image_batches:
         features = local_features(batch[: IMAGES - images].to(device))
-        tokens = features if layer.tokens else features.flatten(2).transpose(1, 2)  # [B,P,C]
+        tokens = features if features.dim() == 3 else features.flatten(2).transpose(1, 2)  # [B,P,C]
         scores = torch.rand(tokens.shape[:2], generator=generator)
         chosen = scores.topk(min(FEATURES_PER_IMAGE, tokens.shape[1]), dim=1).indices.to(device)
         picked = torch.gather(tokens, 1, chosen.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
@@ -74,7 +79,7 @@ def _sample_features(
         images += len(tokens)
         if images >= IMAGES:
             break
-    return torch.cat(samples) if samples else layer.centroids.new_empty(0, layer.centroids.shape[1])
+    return torch.cat(samples) if samples else layer.conv.weight.new_empty(0, layer.conv.in_channels)
 
 
 MAX_ITERATIONS = 100

@@ -68,42 +68,66 @@ class MixVprOptions(Options, needs="aggregation=mixvpr", topic="aggregation"):
 
 
 @dataclass(frozen=True)
-class SaladOptions(Options, needs="aggregation=salad|megaloc", topic="aggregation"):
-    """SALAD, and MegaLoc's head, which has one inside."""
+class ClusterOptions(Options, needs="aggregation=salad|megaloc|qaa|fol", topic="aggregation"):
+    """SALAD, and the heads that have clusters as it has."""
 
-    num_clusters: int | None = option(None, "clusters of the optimal transport", range=_COUNT, unset="64")
+    num_clusters: int | None = option(None, "clusters", range=_COUNT, unset="64")
     cluster_dim: int | None = option(
-        None, "dimensions of a cluster", range=_COUNT, unset="128 for salad, 256 for megaloc"
+        None, "dimensions of a cluster", range=_COUNT, unset="256 for megaloc, 128 for the others"
     )
-    token_dim: int | None = option(None, "dimensions of the global token", range=_COUNT, unset="256")
+    token_dim: int | None = option(
+        None, "dimensions of the global token; 0 of qaa: it has none", range=at_least(0), unset="256; 0 for qaa"
+    )
+
+
+@dataclass(frozen=True)
+class SaladOptions(Options, needs="aggregation=salad|megaloc|fol", topic="aggregation"):
+    """SALAD, and the heads that have one inside."""
+
     mlp_dim: int | None = option(None, "width of their hidden layers", range=_COUNT, unset="512")
     dropout: float | None = option(None, "dropout in their hidden layers", range=at_least(0, below=1), unset="0.3")
 
 
 @dataclass(frozen=True)
-class MegaLocOptions(Options, needs="aggregation=megaloc", topic="aggregation"):
-    """MegaLoc's head."""
+class ProjectionOptions(Options, needs="aggregation=megaloc|selavpr_pp", topic="aggregation"):
+    """Heads that end with a projection."""
 
-    feat_dim: int | None = option(None, "dimensions of the descriptor", range=_COUNT, unset="8448")
+    feat_dim: int | None = option(
+        None, "dimensions of the descriptor", range=_COUNT,
+        unset="8448 for megaloc; for selavpr_pp 2048 for up to 768 channels, else 4096",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class BoqOptions(Options, needs="aggregation=boq", topic="aggregation"):
-    """BoQ."""
+class QueryOptions(Options, needs="aggregation=boq|edtformer", topic="aggregation"):
+    """Heads whose learned queries ask the local features."""
 
     proj_channels: int | None = option(
-        None, "channels that it projects a map to, a multiple of 64", range=_COUNT, unset="512"
-    )
-    num_queries: int | None = option(None, "learned queries of a layer", range=_COUNT, unset="32")
+        None, "channels that it projects to, a multiple of 64 for boq", range=_COUNT,
+        unset="512 for boq, 256 for edtformer",
+    )  # fmt: skip
     num_layers: int | None = option(None, "layers", range=_COUNT, unset="2")
-    row_dim: int | None = option(None, "values that remain of each channel", range=_COUNT, unset="32")
+    row_dim: int | None = option(
+        None, "values that remain of each channel", range=_COUNT, unset="32 for boq, 16 for edtformer"
+    )
+
+
+@dataclass(frozen=True)
+class QueryCountOptions(Options, needs="aggregation=boq|edtformer|qaa", topic="aggregation"):
+    """How many queries they have."""
+
+    num_queries: int | None = option(
+        None, "learned queries, of a layer in boq", range=_COUNT, unset="32 for boq, 64 for edtformer, 256 for qaa"
+    )
 
 
 @dataclass(frozen=True)
 class AggregationOptions(
-    BoqOptions,
-    MegaLocOptions,
+    QueryCountOptions,
+    QueryOptions,
+    ProjectionOptions,
     SaladOptions,
+    ClusterOptions,
     MixVprOptions,
     CosPlaceOptions,
     ConvApOptions,

@@ -34,8 +34,8 @@ class SALAD(Aggregation):
         super().__init__()
         self.num_clusters = num_clusters
         self.token_features = nn.Sequential(nn.Linear(in_channels, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, token_dim))
-        self.cluster_features = _pointwise_mlp(in_channels, mlp_dim, cluster_dim, dropout)
-        self.score = _pointwise_mlp(in_channels, mlp_dim, num_clusters, dropout)
+        self.cluster_features = pointwise_mlp(in_channels, mlp_dim, cluster_dim, dropout)
+        self.score = pointwise_mlp(in_channels, mlp_dim, num_clusters, dropout)
         self.dust_bin = nn.Parameter(torch.tensor(1.0))
         self.descriptors_dim = token_dim + cluster_dim * num_clusters
 
@@ -64,6 +64,7 @@ def transport(scores: Tensor, dust_bin: Tensor, iterations: int) -> Tensor:
 
     Args:
         scores: float32 [B,K,P], K < P.
+        dust_bin: one number, or one for each local feature [B,1,P].
     """
     batch, clusters, positions = scores.shape
     scores = torch.cat([scores, dust_bin.expand(batch, 1, positions)], dim=1)
@@ -78,5 +79,6 @@ def transport(scores: Tensor, dust_bin: Tensor, iterations: int) -> Tensor:
     return (scores + down + across)[:, :-1].exp()
 
 
-def _pointwise_mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+def pointwise_mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Return two layers over each cell of a map: [B,inputs,h,w] to [B,outputs,h,w]."""
     return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.Dropout(dropout), nn.ReLU(), nn.Conv2d(hidden, outputs, 1))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgbench.errors import UserError
 from vgbench.models.backbones.pretrained import check_pretrain, load_published
 from vgbench.models.backbones.stages import check_multiple, check_number
 from vgbench.models.backbones.tokens import TokenTrunk, resized_positions
@@ -22,6 +24,11 @@ NORM_EPS = 1e-6
 # The published networks without registers were evaluated with this much added to the size of the grid before its
 # ratio to the learned one is taken; those with registers with exact sizes, and smoothing.
 OFFSET = 0.1
+POSITIONS = ("published", "offset")
+ATTENTION_TOO = "map+token+attention"
+# ImAge's tokens that aggregate (Lu et al., 2025), and the layer before which they are put.
+AGGREGATION_TOKENS, INSERTION = 8, 8
+MOST_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,14 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
         return projected
+
+    def of_first(self, x: Tensor) -> Tensor:
+        """Return how much the first of tokens [B,N,C] looks at each, [B,N]: shares of 1, summed over the heads."""
+        batch, tokens, dim = x.shape
+        q, k, _ = self.qkv(x).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        scores = torch.matmul(q[:, :, :1], k.transpose(2, 3)) * (dim // self.heads) ** -0.5
+        shares: Tensor = scores.float().softmax(dim=-1).sum(dim=1)[:, 0]
+        return shares
 
 
 class MLP(nn.Module):
@@ -131,11 +146,23 @@ class PatchEmbedding(nn.Module):
 class DINOv2(TokenTrunk):
     """[B,3,H,W], both sides multiples of 14, to the patches' map [B,C,H/14,W/14] and the class token [B,C].
 
-    The map alone and the tokens [B,1+HW/196,C] can be had too. The state dict has the published files' keys.
+    The map alone and the tokens [B,1+HW/196,C] can be had too, and the attention [B,HW/196] of the last layer's class
+    token to the patches. The state dict has the published files' keys.
     """
 
+    kinds = (*TokenTrunk.kinds, ATTENTION_TOO)
+
     def __init__(
-        self, size: str, registers: int, pretrain: str, *, unfreeze_blocks: int = 4, norm_layer: bool = True
+        self,
+        size: str,
+        registers: int,
+        pretrain: str,
+        *,
+        unfreeze_blocks: int = 4,
+        norm_layer: bool = True,
+        positions: str = "published",
+        num_tokens: int = AGGREGATION_TOKENS,
+        insertion_pos: int = INSERTION,
     ) -> None:
         """Build it.
 
@@ -147,14 +174,21 @@ class DINOv2(TokenTrunk):
                 as in SALAD (Izquierdo and Civera, 2024), 0 trains nothing.
             norm_layer: apply the final norm. Where it is not applied it is kept all the same, as files of such networks
                 may have its weights (BoQ's has them) or not.
+            positions: how learned positions become those of another grid: "published", as its authors' code for this
+                network does, or "offset", as their code for networks without registers does. ImAge (Lu et al., 2025)
+                trains one with registers in the second way.
+            num_tokens: of the tokens that aggregate, where the aggregation needs them (ImAge).
+            insertion_pos: before which layer these are put among the others, counted from 0.
 
         Raises:
-            UserError: there are fewer layers, or the weights cannot be had.
+            UserError: there are fewer layers, the weights cannot be had, or a word that is not known.
         """
         name = f"dinov2_{size}14" + ("_reg" if registers else "")
         shape = SIZES[size]
         check_pretrain(name, pretrain)
         check_number("--unfreeze_blocks", unfreeze_blocks, 0, shape.depth, name, "number of layers")
+        if positions not in POSITIONS:
+            raise UserError(f"{name}: positions {positions} are not known. Expected one of {', '.join(POSITIONS)}")
         super().__init__()
         self.name = name
         self.multiple = PATCH
@@ -168,6 +202,9 @@ class DINOv2(TokenTrunk):
         self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.depth)])
         self.norm = nn.LayerNorm(shape.dim, eps=NORM_EPS)
         self.norm_layer = norm_layer
+        self.with_offset = positions == "offset" or not registers
+        self.learnable_aggregation_tokens: nn.Parameter | None = None
+        self.insertion_pos, self._token_count = insertion_pos, num_tokens
         # Files of trained networks may be without it (MegaLoc's is).
         self.spare_keys = ("mask_token",) if norm_layer else ("mask_token", "norm.weight", "norm.bias")
         if pretrain == "imagenet":
@@ -180,6 +217,23 @@ class DINOv2(TokenTrunk):
             self.blocks[-unfreeze_blocks:].requires_grad_(True)
             self.norm.requires_grad_(norm_layer)
 
+    @property
+    def aggregation_tokens(self) -> bool:
+        """Whether there are tokens that aggregate: [B,num_tokens*C] of them are then all that is handed on."""
+        return self.learnable_aggregation_tokens is not None
+
+    @aggregation_tokens.setter
+    def aggregation_tokens(self, wanted: bool) -> None:
+        if wanted == self.aggregation_tokens:
+            return
+        assert wanted, "they are part of the network once they are there"
+        check_number("insertion_pos", self.insertion_pos, 0, len(self.blocks) - 1, self.name, "number of layers less 1")
+        check_number("num_tokens", self._token_count, 1, MOST_TOKENS, self.name, "a few")
+        tokens = torch.empty(1, self._token_count, self.norm.normalized_shape[0])
+        self.learnable_aggregation_tokens = nn.Parameter(nn.init.normal_(tokens, std=1e-6))
+        self.out_channels *= self._token_count
+        self.kinds, self.kind = ("vector",), "vector"
+
     def _draw(self) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for tokens in (self.cls_token, self.register_tokens):
@@ -190,7 +244,7 @@ class DINOv2(TokenTrunk):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return a map [B,C,h,w], and the class token [B,C] where it is asked for, of images [B,3,H,W].
 
         Positions are interpolated from those of 518x518; raises UserError if 14 does not divide a side.
@@ -204,6 +258,15 @@ class DINOv2(TokenTrunk):
         tokens = torch.cat(
             [*(token.expand(images.shape[0], -1, -1).to(patches.dtype) for token in first), patches], dim=1
         )
+        if hasattr(self, "side") and self.kind in ("vector", ATTENTION_TOO):
+            raise UserError(
+                f"--adapter multiconv: its branch gives no {self.kind} of {self.name}. Expected another --adapter or "
+                "--aggregation"
+            )
+        if self.learnable_aggregation_tokens is not None:
+            return self._aggregated(tokens, self.learnable_aggregation_tokens)
+        if self.kind == ATTENTION_TOO:
+            return self._with_attention(tokens, height, width)
         tokens = self.encode(tokens, height, width)
         return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
 
@@ -213,9 +276,28 @@ class DINOv2(TokenTrunk):
             tokens = block(tokens)
         return tokens
 
+    def _aggregated(self, tokens: Tensor, more: Tensor) -> Tensor:
+        """Return what tokens [1,A,C] among the others have become, [B,A*C] (ImAge: Lu et al., 2025)."""
+        for index, block in enumerate(self.blocks):
+            if index == self.insertion_pos:
+                tokens = torch.cat([more.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+            tokens = block(tokens)
+        aggregated = tokens[:, : more.shape[1]]
+        return (self.norm(aggregated) if self.norm_layer else aggregated).flatten(1)
+
+    def _with_attention(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the map, the class token, and its attention [B,hw] to the patches in the last layer."""
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        last = cast(Block, self.blocks[-1])
+        attention = last.attn.of_first(last.norm1(tokens))[:, -height * width :]
+        tokens = last(tokens)
+        features, token = self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
+        return features, token, attention
+
     def _positions(self, height: int, width: int) -> Tensor:
         learned = self.pos_embed[:, 1:]
-        if self.register_tokens is None:
+        if self.with_offset:
             return resized_positions(learned, height, width, antialias=False, offset=OFFSET)
         return resized_positions(learned, height, width, antialias=True)
 

@@ -21,7 +21,7 @@ class TokenTrunk(Backbone):
     tokens; register tokens are not handed on.
     """
 
-    kinds = KINDS
+    kinds: tuple[str, ...] = KINDS
     kind: str = "map+token"
     class_token = True
     out_channels: int

@@ -21,7 +21,7 @@ from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.models.network import MIXED_BATCH, Network, for_inference, in_fixed_batches
+from vgbench.models.network import Network, for_inference, in_fixed_batches
 from vgbench.models.network import weights_hash as weights_hash
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
@@ -243,5 +243,5 @@ def extraction_fingerprint(
     if form.views is not None and not form.views.plain:
         facts["views"] = form.views.facts()
     if network.mixes_batch:
-        facts["batch"] = MIXED_BATCH
+        facts["batch"] = network.mixed_batch
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""Released networks of 2024 to 2026: files of their names, shapes and keys fill them; small ones, written here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vgbench.errors import UserError
+from vgbench.models import Network, build_network, rebuild_network
+from vgbench.models.backbones import dinov2
+from vgbench.models.release_kinds import OwnRelease
+from vgbench.models.releases import RELEASES, load_release, release_of
+
+C = 64
+
+
+@pytest.fixture(autouse=True)
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for size, layers in (("vitb", 9), ("vitl", 4)):
+        monkeypatch.setitem(dinov2.SIZES, size, dinov2.Size(C, layers, 4))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def smaller(name: str, monkeypatch: pytest.MonkeyPatch, **parts: Any) -> OwnRelease:
+    """The release with heads that are small enough for a test."""
+    release = release_of(name)
+    assert isinstance(release, OwnRelease)
+    small = replace(release, parts={**release.parts, **parts})
+    monkeypatch.setitem(RELEASES, name, small)
+    return small
+
+
+def of_data_parallel(key: str) -> str:
+    """Lu's and Jin's files: what is no backbone has no prefix, or `aggregation`."""
+    renamed = re.sub(r"^aggregation\.(encoder|fc|decoder|queries|channel_proj|row_proj|local)\b", r"\1", key)
+    renamed = renamed.replace("backbone.learnable_aggregation_tokens", "learnable_aggregation_tokens")
+    return "module." + renamed
+
+
+def of_salad(key: str) -> str:
+    return key.replace("backbone.", "backbone.model.").replace("aggregation.", "aggregator.")
+
+
+def of_vlad_buff(key: str) -> str:
+    renamed = key.replace("aggregation.1.", "WPCA_12.0.").replace("aggregation.0.", "aggregator.")
+    return renamed.replace("backbone.", "backbone.model.")
+
+
+def of_fol(key: str) -> str:
+    return "module." + of_salad(key).replace("aggregator.upconv", "upconv")
+
+
+def of_dino_mix(key: str) -> str:
+    return key.replace("backbone.", "backbone.dino_model.").replace("aggregation.", "aggregator.")
+
+
+SALAD = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9}
+CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
+    ("supervlad", {}, of_data_parallel, "module.aggregation.conv.weight"),
+    ("supervlad-crossimage", {}, of_data_parallel, "module.encoder.layers.1.self_attn.in_proj_weight"),
+    ("supervlad-1cluster", {}, of_data_parallel, "module.aggregation.conv.weight"),
+    ("image", {"insertion_pos": 2}, of_data_parallel, "module.learnable_aggregation_tokens"),
+    ("qaa", {"feature_nheads": 4, "score_nheads": 4}, of_salad, "aggregator.queries_score.self_attn.in_proj_weight"),
+    ("vlad-buff", {"netvlad_clusters": 4, "nv_pca": 6, "fc_output_dim": 12}, of_vlad_buff, "WPCA_12.0.weight"),
+    ("fol", SALAD, of_fol, "module.upconv2.weight"),
+    ("fol-base", SALAD, of_fol, "module.aggregator.cluster_features.3.weight"),
+    ("dino-mix", {"out_channels": 8}, of_dino_mix, "backbone.dino_model.blocks.3.ls2.gamma"),
+]  # fmt: skip
+
+
+def theirs_of(source: Network, rename: Callable[[str], str]) -> dict[str, Tensor]:
+    """A file's tensors: DINOv2 without what it does not apply, kernels as their authors' convolutions have them."""
+    tensors = {rename(key): value.clone() for key, value in source.state_dict().items()}
+    tensors = {key: value for key, value in tensors.items() if ".norm." not in key or "dino_model" not in key}
+    return {
+        key: value[:, :, None, None] if "WPCA" in key and value.dim() == 2 else value for key, value in tensors.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "parts", "rename", "key"), CASES, ids=[case[0] for case in CASES])
+def test_a_file_with_the_authors_keys_fills_every_weight(
+    name: str, parts: dict, rename: Callable, key: str, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = smaller(name, monkeypatch, **parts)
+    torch.manual_seed(3)
+    source = build_network(**release.parts, pretrain="none", resize=release.size)
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tensors = theirs_of(source, rename)
+    assert key in tensors and len(tensors) >= len(source.state_dict()) - 2
+    if release.file.name.endswith(".safetensors"):
+        save_file(tensors, checkpoints / release.file.name)
+    else:
+        holder = "state_dict" if release.file.name.endswith(".ckpt") else "model_state_dict"
+        torch.save({holder: tensors, "epoch_num": 3}, checkpoints / release.file.name)
+    network = load_release(name)
+    unused = set() if name != "dino-mix" else {"backbone.norm.weight", "backbone.norm.bias"}
+    for own, value in source.state_dict().items():
+        assert own in unused or torch.equal(network.state_dict()[own], value), own
+    assert network.config == {"method": name}
+    again = rebuild_network(network.config, network.state_dict())
+    images = torch.randint(0, 256, (2, 3, 126, 126) if name != "dino-mix" else (2, 3, 224, 224), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(images), network.eval()(images), atol=1e-5, rtol=1e-4)
+    less = dict(tensors)
+    del less[key]
+    torch.save(less, checkpoints.parent / "less.pth")
+    with pytest.raises(UserError, match=r"less\.pth"):
+        load_release(name, weights=checkpoints.parent / "less.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions"),
+    [
+        ("supervlad", 4 * C), ("supervlad-1cluster", C), ("image", 8 * C), ("image-gsv", 8 * C), ("qaa", 8192),
+        ("qaa-1024", 1024), ("qaa-2048", 2048), ("qaa-4096", 4096), ("vlad-buff", 4096), ("vlad-buff-8192", 8192),
+        ("fol", 8448), ("fol-base", 8448), ("dino-mix", 4096),
+    ],
+)  # fmt: skip
+def test_dimensions_with_64_channels_in_the_place_of_768(name: str, dimensions: int) -> None:
+    with torch.device("meta"):
+        assert release_of(name).build(name, trained=False).descriptors_dim == dimensions
+
+
+def test_networks_that_mix_a_batch_say_so() -> None:
+    with torch.device("meta"):
+        networks = {name: release_of(name).build(name, trained=False) for name, *_ in CASES}
+    assert {name for name, network in networks.items() if network.mixes_batch} == {"supervlad-crossimage"}
+    assert networks["supervlad-crossimage"].mixed_batch == 8
+
+
+def qaa_file(path: Path, config: dict[str, Any] | None, **parts: Any) -> Network:
+    source = build_network("dinov2_vitb14", "qaa", "none", feature_nheads=2, score_nheads=8, num_queries=9, **parts)
+    save_file({of_salad(key): value.contiguous() for key, value in source.state_dict().items()}, path)
+    if config is not None:
+        (path.parent / "config.json").write_text(json.dumps({"model_config_dict": config}))
+    return source.eval()
+
+
+def test_qaa_is_built_as_its_file_and_its_configuration_say(tmp_path: Path) -> None:
+    config = {
+        "backbone_arch": "dinov2_vitb14", "backbone_config": {"norm_layer": False, "num_trainable_blocks": 4},
+        "agg_arch": "QAA", "agg_config": {"num_channels": C, "feature_nheads": 2, "score_nheads": 8, "out_norm": True},
+    }  # fmt: skip
+    source = qaa_file(
+        tmp_path / "model.safetensors", config, num_clusters=8, cluster_dim=16, norm_layer=False, out_norm=True
+    )
+    network = load_release("qaa-1024", weights=tmp_path / "model.safetensors").eval()
+    images = torch.randint(0, 256, (2, 3, 70, 70), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), source(images), atol=1e-5, rtol=1e-4)
+        again = rebuild_network(network.config, network.state_dict()).eval()
+        torch.testing.assert_close(again(images), source(images), atol=1e-5, rtol=1e-4)
+    assert network.config["num_clusters"] == 8 and "method" not in network.config
+    config["agg_config"]["attn_arch"] = "mlp"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.json: asks for .*attn_arch.*mlp"):
+        load_release("qaa", weights=tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json: is no configuration of QAA"):
+        load_release("qaa", weights=tmp_path / "model.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors: holds no QAA network"):
+        load_release("qaa", weights=tmp_path / "model.safetensors")
+
+
+@torch.no_grad()
+def test_netvlad_trained_on_several_gpus_with_a_whitening(tmp_path: Path) -> None:
+    from vgbench.models import load_weights
+
+    torch.manual_seed(0)
+    source, target = (build_network("vgg16", "netvlad", "none", netvlad_clusters=4, fc_output_dim=10) for _ in range(2))
+    names = {"backbone.": "encoder.module.", "aggregation.0.": "pool.module.", "aggregation.1.": "WPCA.0."}
+    tensors = {}
+    for key, value in source.state_dict().items():
+        ours = next(part for part in names if key.startswith(part))
+        four = value[:, :, None, None] if key == "aggregation.1.weight" else value
+        tensors[names[ours] + key.removeprefix(ours)] = four
+    torch.save({"num_pcs": 10, "state_dict": tensors, "epoch": 4}, tmp_path / "patch.pth.tar")
+    load_weights(target, tmp_path / "patch.pth.tar")
+    assert all(torch.equal(target.state_dict()[key], value) for key, value in source.state_dict().items())

@@ -1,0 +1,91 @@
+"""Files of released networks that hold more than one network's weights, or say how theirs is to be built."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vgbench.errors import UserError, about, in_short
+from vgbench.models.weights import extract_state_dict, load_state_dict, read_checkpoint
+
+_WPCA = re.compile(r"WPCA_(\d+)\.")
+# What QAA's configuration says of its aggregation and this project's says too.
+_QAA_OPTIONS = {
+    "num_clusters": int, "cluster_dim": int, "token_dim": int, "num_queries": int, "feature_nheads": int,
+    "score_nheads": int, "self_attn_out_norm": bool, "out_norm": bool, "score_norm": str, "intra_norm": bool,
+}  # fmt: skip
+
+
+def load_vlad_buff(network: nn.Module, path: Path) -> None:
+    """Load VLAD-BuFF with its whitening of the network's dimensions; a file may hold several.
+
+    Raises:
+        UserError: it is the file of another network; the message names it.
+    """
+    dimensions = str(network.state_dict()["aggregation.1.weight"].shape[0])
+    with about(path):
+        weights = {}
+        for key, value in extract_state_dict(read_checkpoint(path)).items():
+            found = _WPCA.match(key)
+            if found is None or found[1] == dimensions:
+                weights[_WPCA.sub("WPCA.", key)] = value
+        load_state_dict(network, weights)
+
+
+def qaa_parts(path: Path) -> dict[str, Any]:
+    """Return the options of `build_network` that a file of QAA asks for.
+
+    Sizes are those of its tensors; what they do not show (attention heads, norms) is in the configuration beside it,
+    `<the same name>.json` or `config.json`, as Hugging Face keeps it, or else as this project's defaults say.
+
+    Raises:
+        UserError: it is no such file, or its configuration asks for what this project does not have.
+    """
+    with about(path):
+        tensors = {
+            key.split("aggregator.")[-1]: value for key, value in extract_state_dict(read_checkpoint(path)).items()
+        }
+        parts = _configured(path) | _sizes(tensors)
+    return parts
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    try:
+        codebook, projection = tensors["queries_feature.queries"], tensors["score.conv.weight"]
+        sizes = {
+            "num_clusters": projection.shape[0],
+            "num_queries": codebook.shape[1],
+            "cluster_dim": codebook.shape[2],
+        }
+    except (KeyError, IndexError) as error:
+        raise UserError("holds no QAA network. Expected the model.safetensors of xjh19972/QAA-...") from error
+    token = tensors.get("token_features.2.weight")
+    return {**sizes, "token_dim": 0 if token is None else token.shape[0]}
+
+
+def _configured(path: Path) -> dict[str, Any]:
+    places = [place for place in (path.with_suffix(".json"), path.with_name("config.json")) if place.is_file()]
+    if not places:
+        return {}
+    try:
+        said = json.loads(places[0].read_text("utf-8"))
+        said = said.get("model_config_dict", said)
+        head, trunk, backbone = said.get("agg_config", {}), said.get("backbone_config", {}), said["backbone_arch"]
+        parts = {name: kind(head[name]) for name, kind in _QAA_OPTIONS.items() if name in head}
+        parts |= {"backbone": str(backbone), "norm_layer": bool(trunk.get("norm_layer", False))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{places[0]}: is no configuration of QAA ({in_short(error)}). Expected its config.json"
+        ) from error
+    other = {name: head[name] for name, usual in (("attn_arch", "conv"), ("skip_connection", "none"), ("divide", 1))
+             if head.get(name, usual) != usual}  # fmt: skip
+    if other or head.get("self_attn", "both") != "both":
+        raise UserError(
+            f"{places[0]}: asks for {other or head['self_attn']}, which is not there. Expected a released one"
+        )
+    return parts
