@@ -70,7 +70,7 @@ CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("supervlad", {}, of_data_parallel, "module.aggregation.conv.weight"),
     ("supervlad-crossimage", {}, of_data_parallel, "module.encoder.layers.1.self_attn.in_proj_weight"),
     ("supervlad-1cluster", {}, of_data_parallel, "module.aggregation.conv.weight"),
-    ("image", {"insertion_pos": 2}, of_data_parallel, "module.learnable_aggregation_tokens"),
+    ("image", {}, of_data_parallel, "module.learnable_aggregation_tokens"),
     ("qaa", {"feature_nheads": 4, "score_nheads": 4}, of_salad, "aggregator.queries_score.self_attn.in_proj_weight"),
     ("vlad-buff", {"netvlad_clusters": 4, "nv_pca": 6, "fc_output_dim": 12}, of_vlad_buff, "WPCA_12.0.weight"),
     ("fol", SALAD, of_fol, "module.upconv2.weight"),

@@ -15,10 +15,11 @@ from vgbench.models.weights import extract_state_dict, load_state_dict, read_che
 
 _WPCA = re.compile(r"WPCA_(\d+)\.")
 # What QAA's configuration says of its aggregation and this project's says too.
-_QAA_OPTIONS = {
-    "num_clusters": int, "cluster_dim": int, "token_dim": int, "num_queries": int, "feature_nheads": int,
-    "score_nheads": int, "self_attn_out_norm": bool, "out_norm": bool, "score_norm": str, "intra_norm": bool,
-}  # fmt: skip
+_QAA_OPTIONS = {"num_clusters": int, "cluster_dim": int, "num_queries": int, "feature_nheads": int, "score_nheads": int,
+                "out_norm": bool}  # fmt: skip
+# What else it may say, as every released network has it; others would compute something else.
+_QAA_USUAL = {"attn_arch": "conv", "skip_connection": "none", "divide": 1, "self_attn": "both", "token_dim": 0,
+              "score_norm": "none", "intra_norm": True, "self_attn_out_norm": True}  # fmt: skip
 
 
 def load_vlad_buff(network: nn.Module, path: Path) -> None:
@@ -64,8 +65,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         }
     except (KeyError, IndexError) as error:
         raise UserError("holds no QAA network. Expected the model.safetensors of xjh19972/QAA-...") from error
-    token = tensors.get("token_features.2.weight")
-    return {**sizes, "token_dim": 0 if token is None else token.shape[0]}
+    return sizes
 
 
 def _configured(path: Path) -> dict[str, Any]:
@@ -82,10 +82,7 @@ def _configured(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{places[0]}: is no configuration of QAA ({in_short(error)}). Expected its config.json"
         ) from error
-    other = {name: head[name] for name, usual in (("attn_arch", "conv"), ("skip_connection", "none"), ("divide", 1))
-             if head.get(name, usual) != usual}  # fmt: skip
-    if other or head.get("self_attn", "both") != "both":
-        raise UserError(
-            f"{places[0]}: asks for {other or head['self_attn']}, which is not there. Expected a released one"
-        )
+    other = {name: head[name] for name, usual in _QAA_USUAL.items() if head.get(name, usual) != usual}
+    if other:
+        raise UserError(f"{places[0]}: asks for {other}, which is not there. Expected a released one")
     return parts

@@ -111,9 +111,8 @@ def _qaa(dimensions: int) -> OwnRelease:
     repository, name = f"xjh19972/QAA-{dimensions}", f"QAA-{dimensions}"
     # Which of the two shrinks with the descriptor, its file says.
     parts = {
-        **_DINOV2, "aggregation": "qaa", "num_clusters": 64, "cluster_dim": dimensions // 64, "token_dim": 0,
-        "num_queries": 256, "feature_nheads": 16, "score_nheads": 16, "self_attn_out_norm": True, "out_norm": False,
-        "score_norm": "none", "intra_norm": True, "norm_layer": True,
+        **_DINOV2, "aggregation": "qaa", "num_clusters": 64, "cluster_dim": dimensions // 64, "num_queries": 256,
+        "feature_nheads": 16, "score_nheads": 16, "out_norm": False, "norm_layer": True,
     }  # fmt: skip
     file = hugging_face(repository, "model.safetensors", f"{name}.safetensors")
     return OwnRelease(

@@ -74,12 +74,12 @@ def edtformer(layer: Any, x: Tensor) -> Tensor:
     return F.normalize(rows.flatten(1), dim=1)
 
 
-def qaa(layer: Any, inputs: tuple[Tensor, Tensor]) -> Tensor:
+def qaa(layer: Any, inputs: Tensor) -> Tensor:
     def queries(part: Any) -> Tensor:
         own = part.queries.double()
         return normed(part.norm_q, own + attend(part.self_attn, own, own))
 
-    local = inputs[0].double().flatten(2).transpose(1, 2)
+    local = inputs.double().flatten(2).transpose(1, 2)
     asked = queries(layer.queries_score).expand(len(local), -1, -1)
     found = normed(layer.score.norm_out, attend(layer.score.cross_attn, asked, local))
     scores = found @ layer.score.conv.weight.double()[:, :, 0].T + layer.score.conv.bias.double()  # [B,Q,K]
@@ -131,7 +131,7 @@ QAA = {"num_clusters": 5, "cluster_dim": 6, "num_queries": 7, "feature_nheads": 
 CASES: list[tuple[str, dict[str, Any], Callable[..., Any], Callable[..., Tensor]]] = [
     ("supervlad", {"supervlad_clusters": 3, "ghost_clusters": 2}, features, super_vlad),
     ("edtformer", {"num_queries": 5, "proj_channels": 6, "row_dim": 3, "nhead": 4}, tokens, edtformer),
-    ("qaa", QAA, with_token, qaa),
+    ("qaa", QAA, features, qaa),
     ("vlad_buff", {"netvlad_clusters": 3, "nv_pca": 6}, features, vlad_buff),
     ("selavpr", {}, features, selavpr),
     ("selavpr_pp", {"feat_dim": 12}, features, selavpr_pp),
@@ -224,7 +224,6 @@ def test_clusters_are_put_where_the_features_are() -> None:
         ("supervlad", {"supervlad_clusters": 0}, "0 clusters and 1 ghosts"),
         ("edtformer", {"nhead": 5}, "5 attention heads for 32 channels"),
         ("qaa", {"feature_nheads": 7}, "7 attention heads for 128 channels"),
-        ("qaa", {"score_norm": "soft"}, "score_norm soft: not known"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, options: dict, told: str) -> None:

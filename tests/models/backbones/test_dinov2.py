@@ -283,9 +283,7 @@ def test_images_of_another_size_are_refused() -> None:
 @torch.no_grad()
 def test_tokens_that_aggregate_are_handed_on_alone(monkeypatch) -> None:
     monkeypatch.setitem(dinov2.SIZES, "vits", dinov2.Size(32, 3, 2))
-    network = build_network(
-        "dinov2_vits14_reg", "image", "none", num_tokens=3, insertion_pos=1, unfreeze_blocks=2
-    ).eval()
+    network = build_network("dinov2_vits14_reg", "image", "none", num_tokens=3, unfreeze_blocks=2).eval()
     trunk = network.backbone
     for parameter in trunk.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -303,8 +301,8 @@ def test_tokens_that_aggregate_are_handed_on_alone(monkeypatch) -> None:
     torch.testing.assert_close(network(images), expected, atol=1e-5, rtol=1e-4)
     trained = [name for name, p in network.named_parameters() if p.requires_grad]
     assert "backbone.learnable_aggregation_tokens" in trained
-    with pytest.raises(UserError, match="insertion_pos 3"):
-        build_network("dinov2_vits14_reg", "image", "none", insertion_pos=3, unfreeze_blocks=2)
+    with pytest.raises(UserError, match="--unfreeze_blocks 0: no layer of dinov2_vits14_reg"):
+        build_network("dinov2_vits14_reg", "image", "none", unfreeze_blocks=0)
     with pytest.raises(UserError, match="--aggregation image: takes aggregation_tokens of a sequence"):
         build_network("resnet18conv4", "image", "none")
 

@@ -75,15 +75,13 @@ class ClusterOptions(Options, needs="aggregation=salad|megaloc|qaa|fol", topic="
     cluster_dim: int | None = option(
         None, "dimensions of a cluster", range=_COUNT, unset="256 for megaloc, 128 for the others"
     )
-    token_dim: int | None = option(
-        None, "dimensions of the global token; 0 of qaa: it has none", range=at_least(0), unset="256; 0 for qaa"
-    )
 
 
 @dataclass(frozen=True)
 class SaladOptions(Options, needs="aggregation=salad|megaloc|fol", topic="aggregation"):
     """SALAD, and the heads that have one inside."""
 
+    token_dim: int | None = option(None, "dimensions of the global token", range=_COUNT, unset="256")
     mlp_dim: int | None = option(None, "width of their hidden layers", range=_COUNT, unset="512")
     dropout: float | None = option(None, "dropout in their hidden layers", range=at_least(0, below=1), unset="0.3")
 

@@ -26,8 +26,7 @@ NORM_EPS = 1e-6
 OFFSET = 0.1
 POSITIONS = ("published", "offset")
 ATTENTION_TOO = "map+token+attention"
-# ImAge's tokens that aggregate (Lu et al., 2025), and the layer before which they are put.
-AGGREGATION_TOKENS, INSERTION = 8, 8
+AGGREGATION_TOKENS = 8  # ImAge's (Lu et al., 2025)
 MOST_TOKENS = 256
 
 
@@ -162,7 +161,6 @@ class DINOv2(TokenTrunk):
         norm_layer: bool = True,
         positions: str = "published",
         num_tokens: int = AGGREGATION_TOKENS,
-        insertion_pos: int = INSERTION,
     ) -> None:
         """Build it.
 
@@ -177,8 +175,8 @@ class DINOv2(TokenTrunk):
             positions: how learned positions become those of another grid: "published", as its authors' code for this
                 network does, or "offset", as their code for networks without registers does. ImAge (Lu et al., 2025)
                 trains one with registers in the second way.
-            num_tokens: of the tokens that aggregate, where the aggregation needs them (ImAge).
-            insertion_pos: before which layer these are put among the others, counted from 0.
+            num_tokens: of the tokens that aggregate, where the aggregation needs them (ImAge). They are put among the
+                others before the first layer that is trained.
 
         Raises:
             UserError: there are fewer layers, the weights cannot be had, or a word that is not known.
@@ -204,7 +202,7 @@ class DINOv2(TokenTrunk):
         self.norm_layer = norm_layer
         self.with_offset = positions == "offset" or not registers
         self.learnable_aggregation_tokens: nn.Parameter | None = None
-        self.insertion_pos, self._token_count = insertion_pos, num_tokens
+        self.insertion_pos, self._token_count = shape.depth - unfreeze_blocks, num_tokens
         # Files of trained networks may be without it (MegaLoc's is).
         self.spare_keys = ("mask_token",) if norm_layer else ("mask_token", "norm.weight", "norm.bias")
         if pretrain == "imagenet":
@@ -227,7 +225,8 @@ class DINOv2(TokenTrunk):
         if wanted == self.aggregation_tokens:
             return
         assert wanted, "they are part of the network once they are there"
-        check_number("insertion_pos", self.insertion_pos, 0, len(self.blocks) - 1, self.name, "number of layers less 1")
+        if self.insertion_pos == len(self.blocks):
+            raise UserError(f"--unfreeze_blocks 0: no layer of {self.name} would see its tokens. Expected 1 or more")
         check_number("num_tokens", self._token_count, 1, MOST_TOKENS, self.name, "a few")
         tokens = torch.empty(1, self._token_count, self.norm.normalized_shape[0])
         self.learnable_aggregation_tokens = nn.Parameter(nn.init.normal_(tokens, std=1e-6))
