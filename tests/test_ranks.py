@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from calls import of
-from ranks import torchrun
+from ranks import started, torchrun
 from tiny_city import write_dataset
 
 from vgbench.models.weights import read_checkpoint
@@ -92,6 +94,29 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_without(mode: str, d
     whole, cut = (read_checkpoint(tmp_path / name / "last_model.pth") for name in ("whole", "cut"))
     for key, value in whole["model_state_dict"].items():
         assert torch.equal(value, cut["model_state_dict"][key]), key
+    assert recalls_of(tmp_path / "whole") == recalls_of(tmp_path / "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_torchrun_that_is_told_to_end_ends_all_ranks_after_one_step(name: str, dataset: Path, tmp_path: Path) -> None:
+    common, _, each = MODES["places"]
+    words = [*of(dataset), *COMMON, *common, *each]
+    train(2, dataset, tmp_path / "whole", *common, *each)
+    process = started(2, "train.py", *words, f"--run_dir={tmp_path / 'cut'}", cwd=tmp_path)
+    log, deadline = tmp_path / "cut" / "info.log", time.monotonic() + 120
+    while not (log.is_file() and "epoch 0, round" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=120)
+    word = {"SIGTERM": "terminated", "SIGHUP": "hung up"}[name]
+    assert err.count(f"{word}; to go on: ") == 1 and "rank 1" not in err, err
+    assert "SIGKILL" not in err  # which torchrun sends after 30 s
+    train(2, dataset, tmp_path / "cut", f"--resume={tmp_path / 'cut'}")
+    whole, cut = (read_checkpoint(tmp_path / name / "last_model.pth") for name in ("whole", "cut"))
+    for key, value in whole["model_state_dict"].items():
+        assert torch.equal(value, cut["model_state_dict"][key]), key
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "cut")
     assert recalls_of(tmp_path / "whole") == recalls_of(tmp_path / "cut")
 
 

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
+from vgbench.srun import one_of_several
+
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 def launched() -> bool:
     """Whether torchrun (or anything that sets the same variables) started this process as one of several ranks."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return one_of_several()
 
 
 def start(device: torch.device) -> None:

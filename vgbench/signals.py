@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from vgbench.errors import Stopped
+from vgbench.srun import one_of_several
 
 _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
@@ -20,8 +21,9 @@ _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 def ending_cleanly() -> Iterator[None]:
     """Raise Stopped in the body where the process is asked to end; a second time it ends at once.
 
-    A signal that is ignored stays so (nohup), and other than the main thread may not ask for signals. The ranks of one
-    run end at once: a rank that waits for the others would not come to it, and its run is saved after each round.
+    A signal that is ignored stays so (nohup), and other than the main thread may not ask for signals. To a rank of
+    several, what comes after the first says nothing new: SLURM tells torchrun and its ranks, and torchrun them again;
+    both end at last, by SIGKILL, what does not end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -31,13 +33,13 @@ def ending_cleanly() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if one_of_several() and os.getpid() == owner else signal.SIG_DFL)
         if os.getpid() != owner:  # a process that decodes images
             os.kill(os.getpid(), number)
             return
         raise Stopped(number)
 
-    for name in _NAMES if "RANK" not in os.environ else ():
+    for name in _NAMES:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             before[number] = signal.signal(number, stop)
@@ -73,10 +75,11 @@ class Asked:
 
 
 @contextlib.contextmanager
-def between_steps(wait: bool = True) -> Iterator[Asked]:
+def between_steps() -> Iterator[Asked]:
     """Let signals that would end the body, or SIGUSR1, wait until it looks; the second one that ends does not wait.
 
-    Only those that somebody listens to: not what the system or whoever imports this package does by itself.
+    A rank of several waits always: it ends with the others. Only those that somebody listens to: not what the system
+    or whoever imports this package does by itself.
     """
     asked, owner = Asked(), os.getpid()
     before: dict[int, Any] = {}
@@ -88,11 +91,13 @@ def between_steps(wait: bool = True) -> Iterator[Asked]:
             asked.save = True
             return
         again = asked.end is not None
+        if again and one_of_several():
+            return
         asked.end = KeyboardInterrupt() if number == signal.SIGINT else Stopped(number)
         if again:
             raise asked.end
 
-    if wait and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", *_NAMES, "SIGUSR1"):
             number = getattr(signal, name, None)
             if number is not None and callable(signal.getsignal(number)):

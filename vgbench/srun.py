@@ -33,6 +33,11 @@ def take_ranks(environment: MutableMapping[str, str] = os.environ) -> None:
     environment.setdefault("MASTER_PORT", str(_port(environment)))
 
 
+def one_of_several(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one of several ranks of a run, be it torchrun or srun that started them."""
+    return int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment
+
+
 def first_machine(names: str) -> str:
     """Return the first of SLURM's list of machines: "gpu01" of "gpu[01-03,07],login".
 

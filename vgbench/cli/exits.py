@@ -13,7 +13,7 @@ from pathlib import Path
 from vgbench.errors import Interrupted, Stopped, UserError, in_short, reason_of
 from vgbench.files import is_full
 from vgbench.signals import ending_cleanly
-from vgbench.srun import take_ranks
+from vgbench.srun import one_of_several, take_ranks
 
 # What torch says where memory is refused, or the system has ended a process that decodes images.
 _REFUSALS = ("DefaultCPUAllocator", "out of memory", "DataLoader worker", "insufficient shared memory")
@@ -49,6 +49,14 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         work: returns a status, None for 0.
         going_on: said after Ctrl-C where `work` itself does not know better.
     """
+    try:
+        return _ended(work, going_on)
+    except KeyboardInterrupt as stop:
+        return _told_to_end(stop, going_on)
+
+
+def _ended(work: Callable[[], int | None], going_on: str) -> int:
+    """As `ended`; a signal that comes while an error is answered leaves as such."""
     _find_modules_here()
     _print_any_name()
     try:
@@ -66,17 +74,21 @@ def ended(work: Callable[[], int | None], going_on: str = "") -> int:
         if line is None:
             raise
         return _failed(line)
-    except KeyboardInterrupt as stop:
-        remedy = str(stop) if isinstance(stop, Interrupted) else going_on
-        signal = _signal_of(stop)
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(_WORDS.get(signal, "interrupted") + (f"; {remedy}" if remedy else ""), file=sys.stderr, flush=True)
-        return 128 + signal
-    if _one_of_several():
+    if one_of_several():
         from vgbench import parallel  # with torch, which is slow to import
 
         parallel.stop()
     return status
+
+
+def _told_to_end(stop: KeyboardInterrupt, going_on: str) -> int:
+    """Say how an ended command goes on, which of several ranks only the first does; returns its status."""
+    remedy = str(stop) if isinstance(stop, Interrupted) else going_on
+    signal = _signal_of(stop)
+    if not one_of_several() or os.environ["RANK"] == "0":
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(_WORDS.get(signal, "interrupted") + (f"; {remedy}" if remedy else ""), file=sys.stderr, flush=True)
+    return _leave_others(128 + signal)
 
 
 @contextlib.contextmanager
@@ -137,7 +149,7 @@ def _remedy(error: BaseException) -> str | None:
     """Return what to say of an error that is not of this program; None: it is one of it."""
     if _is_memory(error):
         return _OUT_OF_MEMORY
-    if _one_of_several() and isinstance(error, RuntimeError) and any(words in str(error) for words in _CUT):
+    if one_of_several() and isinstance(error, RuntimeError) and any(words in str(error) for words in _CUT):
         return _LOST
     return _FULL if is_full(error) else None
 
@@ -170,17 +182,13 @@ def _find_modules_here() -> None:
         sys.path.append(here)
 
 
-def _one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 def _rank() -> str:
-    return f"rank {os.environ['RANK']}: " if _one_of_several() else ""
+    return f"rank {os.environ['RANK']}: " if one_of_several() else ""
 
 
 def _leave_others(status: int) -> int:
     """Return the status; where torchrun started several processes, end this one without waiting for the others."""
-    if _one_of_several():
+    if one_of_several():
         from vgbench import parallel
 
         parallel.leave(status)

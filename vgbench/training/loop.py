@@ -19,7 +19,8 @@ from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
-from vgbench.signals import Asked, between_steps
+from vgbench.signals import between_steps
+from vgbench.training.agreement import Agreement
 from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import BatchT, Round, Tells, TrainingMode, rest
@@ -29,7 +30,7 @@ from vgbench.training.optimisation.schedule import Schedule
 from vgbench.training.optimisation.step import Memory, Stepper, forget_gradients, set_training
 from vgbench.training.optimisation.synced_norm import synchronise_norms
 from vgbench.training.options import TrainOptions
-from vgbench.training.part_round import PartRound, part_content, part_of
+from vgbench.training.part_round import PartRound, every_generators, part_content, part_of
 from vgbench.training.pictures import Shows
 from vgbench.training.remaining import Clock, Remaining, first_steps_line
 from vgbench.training.resume import Resumed, read_resumed
@@ -207,15 +208,15 @@ class _Loop(Generic[BatchT]):
         with self._clock() as mining:
             batches = self._mined(index)
         images = self.stepper.images - (self.part.images if self.part else 0)
-        # Several ranks would not end after the same step.
-        with between_steps(parallel.world() == 1) as asked:
-            with self._clock() as training:
-                losses = self._steps(batches, index, images, asked)
+        with between_steps() as own:
+            agreement = Agreement(own)
+            with agreement.leaving_with_others(), self._clock() as training:
+                losses = self._steps(batches, index, images, agreement)
             self._check_weights(index)
             values = {"seconds_mining": mining.seconds, "seconds_training": training.seconds}
             self._end_round(watch, losses, {**values, "images": self.stepper.images - images})
-        if asked.any:
-            self._answer(asked)
+        if agreement.meet().any:
+            self._answer(agreement)
         if watch.shows_pictures and isinstance(self.mode, Shows):
             watch.pictures(progress, self.mode.pictures())
 
@@ -281,12 +282,12 @@ class _Loop(Generic[BatchT]):
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
-    def _steps(self, batches: Round[BatchT], index: int, images: int, asked: Asked) -> list[float]:
+    def _steps(self, batches: Round[BatchT], index: int, images: int, agreement: Agreement) -> list[float]:
         """Train on a round's batches; returns the loss of each.
 
         Args:
             images: that had gone forward when the round began.
-            asked: looked at after each step.
+            agreement: on whether to save or to end, looked at after each step.
         """
         epoch, together = self.progress.epoch, self.options.accumulate_steps
         set_training(self.network, self.options.freeze_bn)
@@ -307,7 +308,7 @@ class _Loop(Generic[BatchT]):
                 last = min(first + together, total) - 1
                 generator = torch_stream(self.seed, "step", epoch, index, number, *parallel.own_stream())
                 share, ends = 1 / (last - first + 1), number == last
-                waiting.append(self.stepper.backward(self.mode, batch, generator, share, ends))
+                waiting.append(self.stepper.backward(self.mode, batch, generator, share, ends, add=agreement.sum))
                 if ends:
                     self._update(optimizers, epoch + (index + first / total) / self.rounds_per_epoch)
                 if len(waiting) == _STEPS_BETWEEN_CHECKS:
@@ -320,10 +321,10 @@ class _Loop(Generic[BatchT]):
                         left = self.remaining.text(position)
                         LOG.info("%s", first_steps_line(len(losses), left, kept, self.optimizer))
                 bar.update()
-                if asked.any and number == last and number + 1 < total:
+                if agreement.asked.any and number == last and number + 1 < total:
                     self._read(waiting, losses, index)
                     self._save(self.checkpoints.last, (losses, self.stepper.images - images))
-                    self._answer(asked)
+                    self._answer(agreement)
         self._read(waiting, losses, index)
         if not losses:
             raise UserError(
@@ -332,11 +333,11 @@ class _Loop(Generic[BatchT]):
             )
         return losses
 
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, agreement: Agreement) -> None:
         """Say that all is saved, and end the run where that was asked."""
-        if asked.save:
+        if agreement.asked.save:
             LOG.info("SIGUSR1: %s has everything up to step %d; going on", self.saved, self.progress.steps)
-        asked.answered()
+        agreement.answered()
 
     def _update(self, optimizers: list[torch.optim.Optimizer], position: float) -> None:
         """Take one optimiser step, at the rates of a position in the run, in epochs."""
@@ -378,7 +379,10 @@ class _Loop(Generic[BatchT]):
         Args:
             part: losses and number of images of the batches so far, where a round is not over.
         """
-        kept = None if part is None else part_content(self.saved, *part)
+        kept = None
+        if part is not None:
+            generators = every_generators()
+            kept = part_content(self.saved, *part, generators) if parallel.is_main() else None
         trained, averaged = self.network.state_dict(), self.ema.state_dict() if self.ema else None
         shown = averaged["averaged"] if averaged and path == self.checkpoints.best else trained
         states = States(

@@ -7,6 +7,7 @@ of the step, and a resumed run prepares the round with the former and goes on wi
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vgbench import parallel
 from vgbench.models import load_state_dict
 from vgbench.models.weights import read_checkpoint
 from vgbench.training.checkpoint import PART
 from vgbench.training.fitting import fitting
 from vgbench.training.modes.base import TrainingMode
+
+LOG = logging.getLogger(__name__)
 
 _EXPECTED = "a checkpoint as train.py wrote it"
 
@@ -36,7 +40,7 @@ class PartRound:
         losses: of the batches so far.
         images: that went forward so far.
         network, mode: their states when the round began.
-        generators: the states of the global random generators after the last step.
+        generators: the states of each rank's global random generators after the last step.
     """
 
     path: Path
@@ -44,7 +48,7 @@ class PartRound:
     images: int
     network: Mapping[str, Tensor]
     mode: Mapping[str, Any]
-    generators: Mapping[str, Any]
+    generators: tuple[Mapping[str, Any], ...]
 
     @contextmanager
     def as_it_began(self, network: nn.Module, mode: TrainingMode[Any]) -> Iterator[None]:
@@ -58,9 +62,14 @@ class PartRound:
         mode.load_state_dict(now[1])
 
     def restore_generators(self) -> None:
-        """Let the global random generators go on where they stood."""
+        """Let the global random generators go on where they stood; says so where there are more or fewer ranks now."""
+        if len(self.generators) != parallel.world():
+            LOG.warning(
+                "%s: its round was begun by %d processes and goes on with %d: it will not end as it would have",
+                self.path, len(self.generators), parallel.world(),
+            )  # fmt: skip
         with fitting(self.path, "its state of random numbers", _EXPECTED):
-            _restore(self.generators)
+            _restore(self.generators[parallel.rank() % len(self.generators)])
 
 
 def part_of(path: Path, content: Mapping[str, Any]) -> PartRound | None:
@@ -72,16 +81,18 @@ def part_of(path: Path, content: Mapping[str, Any]) -> PartRound | None:
         losses = tuple(float(loss) for loss in kept["losses"])
         if not losses or not np.isfinite(losses).all():
             raise ValueError("losses")
-        return PartRound(path, losses, int(kept["images"]), start["network"], start["mode"], dict(kept["generators"]))
+        generators = tuple(dict(states) for states in kept["generators"])
+        return PartRound(path, losses, int(kept["images"]), start["network"], start["mode"], generators)
 
 
-def part_content(before: Path, losses: list[float], images: int) -> dict[str, Any]:
+def part_content(before: Path, losses: list[float], images: int, generators: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a checkpoint keeps of a round that has begun.
 
     Args:
         before: the run's last checkpoint, of when the round began or of an earlier step of it.
         losses: of the batches so far.
         images: that went forward so far.
+        generators: of `every_generators`.
 
     Raises:
         UserError: `before` cannot be read.
@@ -92,7 +103,12 @@ def part_content(before: Path, losses: list[float], images: int) -> dict[str, An
     else:
         weights = content["ema"]["trained"] if "ema" in content else content["model_state_dict"]
         start = {"network": weights, "mode": content["mode_state"]}
-    return {"losses": losses, "images": images, "generators": _generators(), "start": start}
+    return {"losses": losses, "images": images, "generators": generators, "start": start}
+
+
+def every_generators() -> list[dict[str, Any]]:
+    """Return the states of each rank's global random generators; all ranks must call this."""
+    return parallel.all_gather_objects(_generators())
 
 
 def _generators() -> dict[str, Any]:

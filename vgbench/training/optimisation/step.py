@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,10 +80,11 @@ class Stepper:
         generator: torch.Generator,
         share: float = 1.0,
         last: bool = True,
+        add: Callable[[Tensor], Tensor] = parallel.all_reduce,
     ) -> Tensor:
         """Add the gradients of `share` times a batch's loss; returns that [] of all ranks' batches, on the device.
 
-        With `last`, an update follows.
+        With `last`, an update follows. `add` makes the loss of all ranks' batches of that of this rank's.
 
         Raises:
             UserError: a batch of one image whose map has one cell, of which BatchNorm knows no variance.
@@ -100,7 +101,7 @@ class Stepper:
             self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
             if cache is not None:
                 cache.backward()
-        return parallel.all_reduce(loss.detach())
+        return add(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Change the weights by the gradients that were added, and forget the gradients."""
