@@ -35,13 +35,15 @@ class Child:
 
     Args:
         small: no file may become larger than this many bytes: a full disk for who may not mount one.
+        ranks: that torchrun starts; 1: the script alone.
     """
 
-    def __init__(self, script: str, words: list[str], folder: Path, small: int | None = None) -> None:
+    def __init__(self, script: str, words: list[str], folder: Path, small: int | None = None, ranks: int = 1) -> None:
         self.status: int | None = None
+        self.ranks = ranks
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_run(script, words, folder, small))
+            os._exit(_run(script, words, folder, small, ranks))
 
     def ended_within(self, seconds: float) -> bool:
         """Whether it ends within some seconds; returns as soon as it does."""
@@ -65,13 +67,57 @@ class Child:
         assert self.status is not None
         return self.status
 
-    def send(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.status is None:
+    def send(self, number: int, rank: int | None = None) -> None:
+        """Send a signal, unless it has ended: to torchrun, or to one rank alone; kill -9 of torchrun is of all.
+
+        Args:
+            rank: where there are several.
+        """
+        if self.status is not None:
+            return
+        if self.ranks > 1 and rank is not None:
+            for one in _children(self.pid)[rank : rank + 1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, number)
+        elif self.ranks > 1 and number == signal.SIGKILL:
+            os.killpg(self.pid, number)
+        else:
             os.kill(self.pid, number)
 
 
-def _run(script: str, words: list[str], folder: Path, small: int | None) -> int:
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _torchrun(ranks: int, script: str, words: list[str]) -> int:
+    """Run a script as `torchrun --standalone --nproc_per_node=<ranks>` does, but for ranks that are forked."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        1, 1, ranks, run_id=f"soak-{os.getpid()}", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+        start_method="fork", monitor_interval=0.1,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, _one_rank)(script, words)
+    except SignalException as told:
+        return 128 + int(told.sigval)
+    except ChildFailedError as failed:
+        return int(failed.get_first_failure()[1].exitcode)
+    return 0
+
+
+def _one_rank(script: str, words: list[str]) -> None:
+    status = run_here(script, *words)
+    if status:
+        os._exit(status)
+
+
+def _run(script: str, words: list[str], folder: Path, small: int | None, ranks: int) -> int:
     """Be the child: return the script's status."""
     status = 1
     try:
@@ -85,7 +131,10 @@ def _run(script: str, words: list[str], folder: Path, small: int | None) -> int:
         if small is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (small, small))
         os.chdir(folder.parent)
-        status = run_here(script, *words)
+        status = run_here(script, *words) if ranks == 1 else _torchrun(ranks, script, words)
+        if status < 0:  # of a rank that the system ended
+            signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+            os.kill(os.getpid(), -status)
     except BaseException:  # as the interpreter does at its end
         traceback.print_exc()
     with contextlib.suppress(OSError, ValueError):
@@ -165,15 +214,19 @@ def rounds_done(run: Path) -> int:
     return len(file.read_bytes().splitlines()) if file.is_file() else 0
 
 
-def differences(calm: Path, disturbed: Path) -> list[str]:
-    """Return what is not equal to the bit: weights and all else that checkpoints hold, recalls, tables, predictions."""
+def differences(calm: Path, disturbed: Path, run: str = "run", test: str = "test") -> list[str]:
+    """Return what is not equal to the bit: weights and all else that checkpoints hold, recalls, tables, predictions.
+
+    Args:
+        run, test: the folders of the training and of its test within both.
+    """
     found = [
         f"{name}: {key}"
-        for name in ("run/last_model.pth", "run/best_model.pth")
+        for name in (f"{run}/last_model.pth", f"{run}/best_model.pth")
         for key in _unequal(_checkpoint(calm / name), _checkpoint(disturbed / name))
     ]
-    found += [f"run/metrics.jsonl: row {row}" for row in _unequal(_rows(calm / "run"), _rows(disturbed / "run"))]
-    for folder in ("run", "test"):
+    found += [f"{run}/metrics.jsonl: row {row}" for row in _unequal(_rows(calm / run), _rows(disturbed / run))]
+    for folder in (run, test):
         known, made = (json.loads((one / folder / "results.json").read_text()) for one in (calm, disturbed))
         found += [
             f"{folder}/results.json: {key}" for key in ("recalls", "queries", "database") if known[key] != made[key]

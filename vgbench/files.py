@@ -124,18 +124,18 @@ def is_full(error: BaseException) -> bool:
 
 
 def check_space(path: Path, need: int, remedy: str) -> None:
-    """Raise UserError now where a file would not fit on its disk, rather than after the hours of making it.
+    """Raise UserError now where something would not fit on its disk, rather than after the hours of making it.
 
     Args:
-        path: the file; where its folder is not made yet, the disk is that of the next folder above.
-        need: bytes that it will take beyond what is there of it.
+        path: a file or folder; where it is not made yet, the disk is that of the next folder above.
+        need: bytes that will be written beyond what is there of it.
         remedy: what a person can do besides freeing space.
     """
     free = free_bytes(path.absolute().parent)
     if free is not None and need > free:
         raise UserError(
-            f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected space for the whole "
-            f"file; free some space{f', or {remedy}' if remedy else ''}"
+            f"{path}: needs {_gigabytes(need)}, but its disk has {_gigabytes(free)} left. Expected space for all "
+            f"of it; free some space{f', or {remedy}' if remedy else ''}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from vgbench.data.options import DataOptions
 from vgbench.data.positives import BY_DISTANCE, GroundTruth
 from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
+from vgbench.models import network_from_options
 from vgbench.options import Mark, marked, option_names
 from vgbench.plain_yaml import read_yaml
 from vgbench.report.options import ReportOptions
@@ -100,12 +102,15 @@ def check_options(job: Job, config: Path) -> None:
 
 
 def check_data(job: Job, config: Path) -> None:
-    """Raise UserError where the dataset of a job is not there."""
+    """Raise UserError where the dataset of a job is not there, or the network that it takes is too small for it."""
     part = job.script
     if part in COMBINED:
         data, splits = combine.images_of(part, flags(read_yaml(config)))
         for split in splits:
             _check_split(dataset_root(data), split, ("queries",))
+        if part == "whiten" and [Path(maker).name for maker in job.makers] == ["train"]:
+            maker = config.parents[1] / f"{job.makers[0]}.yaml"
+            combine.check_whitened(flags(read_yaml(config)), _dimensions(_settings("train", maker)))
         return
     settings = _settings(part, config)
     root = dataset_root(settings.data)
@@ -117,6 +122,15 @@ def check_data(job: Job, config: Path) -> None:
     for trained_on in train_roots(settings.data) if part == "train" else ():
         if not trained_on.is_dir():
             _check_split(trained_on, "train", ("queries",))  # says what is missing, and how to get it
+
+
+def _dimensions(settings: Settings) -> int:
+    """Return the dimensions of the descriptors of the network that a training makes, built without its weights."""
+    import torch
+
+    network = dataclasses.replace(settings.network, pretrain="none")
+    with torch.random.fork_rng(devices=()):
+        return int(network_from_options(network, settings.data.resize).descriptors_dim)
 
 
 @functools.cache

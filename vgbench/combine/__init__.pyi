@@ -1,3 +1,3 @@
-from .cli import check_options, images_of, main
+from .cli import check_options, check_whitened, images_of, main
 
-__all__ = ["check_options", "images_of", "main"]
+__all__ = ["check_options", "check_whitened", "images_of", "main"]

@@ -62,6 +62,14 @@ def check_options(command: str, words: Sequence[str], networks: int) -> None:
         member_weights(build_options(EnsembleOptions, values).weights, networks)
 
 
+def check_whitened(words: Sequence[str], dim: int) -> None:
+    """Refuse what `whiten` would refuse of a network of `dim` dimensions, before that is trained; raises UserError."""
+    from vgbench.combine.making import whitening_options
+    from vgbench.combine.whiten import check_dim
+
+    check_dim(dim, whitening_options(_without_files("whiten", words, 1))[0].dim)
+
+
 def images_of(command: str, words: Sequence[str]) -> tuple[DataOptions, tuple[str, ...]]:
     """Return the dataset that a command's options name, and which of its splits are read; none where none is named."""
     values = _without_files(command, words, 2)

@@ -65,10 +65,11 @@ def whiten(
             it; the layer would be too large.
     """
     member = read_member(path, data.resize, own)
-    _check_layer(member.descriptors_dim, options.dim)
+    check_dim(member.descriptors_dim, options.dim)
     split = read_split(dataset_root(data), "train")
     near = _neighbours(split, data, options)
     vary = _varying(augmentation)
+    _check_images(near, options.dim, varied=vary is not None)
     describe = _describer(member, inference)
     descriptors, pairs = _pairs(split, near, options, vary, describe)
     LOG.info("whitening: %d pairs of %d images within %g m", len(pairs), len(descriptors), _radius(data))
@@ -94,7 +95,19 @@ def _varying(augmentation: AugmentOptions) -> Change | None:
     return lambda images: augment.vary(images, generator)
 
 
-def _check_layer(dim: int, wanted: int | None) -> None:
+def _check_images(near: Neighbours, wanted: int | None, varied: bool) -> None:
+    """Refuse more dimensions than the images that will be described can span, before they are."""
+    queries, database = int(np.count_nonzero(near.counts)), len(np.unique(near.indices))
+    images = queries * (2 if varied else 1) + database
+    if wanted is not None and wanted >= images:  # their mean is taken away
+        raise UserError(
+            f"--dim {wanted}: the {images} images of pairs span at most {images - 1} dimensions. Expected at most as "
+            "many; raise --pairs, or leave --dim out to keep all of the network's"
+        )
+
+
+def check_dim(dim: int, wanted: int | None) -> None:
+    """Raise UserError where a network of `dim` dimensions cannot be whitened to the wanted ones, None for all."""
     if wanted is not None and wanted > dim:
         raise UserError(f"--dim {wanted}: the network gives {dim} dimensions. Expected at most as many")
     if 4 * dim * (wanted or dim) > _LAYER_BYTES:

@@ -14,15 +14,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vgbench import parallel
 from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
+from vgbench.files import check_space, is_file
 from vgbench.models.network import Network
 from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_stage, run
 from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, stored_fingerprint
+from vgbench.retrieval.extraction.writer import begun_bytes
 from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
 from vgbench.retrieval.predictions import Predictions
@@ -30,7 +33,7 @@ from vgbench.retrieval.rerank.base import RerankContext
 from vgbench.retrieval.rerank.chain import RerankStep
 from vgbench.retrieval.searching.comparison import Searched, compare
 from vgbench.retrieval.searching.exact import ExactSearch, exact_search, make_searcher, searcher_type
-from vgbench.retrieval.searching.pca import pca_of, projected
+from vgbench.retrieval.searching.pca import pca_of, pca_part, projected
 from vgbench.runtime import Inference
 
 LOG = logging.getLogger(__name__)
@@ -107,14 +110,11 @@ def evaluate(
             re-ranker that cannot run.
     """
     thresholds = split.truth.thresholds(thresholds_in_order(options.threshold, thresholds))
-    views = views_of(options, network, inference.fixed_size)
-    weights = weights_hash(network)
-    images = check_beforehand(network, split, options, inference, views, weights)
-    if reranking:
-        check_stage(network, reranking.options, inference.runtime)
+    views, weights, images = checked(network, split, options, inference, reranking)
     clock = _Clock()
     forecast = _forecast(network, split, options, views, images)
     described = _Extraction(network, options, inference, folder, split, weights, forecast)
+    parallel.on_main(lambda: described.check_space(views, images))
     count = reranking.predictions_needed(options.recall_values) if reranking else max(options.recall_values)
     with contextlib.ExitStack() as files:
         found = _find(described, images, views, count, clock, files)
@@ -149,6 +149,26 @@ def evaluate(
         compression=compression,
         judged=outcome,
     )
+
+
+def checked(
+    network: Network, split: Split, options: EvalOptions, inference: Inference, reranking: Reranking | None
+) -> tuple[tuple[Views, Views], str, ImageTable | None]:
+    """Refuse what `evaluate` can refuse before it describes an image.
+
+    Returns:
+        The views of database images and of queries, the hash of the network's weights, and the images that a PCA is
+        fitted to, None where there is none to fit.
+
+    Raises:
+        UserError: as `check_beforehand`, and where a re-ranker cannot run.
+    """
+    views = views_of(options, network, inference.fixed_size)
+    weights = weights_hash(network)
+    images = check_beforehand(network, split, options, inference, views, weights)
+    if reranking:
+        check_stage(network, reranking.options, inference.runtime)
+    return views, weights, images
 
 
 @dataclass(frozen=True)
@@ -230,9 +250,14 @@ def _forecast(
 ) -> Forecast:
     """What there is to describe: the database, the queries, and the images that a PCA is fitted to."""
     tables = [(split.database, views[0]), (split.queries, views[1])] + ([] if pca is None else [(pca, views[0])])
-    each = DTYPES[options.descriptors_dtype].itemsize * int(network.descriptors_dim)
-    size = sum(len(table) * one.described * one.dim(each) for table, one in tables)
+    size = sum(_bytes(network, table, one, options) for table, one in tables)
     return Forecast(sum(len(table) for table, _ in tables), size)
+
+
+def _bytes(network: Network, table: ImageTable, views: Views, options: EvalOptions) -> int:
+    """How much the descriptors of a table take."""
+    each = DTYPES[options.descriptors_dtype].itemsize * int(network.descriptors_dim)
+    return len(table) * views.described * views.dim(each)
 
 
 class _Extraction:
@@ -253,6 +278,20 @@ class _Extraction:
         self.runtime = inference.runtime
         self.folder, self.split = folder, split
         self.weights, self._forecast = weights, forecast
+
+    def check_space(self, views: tuple[Views, Views], pca: ImageTable | None) -> None:
+        """Raise UserError where the descriptors of all tables, beside what is there of them, will not fit."""
+        options, split = self.options, self.split
+        tables = [(split.database, "database", views[0]), (split.queries, split.queries.root.name, views[1])]
+        need = 0
+        for table, part, one in [*tables, *([] if pca is None else [(pca, pca_part(pca), views[0])])]:
+            path = self._place(table, part, one, options.descriptors_dtype)[0]
+            if not is_file(path):
+                need += max(0, _bytes(self._network, table, one, options) - begun_bytes(path))
+                if options.pca_dim is not None and table is not pca:
+                    need += DTYPES[options.descriptors_dtype].itemsize * options.pca_dim * len(table) * one.described
+        half = "halve it by --descriptors_dtype float16" if options.descriptors_dtype == "float32" else ""
+        check_space(self.folder, need, half)
 
     def run(self, table: ImageTable, part: str, views: Views) -> Descriptors:
         """Return the descriptors of a table, made now or by an earlier run."""

@@ -12,7 +12,7 @@ from vgbench.data.protocol import Split
 from vgbench.models.network import Network
 from vgbench.retrieval.adaptive.gate import Gate
 from vgbench.retrieval.adaptive.stage import Reranking
-from vgbench.retrieval.evaluation import Evaluation, evaluate
+from vgbench.retrieval.evaluation import Evaluation, checked, evaluate
 from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime import Inference, Runtime
@@ -46,10 +46,17 @@ class Pipeline:
         seconds = {stage: value for stage, value in described.seconds.items() if stage.startswith("extract")}
         return dataclasses.replace(found, seconds=found.seconds | seconds, images_per_s=described.images_per_s)
 
-    def _run(self, split: Split, folder: Path) -> Evaluation:
+    def check(self, split: Split) -> None:
+        """Refuse what `evaluate` can refuse before it describes an image, before a training say; raises UserError."""
+        checked(self.network, split, self.evaluation, self._inference(), Reranking(self.reranking, self.gate))
+
+    def _inference(self) -> Inference:
         data = self.data
-        inference = Inference(data.resize, self.evaluation.infer_batch_size, data.num_workers, self.runtime)
+        return Inference(data.resize, self.evaluation.infer_batch_size, data.num_workers, self.runtime)
+
+    def _run(self, split: Split, folder: Path) -> Evaluation:
+        thresholds = (self.data.val_positive_dist_threshold,)
         return evaluate(
-            self.network, split, self.evaluation, inference, folder, thresholds=(data.val_positive_dist_threshold,),
+            self.network, split, self.evaluation, self._inference(), folder, thresholds=thresholds,
             reranking=Reranking(self.reranking, self.gate),
         )  # fmt: skip

@@ -27,6 +27,7 @@ from vgbench.runs.gate import with_gate
 from vgbench.runs.networks import network_to_train
 from vgbench.runs.results import TrainResult
 from vgbench.runs.settings import TrainSettings, flat
+from vgbench.runs.space import check_space_of_training
 from vgbench.runs.testing import Record, pipeline_of, test_and_report, write_results
 from vgbench.runs.training import recipe_of, run_training
 from vgbench.runs.trial import try_own_parts
@@ -95,6 +96,8 @@ def _train_and_test(
     val, test = splits
     write_config(folder, flat(settings))
     say_what_runs(settings, network, runtime, folder)
+    pipeline_of(network, settings, runtime).check(test)  # rather than after the hours of training
+    parallel.on_main(lambda: check_space_of_training(settings, network, mode, splits, folder))
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder, tracker)

@@ -72,7 +72,7 @@ class DescriptorWriter:
         """Raise UserError where the rows that are still to come will not fit on the disk."""
         half = "halve it by --descriptors_dtype float16" if self._dtype == "float32" else ""
         need = (self._shape[0] - self.rows_done) * self._shape[1] * DTYPES[self._dtype].itemsize
-        check_space(self.path, max(0, need - (0 if self.rows_done else _bytes_on_disk(self.partial))), half)
+        check_space(self.path, max(0, need - (0 if self.rows_done else begun_bytes(self.path))), half)
 
     def _found(self, multiple: int) -> tuple[int, int]:
         """Return how many rows of an interrupted run are kept, and their checksum; 0 and 0 where none can be used."""
@@ -193,9 +193,10 @@ def writing_alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _bytes_on_disk(path: Path) -> int:
+def begun_bytes(path: Path) -> int:
+    """Return what an interrupted run has left on the disk of the file at `path`."""
     try:
-        found = path.stat()
+        found = path.with_name(path.name + ".partial").stat()
     except OSError:
         return 0
     return int(getattr(found, "st_blocks", 0)) * 512  # a file that is begun says it is longer than it is

@@ -263,6 +263,11 @@ def pca_images(split: Split, options: CompressionOptions) -> ImageTable | None:
     return read_folder(folder)
 
 
+def pca_part(images: ImageTable) -> str:
+    """Return what the descriptors of the images that a PCA is fitted to are called."""
+    return f"pca_{images.root.parent.name}_{images.root.name}"
+
+
 def pca_of(
     options: CompressionOptions,
     images: ImageTable | None,
@@ -285,7 +290,7 @@ def pca_of(
         return _of_file(options.pca_file, options.pca_dim)
     if images is None or options.pca_dim is None:
         raise ValueError("there is no PCA to fit")
-    with describe(images, f"pca_{images.root.parent.name}_{images.root.name}") as descriptors:
+    with describe(images, pca_part(images)) as descriptors:
         fingerprint = pca_fingerprint(descriptors.fingerprint, options.pca_dim)
         path = folder / f"pca{options.pca_dim}-{fingerprint[:12]}.h5"
         with writing_alone(path):
