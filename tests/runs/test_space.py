@@ -13,7 +13,7 @@ from calls import SMALL, TRAINING, complaint, of
 from recipes import network_of
 from tiny_training import TinyMode, run_tiny, tiny_network
 
-from vgbench.data import decode, read_split
+from vgbench.data import loader, read_split
 from vgbench.errors import UserError
 from vgbench.retrieval.evaluation import evaluate
 from vgbench.retrieval.options import EvalOptions
@@ -56,9 +56,7 @@ def nothing(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("vgbench.data.loader", "vgbench.data.decode"):
-        monkeypatch.setattr(f"{name}.decode_image", nothing)
-    assert decode.decode_image is nothing
+    monkeypatch.setattr(loader, "decode_image", nothing)
 
 
 def test_a_training_whose_checkpoints_do_not_fit_is_refused(
