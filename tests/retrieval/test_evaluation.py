@@ -21,7 +21,7 @@ from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.retrieval import EvalOptions, Evaluation, evaluate
 from vgbench.retrieval.adaptive.stage import Reranking
-from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.searching import exact
 from vgbench.runtime import Inference
@@ -83,7 +83,7 @@ def test_efficient_ram_testing_reads_smaller_blocks(
     usual = run(make_network(), split, tmp_path)
     frugal = run(make_network(), split, tmp_path, efficient_ram_testing=True)
     row_bytes = usual.descriptors_dim * 4
-    assert used == [BLOCK_BYTES // row_bytes, BLOCK_BYTES // 8 // row_bytes]
+    assert used == [exact.BLOCK_BYTES // row_bytes, exact.BLOCK_BYTES // 4 // row_bytes]
     np.testing.assert_array_equal(usual.predictions.indices, frugal.predictions.indices)
 
 
@@ -237,4 +237,4 @@ def test_rerankers_that_search_again_have_the_searchs_backend_and_blocks(
     )  # fmt: skip
     backends = {getattr(backend, "__name__", str(backend)).lower() for backend, _ in asked}
     assert len(asked) >= 3 and len(backends) == 1 and "faiss" in backends.pop()
-    assert {block_bytes for _, block_bytes in asked} == {BLOCK_BYTES // 8}
+    assert {block_bytes for _, block_bytes in asked} == {exact.BLOCK_BYTES // 4}

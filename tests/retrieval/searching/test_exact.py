@@ -18,7 +18,7 @@ from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.extraction.writer import write_descriptors
 from vgbench.retrieval.searching import candidates, distinct, exact
-from vgbench.retrieval.searching.candidates import _row_sums, distances_to, squared_distances
+from vgbench.retrieval.searching.candidates import _row_sums, squared_distances
 from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.exact import search, search_rows
 from vgbench.retrieval.searching.finder_torch import QueryBlock, Tile, TorchFinder, score_error, score_into
@@ -137,9 +137,9 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
         buffers.setdefault(count, set()).add(out.data_ptr())
         read_into(self, start, out)
 
-    def counting_rows(self: Descriptors, wanted: Any) -> torch.Tensor:
+    def counting_rows(self: Descriptors, wanted: Any, *rest: Any) -> torch.Tensor:
         again.setdefault(count, []).append(len(wanted) * self.row_bytes)
-        return rows(self, wanted)
+        return rows(self, wanted, *rest)
 
     def counting_pairs(self: TorchFinder, tile: Tile, *limits: torch.Tensor) -> Any:
         tiles.setdefault(count, []).append(4 * (tile.vectors.numel() + self._scores.numel()))
@@ -156,7 +156,7 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, monkeypatch: pyt
         assert max(reads[count]) <= block_bytes
         assert sum(reads[count]) == count * 64 + 30 * 128  # every byte once
         assert sum(again[count]) < 2 * 30 * 5 * 64  # little more than the predictions once more
-        assert max(tiles[count]) <= 2 * block_bytes
+        assert max(tiles[count]) <= 3 * block_bytes
     # Two reused database buffers and the queries' own, for ten times the database too.
     assert len(buffers[2_000]) == len(buffers[20_000]) == 3
     assert max(tiles[2_000]) == max(tiles[20_000])
@@ -171,12 +171,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(query))
         return squared_distances(queries, query, *rest)
 
-    def counting_few(queries: QueryBlock, query: torch.Tensor, *rest: Any) -> torch.Tensor:
-        counts.append(len(query))
-        return distances_to(queries, query, *rest)
-
     monkeypatch.setattr(candidates, "squared_distances", counting)
-    monkeypatch.setattr(candidates, "distances_to", counting_few)
     return counts
 
 
@@ -274,7 +269,7 @@ def test_scores_err_less_than_their_bound(dim: int, rows: int, scale: float, see
 
 @settings(max_examples=40, deadline=None)
 @given(
-    dim=st.sampled_from([1, 5, 64, 1500]),
+    dim=st.sampled_from([1, 5, 64, 1500, 9000]),
     spread=st.sampled_from([0.0, 1e-7, 1e-4, 1e-2, 1.0]),
     work_bytes=st.sampled_from([1, 10_000, 10**7]),
     dtype=st.sampled_from([torch.float16, torch.float32]),

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 DATASET = "descriptors"
 BLOCK_BYTES = 64 * 2**20  # large enough for sequential reads at full speed; two such blocks are in memory at once
+_MAPPED_BYTES = 16 * 2**20  # of the file, at a time, where rows are picked
+_TOUCHED_BYTES = 2**16  # Linux maps as many around a page that is read
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _REMEDY = "delete the file and run again to describe the images anew"
 
@@ -109,15 +111,23 @@ class Descriptors:
                 coming = reader.submit(fetch, number + 1) if number + 1 < len(starts) else None
                 yield first, block
 
-    def rows(self, rows: NDArray[np.int64]) -> Tensor:
-        """Return some rows, int64 [M] in any order, as a new CPU tensor [M,D] of the stored dtype."""
+    def rows(self, rows: NDArray[np.int64], dimensions: slice = slice(None)) -> Tensor:
+        """Return some rows, int64 [M] in any order, as a new CPU tensor [M,d] of the stored dtype.
+
+        Args:
+            dimensions: only these of each.
+        """
         offset = self._data.id.get_offset()
         if offset is None:  # chunked, so by another program
             wanted, where = np.unique(rows, return_inverse=True)
-            return torch.from_numpy(self._data[wanted][where.reshape(-1)])
-        # Mapped anew each time: pages of the file that were once touched count as this process's memory.
-        mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
-        return torch.from_numpy(np.asarray(mapped[rows]))
+            return torch.from_numpy(self._data[wanted, dimensions][where.reshape(-1)])
+        out = torch.empty((len(rows), len(range(self.shape[1])[dimensions])), dtype=self.dtype)
+        values, at_once = out.numpy(), max(1, _MAPPED_BYTES // max(_TOUCHED_BYTES, self.row_bytes))
+        for start in range(0, len(rows), at_once):
+            # Mapped anew again and again: pages of the file that were once touched count as this process's memory.
+            mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
+            values[start : start + at_once] = mapped[:, dimensions][rows[start : start + at_once]]
+        return out
 
     def sample(self, count: int) -> Tensor:
         """Return float32 [count,D] on the CPU: rows spread evenly over the file, all of them where there are fewer."""
@@ -167,8 +177,8 @@ class InMemory(Descriptors):
         for first in range(start, stop, rows):
             yield first, self._values[first : min(first + rows, stop)]
 
-    def rows(self, rows: NDArray[np.int64]) -> Tensor:
-        return self._values[torch.from_numpy(rows)]
+    def rows(self, rows: NDArray[np.int64], dimensions: slice = slice(None)) -> Tensor:
+        return self._values[torch.from_numpy(rows), dimensions]
 
     def close(self) -> None:
         pass

@@ -6,13 +6,14 @@ import dataclasses
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from vgbench.retrieval.extraction.store import InMemory
+from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query, weighted_mean
 
-_BYTES = 64 * 2**20
+_BYTES = 16 * 2**20
 
 
 class QueryExpansion(Reranker):
@@ -26,13 +27,33 @@ class QueryExpansion(Reranker):
         require_a_descriptor_a_query("aqe", predictions, context)
         options = context.options
         used = predictions.indices[:, : options.aqe_k]
-        expanded = torch.empty(context.queries.shape)
-        step = max(1, _BYTES // (4 * context.queries.shape[1] * (used.shape[1] + 1)))
-        for start in range(0, len(used), step):
-            rows = used[start : start + step]
-            own = context.queries.read(start, start + len(rows)).float()
-            others = context.database.rows(np.ascontiguousarray(rows).reshape(-1)).float()
-            expanded[start : start + len(rows)] = weighted_mean(own, others.view(*rows.shape, -1), options.aqe_alpha)
-        queries = InMemory(expanded, context.queries.path, f"{context.queries.fingerprint}-aqe")
+        queries = _Expanded(context.queries, context.database, used, options.aqe_alpha)
         found = context.search(context.database, queries, predictions.indices.shape[1])
         return Reranked(found, context=dataclasses.replace(context, queries=queries))
+
+
+class _Expanded(Descriptors):
+    """Expanded queries, computed when they are read: at 16,384 dimensions each of them takes 64 KB."""
+
+    def __init__(self, queries: Descriptors, database: Descriptors, used: NDArray[np.int64], alpha: float) -> None:
+        self.path, self.fingerprint = queries.path, f"{queries.fingerprint}-aqe"
+        self.shape, self.dtype = queries.shape, torch.float32
+        self._queries, self._database, self._used, self._alpha = queries, database, used, alpha
+
+    def read_into(self, start: int, out: torch.Tensor) -> None:
+        np.copyto(out.numpy(), self.rows(np.arange(start, start + len(out))).numpy())
+
+    def rows(self, rows: NDArray[np.int64], dimensions: slice = slice(None)) -> torch.Tensor:
+        out = torch.empty((len(rows), len(range(self.shape[1])[dimensions])))
+        step = max(1, _BYTES // (4 * self.shape[1] * (self._used.shape[1] + 1)))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            near = self._used[part]
+            others = self._database.rows(near.reshape(-1)).float().view(*near.shape, -1)
+            out[start : start + len(part)] = weighted_mean(self._queries.rows(part).float(), others, self._alpha)[
+                :, dimensions
+            ]
+        return out
+
+    def close(self) -> None:
+        pass

@@ -7,6 +7,7 @@ depend on how the pairs were found, in what order, by how many processes or thre
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from vgbench.retrieval.searching.finder_torch import UNIT64, QueryBlock, Tile, a
 
 _ROUND_BYTES = (2**21, 2**26)  # float64 values of one round of differences: in a CPU's cache; on a GPU
 _READS = 4
+_DIMENSIONS = 4096  # float64 vectors are multiplied so many dimensions at a time: less is held of them at once
 # |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
 # be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
 _SAFE = 2.0**20
@@ -147,70 +149,88 @@ def squared_distances(
         query: int64 [M], which of the queries.
         database: read in order, where rows are needed.
         row: int64 [M], which of its rows.
-        work_bytes: about the most that is held of the queries in float64; a quarter of it of the rows, as stored.
+        work_bytes: about the most that is held of the queries in float64, some dimensions at a time; a quarter of it of
+            the rows, as stored.
     """
-    out = torch.empty(len(query), dtype=torch.float64, device=query.device)
-    at_once = max(1, work_bytes // (8 * database.shape[1]))
+    if query.is_cuda:
+        return _by_reading(queries, query, database, row, work_bytes)
+    squared = torch.empty(len(query), dtype=torch.float64)
+    doubtful = torch.empty(len(query), dtype=torch.bool)
+    at_once = max(1, work_bytes // (8 * min(database.shape[1], _DIMENSIONS)))
     for first in range(0, len(queries), at_once):
-        block = _Queries(queries, first, min(first + at_once, len(queries)))
-        own = ((query >= first) & (query < first + at_once)).nonzero()[:, 0] if len(block) < len(queries) else None
-        if own is None:
-            out = _of_block(block, query, database, row, work_bytes)
-        elif len(own):
-            out[own] = _of_block(block, query[own], database, row[own], work_bytes)
-    return out
+        block = slice(first, first + at_once)
+        own: Tensor | slice = slice(None)
+        if at_once < len(queries):
+            own = ((query >= first) & (query < first + at_once)).nonzero()[:, 0]
+        chosen = queries.vectors[block], query[own] - first
+        squared[own], doubtful[own] = _by_products(*chosen, database, row[own], work_bytes // _READS)
+    again = doubtful.nonzero()[:, 0]
+    if len(again):
+        squared[again] = _by_reading(queries, query[again], database, row[again], work_bytes)
+    return squared
 
 
-def distances_to(queries: QueryBlock, query: Tensor, vectors: Tensor, row: Tensor) -> Tensor:
-    """Return the same [M] for rows of `vectors` [R,D], as stored, that are at hand on the CPU."""
-    return _Queries(queries, 0, len(queries)).squared(query, vectors, row)
+class _Reading:
+    """The rows of some pairs, each once and in order, a read at a time."""
+
+    def __init__(self, query: Tensor, row: Tensor, queries: int) -> None:
+        self.rows, self._which = torch.unique(row, return_inverse=True)
+        # By row, and each row's pairs by query.
+        self._order = (self._which * queries + query).argsort()
+        self._ends = torch.bincount(self._which, minlength=len(self.rows)).cumsum(0).tolist()
+        self._ends.append(0)  # what comes before the first
+
+    def pairs(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Return the pairs int64 [m] of the rows first..last, and which of these rows each of them has."""
+        pairs = self._order[self._ends[first - 1] : self._ends[last - 1]]
+        return pairs, self._which[pairs] - first
+
+    def read(self, database: Descriptors, at_once: int, dimensions: slice) -> Iterator[tuple[int, Tensor]]:
+        """Yield where among the rows a read begins, and its vectors [<=at_once, d] as stored, on the CPU."""
+        for start in range(0, len(self.rows), at_once):
+            yield start, database.rows(self.rows[start : start + at_once].cpu().numpy(), dimensions)
 
 
-def _of_block(block: _Queries, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int) -> Tensor:
-    """Return the same for pairs of one block of queries, reading the rows in order."""
-    out = torch.empty(len(query), dtype=torch.float64, device=query.device)
-    rows, which = torch.unique(row, return_inverse=True)
-    order = (which * len(block.queries) + query).argsort()
-    ends = torch.bincount(which, minlength=len(rows)).cumsum(0).tolist()
-    ends.append(0)  # what comes before the first
-    read = max(1, work_bytes // (_READS * database.row_bytes))
-    used = read if out.is_cuda else max(1, _ROUND_BYTES[0] // (8 * database.shape[1]))
-    for start in range(0, len(rows), read):
-        vectors = database.rows(rows[start : start + read].cpu().numpy()).to(out.device)
-        for first in range(start, start + len(vectors), used):
-            last = min(first + used, start + len(vectors))
-            pairs = order[ends[first - 1] : ends[last - 1]]
-            part = vectors[first - start : last - start]
-            out[pairs] = block.squared(query[pairs], part, which[pairs] - first)
-    return out
+def _by_products(
+    vectors: Tensor, query: Tensor, database: Descriptors, row: Tensor, read_bytes: int
+) -> tuple[Tensor, Tensor]:
+    """Return squared distances float64 [M] of queries `vectors` [Q,D], and where (bool [M]) too few digits are left."""
+    squared = torch.zeros(len(query), dtype=torch.float64)
+    sums = torch.zeros_like(squared)
+    reading = _Reading(query, row, len(vectors))
+    dim = database.shape[1]
+    for start in range(0, dim, _DIMENSIONS):
+        dimensions = slice(start, min(start + _DIMENSIONS, dim))
+        own = vectors[:, dimensions].double()
+        own_squares = _own_squares(own)
+        width = own.shape[1]
+        at_once, used = (max(1, size // (8 * width)) for size in (2 * read_bytes, _ROUND_BYTES[0]))
+        for begin, stored in reading.read(database, at_once, dimensions):
+            for first in range(begin, begin + len(stored), used):
+                last = min(first + used, begin + len(stored))
+                pairs, which = reading.pairs(first, last)
+                by_query = query[pairs].argsort()
+                pairs, which = pairs[by_query], which[by_query]
+                rows = stored[first - begin : last - begin].double()
+                both = own_squares[query[pairs]] + _own_squares(rows)[which]
+                squared[pairs] += both - 2 * _products(own, query[pairs], rows, which)
+                sums[pairs] += both
+    return squared, squared < _SAFE * UNIT64 * (dim + 17) * sums
 
 
-class _Queries:
-    """Some of the queries, first..stop, in float64 where that is used."""
-
-    def __init__(self, queries: QueryBlock, first: int, stop: int) -> None:
-        self.queries, self._first, self._count = queries, first, stop - first
-        if not queries.vectors.is_cuda:
-            self._vectors = queries.vectors[first:stop].double()
-            self._squares = _own_squares(self._vectors)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def squared(self, query: Tensor, vectors: Tensor, row: Tensor) -> Tensor:
-        """Return the squared distances of queries int64 [M] to rows int64 [M] of `vectors` [R,D], as stored."""
-        if vectors.is_cuda:
-            return _by_differences(self.queries, query, vectors, row)
-        order = query.argsort()
-        own, row_in_order = query[order] - self._first, row[order]
-        rows = vectors.float().double()
-        sums = self._squares[own] + _own_squares(rows)[row_in_order]
-        out = torch.empty_like(sums)
-        out[order] = squared = sums - 2 * _products(self._vectors, own, rows, row_in_order)
-        doubtful = order[squared < _SAFE * UNIT64 * (vectors.shape[1] + 17) * sums]
-        if len(doubtful):
-            out[doubtful] = _by_differences(self.queries, query[doubtful], vectors, row[doubtful])
-        return out
+def _by_reading(queries: QueryBlock, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int) -> Tensor:
+    """Return the same [M] by differences, of rows that are read whole."""
+    squared = torch.empty(len(query), dtype=torch.float64, device=query.device)
+    reading = _Reading(query, row, len(queries))
+    at_once = max(1, work_bytes // (_READS * database.row_bytes))
+    used = at_once if query.is_cuda else max(1, _ROUND_BYTES[0] // (8 * database.shape[1]))
+    for begin, stored in reading.read(database, at_once, slice(None)):
+        vectors = stored.to(query.device)
+        for first in range(begin, begin + len(vectors), used):
+            last = min(first + used, begin + len(vectors))
+            pairs, which = reading.pairs(first, last)
+            squared[pairs] = _by_differences(queries, query[pairs], vectors[first - begin : last - begin], which)
+    return squared
 
 
 def _own_squares(vectors: Tensor) -> Tensor:
@@ -260,11 +280,14 @@ def _row_sums(values: Tensor) -> Tensor:
 
 
 def fits(rows: int, queries: QueryBlock, block_bytes: int) -> bool:
-    """Say whether rows of a database, and their scores, take one read each at most; on a CPU."""
-    return not queries.vectors.is_cuda and 4 * rows * max(queries.vectors.shape[1], len(queries)) <= block_bytes
+    """Say whether rows of a database take one read at most, and their scores four; on a CPU."""
+    values = rows * queries.vectors.shape[1], rows * len(queries) // 4  # less is done with the scores
+    return not queries.vectors.is_cuda and 4 * max(values) <= block_bytes
 
 
-def nearest_of_few(queries: QueryBlock, stored: Tensor, tile: Tile, k: int) -> tuple[Tensor, Tensor] | None:
+def nearest_of_few(
+    queries: QueryBlock, stored: Descriptors, tile: Tile, k: int, work_bytes: int
+) -> tuple[Tensor, Tensor] | None:
     """Return squared distances float64 and rows int64, both [Q,k]: nearest first, equal ones in order of row.
 
     The same as of `Candidates.best`, by one product and one comparison, without sorting, which takes longer than a
@@ -273,6 +296,7 @@ def nearest_of_few(queries: QueryBlock, stored: Tensor, tile: Tile, k: int) -> t
     Args:
         stored: the rows as they are in the file; `tile` has them in float32.
         k: at most as many as there are rows.
+        work_bytes: as for `squared_distances`.
 
     Returns:
         None where too many rows are nearly as near as the k-th, which the search that streams knows to deal with.
@@ -290,7 +314,7 @@ def nearest_of_few(queries: QueryBlock, stored: Tensor, tile: Tile, k: int) -> t
     column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
     squared = torch.full((len(queries), int(counts.max())), torch.inf, dtype=torch.float64)
     rows = torch.zeros_like(squared, dtype=torch.int64)
-    squared[query, column] = distances_to(queries, query, stored, row)
+    squared[query, column] = squared_distances(queries, query, stored, row, work_bytes)
     rows[query, column] = row  # ascending, which a stable sort keeps among equals
     nearest, order = squared.sort(dim=1, stable=True)
     return nearest[:, :k], rows.gather(1, order[:, :k])

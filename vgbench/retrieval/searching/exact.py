@@ -2,8 +2,8 @@
 
 Float32 products tell which rows may be among the nearest, within bounds on their rounding; at the end those few, read
 once more, are told apart in float64. Memory is two blocks of the file, one float32 tile, its scores, one block of
-queries and the rows at the end, whatever the database's size: blocks are what is read at once, tiles what is multiplied
-at once.
+queries and the values at the end, about 200 MB whatever the database's size: blocks are what is read at once, tiles
+what is multiplied at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vgbench import parallel
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
+from vgbench.retrieval.extraction.store import Descriptors, InMemory
 from vgbench.retrieval.options import EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.candidates import Candidates, fits, nearest_of_few
@@ -41,8 +41,10 @@ class PairFinder(Protocol):
         """Yield (query rows, tile rows, scores), [M] each, that hold every pair that may enter the k best."""
 
 
-# In sizes of one read: the queries of one pass over the file; the rows that are compared in float64 at the end.
+BLOCK_BYTES = 16 * 2**20  # one read
+# In sizes of one read: the queries of one pass over the file; the float64 values that are compared at the end.
 _QUERY_BLOCKS, _LAST_BLOCKS = 4, 4
+_SCORE_BLOCKS = 4  # and the scores of a tile with the maxima of its groups
 _MOST_QUERIES = 8192
 
 MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
@@ -165,7 +167,8 @@ def _search_block(
     """Stream the database's rows past one block of queries; return squared distances and rows, both [Q,k]."""
     if make_finder is TorchFinder and fits(span[1] - span[0], queries, block_bytes):
         stored = database.read(*span)
-        few = nearest_of_few(queries, stored, _tile(stored.float(), database, span[0]), k)
+        tile = _tile(stored.float(), database, span[0])
+        few = nearest_of_few(queries, InMemory(stored, database.path), tile, k, _LAST_BLOCKS * block_bytes)
         if few is not None:
             return few[0], few[1] + span[0]
     candidates = Candidates(queries, k, database, _LAST_BLOCKS * block_bytes)
@@ -187,9 +190,12 @@ def _search_block(
 
 
 def _tile_rows(queries: int, dim: int, work_bytes: int) -> int:
-    """Return how many rows are multiplied at once: their vectors, and their scores, take `work_bytes` at most."""
-    rows = min(work_bytes // (4 * dim), work_bytes // (8 * queries))
-    return max(rows // GROUP - 1, 1) * GROUP
+    """Return how many rows are multiplied at once: their vectors take `work_bytes` at most, their scores four times it.
+
+    Scores take that much only where descriptors are short: tiles of few rows would cost time there.
+    """
+    rows = min(work_bytes // (4 * dim), _SCORE_BLOCKS * work_bytes // (8 * queries) - GROUP)
+    return max(rows // GROUP, 1) * GROUP
 
 
 def _fill_tile(buffer: Tensor, stored: Tensor, database: Descriptors, first_row: int) -> Tile:
@@ -278,7 +284,7 @@ class ExactSearch:
 
 def block_bytes_of(options: EvalOptions) -> int:
     """Return how much of a file exact search reads at once."""
-    return BLOCK_BYTES // 8 if options.efficient_ram_testing else BLOCK_BYTES
+    return BLOCK_BYTES // 4 if options.efficient_ram_testing else BLOCK_BYTES
 
 
 def exact_search(options: EvalOptions, runtime: Runtime) -> Callable[[Descriptors, Descriptors, int], Predictions]:

@@ -18,7 +18,7 @@ from vgbench.retrieval.searching.distinct import distinct_rows
 GROUP = 32  # database rows that share one maximum
 _PAIRS_AT_ONCE = 2**20
 _DENSE = 6  # where more than this part of the groups passes, comparing all scores is faster than picking
-_CROWD_BYTES = 2**26  # of the float64 queries that look at a crowd at a time
+_CROWD_BYTES = 2**24  # of the float64 queries that look at a crowd at a time
 UNIT = 2.0**-24  # unit roundoff of float32
 UNIT64 = 2.0**-53
 # Products of long descriptors are summed up in pieces of this many dimensions: rounding grows with the longest sum, so
@@ -209,7 +209,7 @@ class Crowd:
         # Distances are the same from any origin, and rounding is least from one among the crowd.
         self._origin = self._vectors[0].clone()
         self._vectors -= self._origin
-        self._half_squares = self._vectors.square().sum(1) / 2
+        self._half_squares = torch.linalg.vector_norm(self._vectors, dim=1).square_().div_(2)
         # The place of each row among its equals, in ascending order of row.
         order = which.argsort(stable=True)
         counts = torch.bincount(which, minlength=len(first))
@@ -221,8 +221,8 @@ class Crowd:
 
     def pairs(self, queries: QueryBlock, kth_squared: Tensor) -> tuple[Tensor, Tensor]:
         """Return (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best."""
-        vectors = queries.vectors.double() - self._origin
-        squared_norms = vectors.square().sum(1)
+        vectors = queries.vectors.double().sub_(self._origin)
+        squared_norms = torch.linalg.vector_norm(vectors, dim=1).square_()
         scores = (self._vectors @ vectors.T).sub_(self._half_squares[:, None])
         radius = float((2 * self._half_squares.max()).sqrt())
         error = plain_score_error(vectors.shape[1], squared_norms.sqrt(), radius, UNIT64)

@@ -13,7 +13,7 @@ from vgbench.retrieval.searching.exact import search
 from vgbench.runtime import Runtime
 
 _PAIRS_BYTES = (2**21, 2**27)  # of one round of differences: in a CPU's cache; on a GPU
-_QUERIES_AT_ONCE = 64
+_QUERIES_AT_ONCE, _ROWS_BYTES = 64, 2**26
 
 
 def refine(
@@ -27,10 +27,11 @@ def refine(
     """
     indices = np.empty((len(queries), k), dtype=np.int64)
     distances = np.empty((len(queries), k), dtype=np.float32)
-    for first in range(0, len(queries), _QUERIES_AT_ONCE):
-        part = slice(first, first + _QUERIES_AT_ONCE)
+    at_once = max(1, min(_QUERIES_AT_ONCE, _ROWS_BYTES // (4 * database.shape[1] * max(1, candidates.shape[1]))))
+    for first in range(0, len(queries), at_once):
+        part = slice(first, first + at_once)
         found = np.sort(candidates[part], axis=1)  # equal distances then come in order of row
-        squared = _squared(database, queries.read(first, first + _QUERIES_AT_ONCE), np.maximum(found, 0), runtime)
+        squared = _squared(database, queries.read(first, first + at_once), np.maximum(found, 0), runtime)
         squared[found < 0] = np.inf
         order = np.argsort(squared, axis=1, kind="stable")[:, :k]
         indices[part] = np.take_along_axis(found, order, axis=1)
