@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -41,3 +43,6 @@ def test_eval_says_what_8_bits_cost(tiny_dataset, tmp_path, caplog: pytest.LogCa
     assert "int8: calibrates on 8 database images" in caplog.text
     assert "int8: R@1" in caplog.text and "converted for 4 images of 64x64 (int8)" in caplog.text
     assert np.isfinite(list(found.recalls[25].values())).all()
+    written = json.loads((tmp_path / "run" / "results.json").read_text())["int8"]
+    assert written["queries"] > 0 and set(written["recalls"]) == set(written["without"]) == {"1", "5"}
+    assert f"R@1 {written['without']['1']:.1f} -> {written['recalls']['1']:.1f}" in caplog.text

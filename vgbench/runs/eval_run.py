@@ -25,7 +25,7 @@ from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import descriptors_folder, open_run_folder, write_config
 from vgbench.runs.gate import with_gate
 from vgbench.runs.networks import network_to_test
-from vgbench.runs.quantised import say_what_is_lost, with_calibration
+from vgbench.runs.quantised import what_is_lost, with_calibration
 from vgbench.runs.results import EvalResult
 from vgbench.runs.settings import EvalSettings, flat
 from vgbench.runs.testing import Record, pipeline_of, test_and_report, write_results
@@ -69,8 +69,8 @@ def evaluate(settings: EvalSettings) -> EvalResult:
         confidence = kept_or_learned(pipeline, settings, descriptors)
 
         def test(split: Split, own: Path) -> EvalResult:
-            say_what_is_lost(network, split, settings, runtime)
-            return test_and_report(pipeline, split, settings, Record(own, descriptors, options), confidence)
+            record = Record(own, descriptors, options, what_is_lost(network, split, settings, runtime))
+            return test_and_report(pipeline, split, settings, record, confidence)
 
         return _test_all(splits, folder, test)
 

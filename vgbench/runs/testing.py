@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,13 @@ class Record:
         folder: of the run.
         descriptors: folder of the descriptors, which are reused where they are of these weights and images.
         options: every option by its flat name, for results.json.
+        int8: what 8 bits cost (`quantised.what_is_lost`), likewise; empty where nothing is in 8 bits.
     """
 
     folder: Path
     descriptors: Path
     options: Mapping[str, Any]
+    int8: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipeline:
@@ -80,6 +82,8 @@ def test_and_report(
     results = (
         results_of(found, network, split, record.options) | findings.facts | {"options_set": not_at_default(settings)}
     )
+    if record.int8:
+        results["int8"] = dict(record.int8)
     tested_as = EvalResult(
         folder=folder,
         recalls=found.recalls,
