@@ -101,7 +101,7 @@ def test_every_part_trains_on_one(root: Path, name: str, training: dict[str, Any
             assert training == {"mining": "full"}, error
 
 
-@pytest.mark.parametrize("name", TRAINING_MODES)
+@pytest.mark.parametrize("name", list(TRAINING_MODES))
 def test_maps_of_one_cell_train_or_are_one_line(root: Path, name: str) -> None:
     try:
         assert abs(one_step(root, name, {}, {}, 16)) < float("inf")

@@ -170,6 +170,15 @@ def test_qaa_is_built_as_its_file_and_its_configuration_say(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json: is no configuration of QAA"):
         load_release("qaa", weights=tmp_path / "model.safetensors")
+    for other, line in (
+        ({"backbone_arch": f"os:mkdir {tmp_path}/made"}, "backbone 'os:mkdir"),
+        ({"backbone_arch": "timm:resnet18"}, "backbone 'timm:resnet18'"),
+        ({"agg_config": {"feature_nheads": 10**9}}, "says .*feature_nheads"),
+        ({"agg_config": {"feature_nheads": 7}}, "7 attention heads for 16"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"backbone_arch": "dinov2_vitb14", **other}))
+        with pytest.raises(UserError, match=line):
+            load_release("qaa", weights=tmp_path / "model.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors: holds no QAA network"):

@@ -14,6 +14,9 @@ from vgbench.errors import UserError, about, in_short
 from vgbench.models.weights import extract_state_dict, load_state_dict, read_checkpoint
 
 _WPCA = re.compile(r"WPCA_(\d+)\.")
+# A file names no other network, and no code: what it says is not typed by the user.
+_QAA_BACKBONE = re.compile(r"dinov2_vit[sblg]14(_reg)?")
+_MOST = 2**12
 # What QAA's configuration says of its aggregation and this project's says too.
 _QAA_OPTIONS = {"num_clusters": int, "cluster_dim": int, "num_queries": int, "feature_nheads": int, "score_nheads": int,
                 "out_norm": bool}  # fmt: skip
@@ -78,10 +81,16 @@ def _configured(path: Path) -> dict[str, Any]:
         head, trunk, backbone = said.get("agg_config", {}), said.get("backbone_config", {}), said["backbone_arch"]
         parts = {name: kind(head[name]) for name, kind in _QAA_OPTIONS.items() if name in head}
         parts |= {"backbone": str(backbone), "norm_layer": bool(trunk.get("norm_layer", False))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{places[0]}: is no configuration of QAA ({in_short(error)}). Expected its config.json"
         ) from error
+    if not _QAA_BACKBONE.fullmatch(parts["backbone"]):
+        raise UserError(f"{places[0]}: backbone {parts['backbone'][:60]!r}: not known. Expected a DINOv2")
+    wrong = {name: parts[name] for name, kind in _QAA_OPTIONS.items() if kind is int and name in parts
+             and not 1 <= parts[name] <= _MOST}  # fmt: skip
+    if wrong:
+        raise UserError(f"{places[0]}: says {wrong}. Expected numbers from 1 to {_MOST}")
     other = {name: head[name] for name, usual in _QAA_USUAL.items() if head.get(name, usual) != usual}
     if other:
         raise UserError(f"{places[0]}: asks for {other}, which is not there. Expected a released one")
