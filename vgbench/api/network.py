@@ -10,18 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from vgbench.api import hub
 from vgbench.data import DataOptions
 from vgbench.data.listing import report_left_out, walk
 from vgbench.data.protocol import parse_name
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
+from vgbench.models.pretrained_folder import write_folder
 from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
@@ -114,6 +117,31 @@ class LoadedNetwork:
             descriptors = describe_rows(self.network, table, rows, self.inference, progress=bar.update)
         return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy(), self._weights)
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, which `load_network(folder)` reads back to the same network.
+
+        Raises:
+            UserError: the folder cannot be written, or the network is its authors' own code.
+        """
+        write_folder(self.network, self.inference.fixed_size, Path(folder).expanduser())
+
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Put both files into the repository "owner/name" of the Hugging Face hub; returns its address.
+
+        Raises:
+            UserError: the hub refuses it (no token that may write) or cannot be reached; or as `save_pretrained`.
+        """
+        return hub.push(self.network, self.inference.fixed_size, name, private)
+
+    @staticmethod
+    def from_pretrained(source: str | Path, **options: Any) -> LoadedNetwork:
+        """Return `load_network(source, **options)` of a folder, or of "owner/name" on the Hugging Face hub.
+
+        Raises:
+            UserError: as `load_network`.
+        """
+        return load_network(source if Path(source).exists() else f"{hub.SCHEME}{source}", **options)
+
 
 def load_network(
     source: str | Path | Network,
@@ -128,8 +156,9 @@ def load_network(
     """Return a network that describes images.
 
     Args:
-        source: a checkpoint of this project or the folder of a run; or the name of a released network, such as
-            "megaloc"; or a network of `vgbench.models.build_network`.
+        source: a checkpoint of this project, the folder of a run or one that `save_pretrained` wrote; or the name of a
+            released network, such as "megaloc"; or "hf://owner/name", what `push_to_hub` wrote; or a network of
+            `vgbench.models.build_network`.
         size: height and width in pixels that images are resized to; None for what the network was trained with.
         batch_size: images in one batch.
         num_workers: processes that decode images; 0 decodes in this one.
@@ -151,6 +180,8 @@ def _network(source: str | Path | Network, own_code: Sequence[str]) -> tuple[Net
     """Return the network and the image size that it was made for."""
     if isinstance(source, Network):
         return source, _SIZE
+    if str(source).startswith(hub.SCHEME):
+        source = hub.fetch(str(source).removeprefix(hub.SCHEME))
     if not Path(source).exists() and str(source) in RELEASES:
         return load_release(str(source)), release_of(str(source)).size
     if not Path(source).exists():

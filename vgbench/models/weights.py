@@ -17,6 +17,7 @@ from vgbench.files import is_file
 from vgbench.models.base import Aggregation, Backbone
 from vgbench.models.foreign import own_keys, read_inert
 from vgbench.models.options import PLACED_BY_L2
+from vgbench.models.pretrained_folder import with_configuration
 from vgbench.models.safetensors_file import is_safetensors, read_safetensors
 
 # Options that change which weights a network has.
@@ -142,7 +143,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint (`torch.save` of a dict, or safetensors) onto the CPU, refusing anything that could run code.
 
     It is one of ours, one of the Deep VG benchmark, a bare state dict, or one of PyTorch Lightning, whose objects
-    beside the tensors are not loaded.
+    beside the tensors are not loaded. The `model.safetensors` of a folder that `save_pretrained` wrote reads as a
+    checkpoint.
 
     Raises:
         UserError: no such file, not a checkpoint, or damaged.
@@ -152,7 +154,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file. Expected a checkpoint written by train.py, or published weights")
     _check_kind(path)
     if is_safetensors(path):
-        return dict(read_safetensors(path))
+        return with_configuration(path, read_safetensors(path))
     _check_size(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
