@@ -32,7 +32,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert min(losses[1:]) < losses[0], name
         assert (path.parent / "best_model.pth").is_file()
     kinds = [kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})]
-    assert kinds.count("image/jpeg") == 3 and kinds.count("image/png") == 1 and kinds.count("text/markdown") == 2
+    assert kinds.count("image/jpeg") == 3 and kinds.count("image/png") == 2 and kinds.count("text/markdown") == 2
     assert not [
         output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"
     ]
