@@ -33,8 +33,9 @@ NAMES = list(LAYERS)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MOST_PARAMETERS = 7
 # By keyword only, each a field of what is declared: the columns of a table, the rules of an option, the parts that a
-# checkpoint's configuration names.
-WIDE = {"vgbench/data/table.py ImageTable", "vgbench/options.py option", "vgbench/models/build.py build_network"}
+# checkpoint's configuration names, what flags say on the command line.
+WIDE = {"vgbench/data/table.py ImageTable", "vgbench/options.py option", "vgbench/models/build.py build_network",
+        "vgbench/api/network.py load_network"}  # fmt: skip
 
 
 def modules() -> Iterator[tuple[str, Path]]:

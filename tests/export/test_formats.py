@@ -13,6 +13,7 @@ from calls import complaint
 from PIL import Image
 from torch import nn
 
+from vgbench.api.network import load_network
 from vgbench.cli.exits import ended
 from vgbench.cli.export import main
 from vgbench.data.decode import decode_image
@@ -159,6 +160,8 @@ def test_what_does_not_compute_the_same_is_refused_and_not_written(
         (["--resume", "no.pth", "--output", "a.tflite"], ".onnx, .ts, .pt2"),
         (["--resume", "no.pth", "--output", "a.onnx", "--resize", "0", "5"], "--resize 0 5"),
         (["--method", "megalok", "--output", "a.onnx"], "megaloc"),
+        (["--method", "megaloc", "--weights", "no.pth", "--output", "a.onnx"], "no.pth: no such file"),
+        (["--resume", "no.pth", "--weights", "w.pth", "--output", "a.onnx"], "--weights w.pth: stands beside --resume"),
     ],
 )
 def test_mistakes(
@@ -168,6 +171,24 @@ def test_mistakes(
     status = ended(lambda: main(words))
     assert said in complaint((status, "", capsys.readouterr().err))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_released_network_with_weights_at_hand(network: Network, tmp_path: Path) -> None:
+    source = build_network("resnet18conv5", "cosplace", "none", out_dim=32).eval()
+    file, output = tmp_path / "mine.pth", tmp_path / "a.ts"
+    torch.save(source.state_dict(), file)
+    words = ["--method", "cosplace-resnet18-32", "--weights", str(file), "--resize", "64", "96"]
+    assert ended(lambda: main([*words, "--output", str(output)])) == 0
+    batch = images(2)
+    with torch.inference_mode():
+        expected = source(batch)
+        torch.testing.assert_close(torch.jit.load(str(output))(batch), expected, atol=1e-4, rtol=1e-4)
+        loaded = load_network("cosplace-resnet18-32", weights=file, amp="off", device="cpu")
+        torch.testing.assert_close(loaded(batch), expected)
+    assert loaded.inference.size == (480, 640)
+    for other in (file, network):
+        with pytest.raises(UserError, match=r"weights .*Expected it beside a released network"):
+            load_network(other, weights=file)
 
 
 def test_the_pages_python_runs(

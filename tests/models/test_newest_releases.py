@@ -65,6 +65,18 @@ def of_dino_mix(key: str) -> str:
     return key.replace("backbone.", "backbone.dino_model.").replace("aggregation.", "aggregator.")
 
 
+def test_the_page_names_what_is_there() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    section = page.split("## Networks as")[1].split("\n## ")[0]
+    named = set()
+    for words in re.findall(r"`([a-z][\w|-]+)`", section):
+        start, _, endings = words.rpartition("-") if "|" in words else (words, "", "")
+        named |= {f"{start}-{ending}" for ending in endings.split("|")} if endings else {words}
+    assert named <= RELEASES.keys()
+    families = ("cosplace-", "eigenplaces-", "convap-", "mixvpr-", "anyloc-", "radenovic", "naver")
+    assert {name for name in RELEASES if not name.startswith(families)} <= named
+
+
 SALAD = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9}
 CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("supervlad", {}, of_data_parallel, "module.aggregation.conv.weight"),

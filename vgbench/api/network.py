@@ -152,6 +152,7 @@ def load_network(
     device: str = "auto",
     amp: str = "auto",
     own_code: Sequence[str] = (),
+    weights: str | Path | None = None,
 ) -> LoadedNetwork:
     """Return a network that describes images.
 
@@ -164,16 +165,31 @@ def load_network(
         num_workers: processes that decode images; 0 decodes in this one.
         own_code: code outside this project, package.module:Class, that the checkpoint may use; it is not trusted to say
             so itself.
+        weights: a file at hand with the weights of a released network, so that nothing is fetched.
         device, amp: as the flags of the command line: "auto", "cuda" or "cpu"; "auto", "bf16", "fp16" or "off".
 
     Raises:
         UserError: no such file or name, a checkpoint that does not say which network it holds, weights that cannot be
             downloaded, no such device.
     """
-    network, own_size = _network(source, own_code)
+    network, own_size = _released(source, weights) or _network(source, own_code)
     runtime = resolve_runtime(RuntimeOptions(device=device, amp=amp))
     runtime.prepare(network.eval())
     return LoadedNetwork(network, Inference(size or own_size, batch_size, num_workers, runtime))
+
+
+def _released(source: str | Path | Network, weights: str | Path | None) -> tuple[Network, tuple[int, int]] | None:
+    """Return a released network and its size, None where `source` names none; raises UserError for weights of none."""
+    name = str(source)
+    if isinstance(source, Network) or name not in RELEASES or (weights is None and Path(name).exists()):
+        if weights is None:
+            return None
+        raise UserError(
+            f"weights {weights}: stands beside {source if isinstance(source, str | Path) else source.name}, which has "
+            f"its own. Expected it beside a released network: {', '.join(sorted(RELEASES))}"
+        )
+    file = None if weights is None else Path(weights).expanduser()
+    return load_release(name, weights=file), release_of(name).size
 
 
 def _network(source: str | Path | Network, own_code: Sequence[str]) -> tuple[Network, tuple[int, int]]:
@@ -182,8 +198,6 @@ def _network(source: str | Path | Network, own_code: Sequence[str]) -> tuple[Net
         return source, _SIZE
     if str(source).startswith(hub.SCHEME):
         source = hub.fetch(str(source).removeprefix(hub.SCHEME))
-    if not Path(source).exists() and str(source) in RELEASES:
-        return load_release(str(source)), release_of(str(source)).size
     if not Path(source).exists():
         raise UserError(
             f"{source}: no such file. Expected a checkpoint, the folder of a run, or a released network: "

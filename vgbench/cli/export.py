@@ -31,6 +31,7 @@ class ExportOptions:
     """What is exported, and how."""
 
     source: str
+    weights: Path | None
     output: Path
     format: str
     resize: tuple[int, int] | None
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from vgbench.api.network import load_network
     from vgbench.export import Deployable, export_network
 
-    loaded = load_network(options.source, size=options.resize, device="cpu", amp="off")
+    loaded = load_network(options.source, size=options.resize, device="cpu", amp="off", weights=options.weights)
     size = loaded.inference.fixed_size
     module = Deployable(loaded.network, size if options.any_size else None, unit=options.unit).eval()
     difference = export_network(module, size, options.format, options.output)
@@ -73,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--resume", metavar="FILE", help="a checkpoint of train or combine, or the folder of a run")
     which.add_argument("--method", metavar="NAME", help="a network as its authors released it, such as megaloc")
+    add("--weights", type=Path, metavar="FILE",
+        help="a file at hand with the weights of --method, so that nothing is fetched")  # fmt: skip
     add("--output", type=Path, required=True, metavar="FILE", help="the file to write; FILE.json says what it is")
     add("--format", choices=tuple(SUFFIXES), help="default: by the suffix of --output: .onnx, .ts, .pt2")
     add("--resize", type=int, nargs=2, metavar=("H", "W"),
@@ -89,8 +92,13 @@ def _options(typed: argparse.Namespace) -> ExportOptions:
         raise UserError(f"--output {typed.output}: no known suffix. Expected {', '.join(by_suffix)}; or give --format")
     if typed.resize is not None and min(typed.resize) < 1:
         raise UserError(f"--resize {typed.resize[0]} {typed.resize[1]}: expected height and width, 1 pixel or more")
+    if typed.weights is not None and typed.method is None:
+        raise UserError(
+            f"--weights {typed.weights}: stands beside --resume, which brings weights. Expected one of them"
+        )
     return ExportOptions(
         source=typed.resume or typed.method,
+        weights=typed.weights,
         output=typed.output,
         format=chosen,
         resize=tuple(typed.resize) if typed.resize else None,
