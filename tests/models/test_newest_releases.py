@@ -77,6 +77,29 @@ def test_the_page_names_what_is_there() -> None:
     assert {name for name in RELEASES if not name.startswith(families)} <= named
 
 
+def of_selavpr(key: str) -> str:
+    renamed = key.replace(".attn.adapter.", ".adapter1.").replace(".mlp.adapter.", ".adapter2.")
+    renamed = renamed.replace("aggregation.local.", "LocalAdapt.").replace("aggregation.gem.p", "aggregation.1.p")
+    return "module." + re.sub(r"(adapter\d\.)(down|up)\.", lambda found: found[1] + FC[found[2]], renamed)
+
+
+def of_selavpr_pp(key: str, hashing: bool = False) -> str:
+    """One branch's keys; the other's layers are linear3, linear4, aggregation_hashing and adapters_hashing."""
+    branches = {"one.": "branch1.", "three.": "branch2.", "five.": "branch3.", **{f"{k}.": v for k, v in FC.items()}}
+    if key.startswith("backbone.side."):
+        _, _, layer, part, *inner = key.split(".")
+        if part in ("one", "three", "five"):
+            inner[-2] = {"0": "conv", "1": "bn"}[inner[-2]]
+        words = [layer, branches[f"{part}."].rstrip("."), *inner]
+        return "module.backbone.adapters" + "_hashing" * hashing + "." + ".".join(words)
+    linear = {"aggregation.linear1": "linear3", "aggregation.linear2": "linear4"} if hashing else {}
+    linear = linear or {"aggregation.linear1": "linear1", "aggregation.linear2": "linear2"}
+    for ours, theirs in linear.items():
+        key = key.replace(ours, theirs)
+    return "module." + key.replace("aggregation.gem.p", "aggregation" + "_hashing" * hashing + ".1.p")
+
+
+FC = {"down": "D_fc1.", "up": "D_fc2."}
 SALAD = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9}
 CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("supervlad", {}, of_data_parallel, "module.aggregation.conv.weight"),
@@ -87,6 +110,9 @@ CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("vlad-buff", {"netvlad_clusters": 4, "nv_pca": 6, "fc_output_dim": 12}, of_vlad_buff, "WPCA_12.0.weight"),
     ("fol", SALAD, of_fol, "module.upconv2.weight"),
     ("fol-base", SALAD, of_fol, "module.aggregator.cluster_features.3.weight"),
+    ("selavpr", {}, of_selavpr, "module.backbone.blocks.1.adapter2.D_fc1.weight"),
+    ("selavpr-pp", {"feat_dim": 24}, of_selavpr_pp, "module.backbone.adapters.2.branch2.1.bn.running_var"),
+    ("selavpr-pp-large", {"feat_dim": 24}, of_selavpr_pp, "module.linear2.weight"),
     ("dino-mix", {"out_channels": 8}, of_dino_mix, "backbone.dino_model.blocks.3.ls2.gamma"),
 ]  # fmt: skip
 
@@ -212,3 +238,38 @@ def test_netvlad_trained_on_several_gpus_with_a_whitening(tmp_path: Path) -> Non
     torch.save({"num_pcs": 10, "state_dict": tensors, "epoch": 4}, tmp_path / "patch.pth.tar")
     load_weights(target, tmp_path / "patch.pth.tar")
     assert all(torch.equal(target.state_dict()[key], value) for key, value in source.state_dict().items())
+
+
+def test_a_file_of_both_branches_of_selavpr_pp(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, tensors = {}, {}
+    for name, hashing in (("selavpr-pp-rerank", False), ("selavpr-pp-hashing", True)):
+        release = smaller(name, monkeypatch, feat_dim=24)
+        sources[name] = build_network(**release.parts, pretrain="none", resize=release.size)
+        for parameter in sources[name].parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        if tensors:  # they share the transformer
+            shared = {key: value for key, value in sources["selavpr-pp-rerank"].state_dict().items() if "block" in key}
+            sources[name].load_state_dict({**sources[name].state_dict(), **shared})
+        branch = {of_selavpr_pp(key, hashing): value for key, value in sources[name].state_dict().items()}
+        assert not tensors or {key for key in branch if "hashing" in key}
+        tensors = {**branch, **{key: value for key, value in tensors.items() if key not in branch or "block" in key}}
+    common = (
+        "backbone.cls_token",
+        "backbone.pos_embed",
+        "backbone.mask_token",
+        "backbone.patch_embed",
+        "backbone.norm",
+    )
+    torch.save({"model_state_dict": tensors}, checkpoints / release_of("selavpr-pp-hashing").file.name)
+    for name, source in sources.items():
+        network = load_release(name)
+        for key, value in source.state_dict().items():
+            if not key.startswith(common):
+                assert torch.equal(network.state_dict()[key], value), key
+    images = torch.randint(0, 256, (2, 3, 126, 126), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert set(load_release("selavpr-pp-hashing").eval()(images).unique().tolist()) == {-1.0, 1.0}
+    alone = {key: value for key, value in tensors.items() if "hashing" not in key and not re.search("linear[34]", key)}
+    torch.save(alone, checkpoints.parent / "alone.pth")
+    with pytest.raises(UserError, match=r"alone\.pth.*missing"):
+        load_release("selavpr-pp-hashing", weights=checkpoints.parent / "alone.pth")

@@ -23,6 +23,52 @@ _QAA_OPTIONS = {"num_clusters": int, "cluster_dim": int, "num_queries": int, "fe
 # What else it may say, as every released network has it; others would compute something else.
 _QAA_USUAL = {"attn_arch": "conv", "skip_connection": "none", "divide": 1, "self_attn": "both", "token_dim": 0,
               "score_norm": "none", "intra_norm": True, "self_attn_out_norm": True}  # fmt: skip
+# The adapters of Lu's files in this project's words, what comes first first.
+_SELAVPR = {r"\.adapter1\.": ".attn.adapter.", r"\.adapter2\.": ".mlp.adapter.", r"D_fc1\.": "down.", r"D_fc2\.": "up.",
+            r"^LocalAdapt\.": "aggregation.local.", r"^aggregation\.1\.p$": "aggregation.gem.p"}  # fmt: skip
+_SIDE = {r"D_fc1\.": "down.", r"D_fc2\.": "up.", r"\.branch1\.": ".one.", r"\.branch2\.": ".three.",
+         r"\.branch3\.": ".five.", r"\.conv\.": ".0.", r"\.bn\.": ".1."}  # fmt: skip
+_FLOATS = {r"^backbone\.adapters\.": "backbone.side.", r"^linear([12])\.": r"aggregation.linear\1.",
+           r"^aggregation\.1\.p$": "aggregation.gem.p"}  # fmt: skip
+_HASHES = {r"^backbone\.adapters_hashing\.": "backbone.side.", r"^linear3\.": "aggregation.linear1.",
+           r"^linear4\.": "aggregation.linear2.", r"^aggregation_hashing\.1\.p$": "aggregation.gem.p"}  # fmt: skip
+
+
+def load_selavpr(network: nn.Module, path: Path) -> None:
+    """Load SelaVPR; raises UserError if a file is of another network, or has none of its adapters."""
+    with about(path):
+        weights = _renamed(extract_state_dict(read_checkpoint(path)), _SELAVPR)
+        missing = [key for key in network.state_dict() if ".adapter." in key and key not in weights]
+        if missing:  # a network without adapters would do, were it trained here
+            raise UserError(f"state dict: of another network: {len(missing)} missing ({missing[0]}). Expected SelaVPR")
+        load_state_dict(network, weights)
+
+
+def load_selavpr_pp(network: nn.Module, path: Path) -> None:
+    """Load SelaVPR++: the branch of codes for a network of `hashing`, else that of floats; a file may hold both.
+
+    Raises:
+        UserError: it is the file of another network, or has no such branch; the message names it.
+    """
+    hashing = bool(getattr(network.aggregation, "hashing", False))
+    names, others = (_HASHES, _FLOATS) if hashing else (_FLOATS, _HASHES)
+    with about(path):
+        tensors = {
+            key: value
+            for key, value in extract_state_dict(read_checkpoint(path)).items()
+            if not any(re.search(pattern, key) for pattern in others)
+        }
+        load_state_dict(network, _renamed(tensors, names | _SIDE))
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in tensors.items():
+        ours = key
+        for pattern, name in names.items():
+            ours = re.sub(pattern, name, ours)
+        renamed[ours] = value
+    return renamed
 
 
 def load_vlad_buff(network: nn.Module, path: Path) -> None:

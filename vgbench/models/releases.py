@@ -16,7 +16,7 @@ from vgbench.models.network import Network
 from vgbench.models.options import OFF_THE_SHELF as OFF_THE_SHELF
 from vgbench.models.release_files import ReleaseFile, github, google_drive, hugging_face
 from vgbench.models.release_kinds import HubRelease, OwnRelease, Release, move_anyloc
-from vgbench.models.released_readers import load_vlad_buff, qaa_parts
+from vgbench.models.released_readers import load_selavpr, load_selavpr_pp, load_vlad_buff, qaa_parts
 from vgbench.models.retrieval_weights import load_retrieval
 
 _STREET = (480, 640)  # photographs of street sets as they are
@@ -137,6 +137,18 @@ def _fol(backbone: str, file: str) -> OwnRelease:
     return OwnRelease("Wang et al., 2025; GSV-Cities", (504, 504), parts, hugging_face("shunpeng/FoL", file))
 
 
+def _selavpr(trained_on: str, drive: str) -> OwnRelease:
+    parts = {"backbone": "dinov2_vitl14", "adapter": "serial_parallel", "aggregation": "selavpr"}
+    file = google_drive(drive, f"SelaVPR_{trained_on.lower()}.pth")
+    return OwnRelease(f"Lu et al., 2024; {trained_on}", (224, 224), parts, file, read=load_selavpr)
+
+
+def _selavpr_pp(backbone: str, file: str, **parts: Any) -> OwnRelease:
+    parts = {"backbone": backbone, "adapter": "multiconv", "aggregation": "selavpr_pp", **parts}
+    released = github("Lu-Feng/SelaVPRplusplus", "SelaVPR%2B%2B", f"SelaVPRplusplus_{file}.pth")
+    return OwnRelease("Lu et al., 2025; several sets", _322, parts, released, read=load_selavpr_pp)
+
+
 def _present() -> dict[str, Release]:
     qaa = {f"qaa-{dimensions}": _qaa(dimensions) for dimensions in (1024, 2048, 4096, 8192)}
     return {
@@ -156,6 +168,14 @@ def _present() -> dict[str, Release]:
             "Huang et al., 2024; GSV-Cities", (224, 224), "GaoShuang98/DINO-Mix", "v1.0.0", "dinov2_vitb14_mix.ckpt",
             **_DINOV2, norm_layer=False, aggregation="mixvpr", out_channels=1024, mix_depth=2, out_rows=4,
         ),
+        "selavpr": _selavpr("MSLS", "1vy05l0JTEgr6n8iSoz_P_yjWfEzFPAkV"),
+        "selavpr-pitts30k": _selavpr("Pitts30k", "1LKTZZRHfMH3dY3UPagCt2TIlMN5LguGO"),
+        "selavpr-pp": _selavpr_pp("dinov2_vitb14", "base"),
+        "selavpr-pp-large": _selavpr_pp("dinov2_vitl14", "large"),
+        "selavpr-pp-rerank": _selavpr_pp("dinov2_vitb14", "base_rerank"),
+        "selavpr-pp-large-rerank": _selavpr_pp("dinov2_vitl14", "large_rerank"),
+        "selavpr-pp-hashing": _selavpr_pp("dinov2_vitb14", "base_rerank", hashing=True),
+        "selavpr-pp-large-hashing": _selavpr_pp("dinov2_vitl14", "large_rerank", hashing=True),
         "fol": _fol("dinov2_vitl14", "FoL_large.pth"),
         "fol-base": _fol("dinov2_vitb14", "FoL_base.pth"),
         **qaa,
