@@ -176,7 +176,7 @@ class IndexOptions(GraphOptions, CellOptions):
     )
     efficient_ram_testing: bool = option(
         False,
-        "search in blocks of a quarter of the usual size: slower, with 50 MB instead of 200",
+        "search in blocks of a quarter of the usual size: slower, with less memory",
         marks=Mark.NO_DISTANCE,
     )
 

@@ -2,7 +2,7 @@
 
 Float32 products tell which rows may be among the nearest, within bounds on their rounding; at the end those few, read
 once more, are told apart in float64. Memory is two blocks of the file, one float32 tile, its scores, one block of
-queries and the values at the end, about 200 MB whatever the database's size: blocks are what is read at once, tiles
+queries and the values at the end, about 230 MB whatever the database's size: blocks are what is read at once, tiles
 what is multiplied at once.
 """
 
