@@ -105,6 +105,17 @@ def test_a_failed_evaluation_leaves_the_others_of_its_run(bench):
     assert "tokyo R@1" in table and "city R@1" in table
 
 
+def test_failed_seeds_share_the_row_of_their_run(bench):
+    runs = [{"name": "bad", "train": {"dataset_name": "missing"}, "seeds": [0, 1]}, TWO[1]]
+    table, failures, _ = bench.run(runs)
+    assert set(failures) == {"bad seed=0", "bad seed=1"}
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert rows.count("bad") == 1 and not any("seed=" in row for row in rows)
+    assert table.count("failed") == 1
+    [why] = [line for line in table.splitlines() if line.startswith("- bad")]
+    assert "bad seed=0: train: datasets/missing" in why and "bad seed=1: train: datasets/missing" in why
+
+
 def test_what_failed_is_tried_again_from_its_last_checkpoint(bench):
     runs = [{"name": "a", "train": {"dataset_name": "once"}}]
     assert bench.run(runs)[1] == {"a": "train: the disk is full"}

@@ -45,11 +45,21 @@ def _results(store: Store, ranks: bool) -> list[dict[str, Any]]:
     ]
 
 
+def _by_row(store: Store, failures: Mapping[str, str]) -> dict[str, str]:
+    """Return the reasons of failed runs by the row that each is a seed of."""
+    rows = {job.run: job.row or job.run for job in store.matrix.jobs}
+    found: dict[str, list[str]] = {}
+    for run, reason in failures.items():
+        row = rows.get(run, run)
+        found.setdefault(row, []).append(reason if row == run else f"{run}: {reason}")
+    return {row: "; ".join(reasons) for row, reasons in found.items()}
+
+
 def write_tables(folder: Path, store: Store, options: TableOptions, failures: Mapping[str, str]) -> str:
     """Write table.md, table.tex, table.csv and table.html into a matrix's folder; return the markdown."""
     results = _results(store, ranks=options.baseline is not None)
     table = build_table(
-        results, values=options.values, published=store.matrix.published, failures=failures,
+        results, values=options.values, published=store.matrix.published, failures=_by_row(store, failures),
         order=store.matrix.rows if results else (), costs=options.costs, baseline=options.baseline,
     )  # fmt: skip
     text = markdown_text(table)
