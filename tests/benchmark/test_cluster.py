@@ -69,6 +69,21 @@ def test_a_process_passes_on_the_end_and_takes_up_its_checkpoint(tmp_path):
     assert Process(call).run() == "resumed"
 
 
+def test_what_ended_as_its_node_was_lost_is_not_done_twice(tmp_path):
+    product, started, ran = tmp_path / "results.json", tmp_path / "state.json", tmp_path / "ran"
+    words = (sys.executable, "-c", f"open({str(ran)!r}, 'a').write('x')")
+    job = Job("a", "train", "train", {})
+    call = Call(job, words, tmp_path / "a.log", dict(os.environ), product=product, started=started)
+    product.touch()  # of an earlier try, which failed later
+    started.touch()
+    os.utime(product, ns=(0, started.stat().st_mtime_ns - 1))
+    assert Process(call).run() == "" and ran.read_text() == "x"
+    os.utime(product, ns=(0, started.stat().st_mtime_ns + 1))
+    assert Process(call).run() == "" and ran.read_text() == "x"
+    product.unlink()
+    assert Process(call).run() == "" and ran.read_text() == "xx"
+
+
 @pytest.mark.slow
 def test_through_submitit_the_table_is_the_same(campaign, tmp_path):
     pytest.importorskip("submitit")

@@ -20,7 +20,7 @@ from vgbench.benchmark.executor import Call, Executor, LocalExecutor
 from vgbench.benchmark.forked import Main
 from vgbench.benchmark.matrix import COMBINED, Job, Matrix
 from vgbench.benchmark.process import SAVE_SECONDS
-from vgbench.benchmark.store import Facts, Store
+from vgbench.benchmark.store import STATE, Facts, Store
 from vgbench.benchmark.tables import TableOptions, write_tables
 from vgbench.benchmark.view import LiveView, Running, State, duration
 from vgbench.errors import UserError, did_you_mean
@@ -295,7 +295,8 @@ class Campaign:
         last = store.folder / job.folder / LAST if trains else None
         start = [word for one in store.makers(job) for word in ("--start_from", str(store.run_dir(one) / BEST))]
         words, begins_with = tuple(self._command(job)), tuple(start if trains else ())
-        return Call(job, words, store.path(job, ".log"), _environment(), last, begins_with)
+        product, started = store.product_path(job), store.path(job, STATE)
+        return Call(job, words, store.path(job, ".log"), _environment(), last, begins_with, product, started)
 
     def _command(self, job: Job) -> list[str]:
         store = self.store

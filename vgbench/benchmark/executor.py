@@ -33,6 +33,8 @@ class Call:
         environment: of the process.
         goes_on_from: a checkpoint of an earlier, interrupted try, which is taken up where it is there by then.
         begins_with: words of a first try alone: what one that goes on knows already.
+        product: what it writes last.
+        started: the note that is written when it is handed over.
     """
 
     job: Job
@@ -41,6 +43,17 @@ class Call:
     environment: Mapping[str, str]
     goes_on_from: Path | None = None
     begins_with: tuple[str, ...] = ()
+    product: Path | None = None
+    started: Path | None = None
+
+    def is_done(self) -> bool:
+        """Whether it has come to its end since it was handed over, though whoever ran it could not say so any more."""
+        if self.product is None or self.started is None:
+            return False
+        try:
+            return self.product.stat().st_mtime_ns > self.started.stat().st_mtime_ns
+        except OSError:
+            return False
 
     def words_now(self) -> tuple[str, ...]:
         """The command as it is to be given now."""

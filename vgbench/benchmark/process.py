@@ -27,7 +27,12 @@ class Process:
     _running: subprocess.Popen[bytes] | None = None
 
     def run(self) -> str:
-        """Run it to its end; returns why it failed, '' if it did not. SIGTERM is passed on, so that it can save."""
+        """Run it to its end; returns why it failed, '' if it did not. SIGTERM is passed on, so that it can save.
+
+        A job that has ended well is not run once more where its node was lost, or it was preempted, just then.
+        """
+        if self.call.is_done():
+            return ""
         own = {name: os.environ[name] for name in self.visible if name in os.environ}
         self.call.log.parent.mkdir(parents=True, exist_ok=True)
         with self.call.log.open("ab") as output:

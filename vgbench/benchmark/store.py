@@ -104,10 +104,15 @@ class Store:
 
     def product(self, job: Job) -> dict[str, Any] | None:
         """Return the results that a job wrote, {} for a combined network, None where they are missing."""
+        path = self.product_path(job)
         if job.script in COMBINED:
-            return {} if (self.run_dir(job) / BEST).is_file() else None
-        results = read_json(self.run_dir(job) / "results.json")
+            return {} if path.is_file() else None
+        results = read_json(path)
         return results if _is_results(results) else None
+
+    def product_path(self, job: Job) -> Path:
+        """What a job writes last."""
+        return self.run_dir(job) / (BEST if job.script in COMBINED else "results.json")
 
     def rows(self, job: Job, *, ranks: bool = False) -> list[dict[str, Any]]:
         """Return a finished job's results as a table takes them, one for each set of queries; [] without any.
