@@ -133,4 +133,4 @@ def test_help_says_which_part_an_option_is_of_by_what_it_needs() -> None:
                 assert help_of(field).startswith(f"{', '.join(parts)}: {text}" if parts else text), field.name
                 assert not any(text.startswith(f"{part}: ") for part in parts), field.name  # said twice
     assert told > 50
-    assert "boq: layers (unset: 2)" in " ".join(page(TRAIN, "all").split())
+    assert "boq, edtformer: layers (unset: 2)" in " ".join(page(TRAIN, "all").split())
