@@ -16,7 +16,7 @@ from vgbench.models.backends import onnx_runtime, static
 from vgbench.models.backends.compiled import CACHE, Compiled
 from vgbench.models.backends.openvino import OpenVino
 from vgbench.models.network import Network
-from vgbench.models.releases import WholeDescriptor
+from vgbench.models.release_kinds import WholeDescriptor
 from vgbench.runtime import BACKENDS, Runtime, RuntimeOptions, resolve_runtime
 
 CONVERTING = ["openvino", "onnxruntime"]
