@@ -190,6 +190,18 @@ def test_the_dustbin_of_fol_takes_what_is_not_looked_at() -> None:
         layer((given[:, :, :2, :2], token, attention[:, :4]))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["salad", "fol"])
+def test_optimal_transport_under_bf16(name: str) -> None:
+    layer = drawn(name, num_clusters=4, cluster_dim=5, token_dim=6, mlp_dim=9).eval()
+    attention = torch.rand(3, 20, generator=torch.Generator().manual_seed(2)) / 10
+    inputs = (*with_token(4, 5), attention)[: 3 if name == "fol" else 2]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer((*(one.bfloat16() for one in inputs[:2]), *inputs[2:]))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, layer(inputs), atol=0.02, rtol=0)
+
+
 def test_a_code_learns_as_its_values_would() -> None:
     layer = drawn("selavpr_pp", feat_dim=8, hashing=True).train()
     plain = drawn("selavpr_pp", feat_dim=8).train()

@@ -18,7 +18,8 @@ SINKHORN_ITERATIONS = 3
 class SALAD(Aggregation):
     """(map [B,C,H,W], token [B,C]) to [B,token_dim + cluster_dim*num_clusters], L2-normalised."""
 
-    takes = "map+token"
+    takes: str | tuple[str, ...] = "map+token"
+    name = "salad"
 
     def __init__(
         self,
@@ -36,25 +37,39 @@ class SALAD(Aggregation):
         self.token_features = nn.Sequential(nn.Linear(in_channels, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, token_dim))
         self.cluster_features = pointwise_mlp(in_channels, mlp_dim, cluster_dim, dropout)
         self.score = pointwise_mlp(in_channels, mlp_dim, num_clusters, dropout)
-        self.dust_bin = nn.Parameter(torch.tensor(1.0))
+        self.add_own(in_channels)
         self.descriptors_dim = token_dim + cluster_dim * num_clusters
 
-    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return descriptors [B,D] of a map [B,C,h,w] and a token [B,C]; raises UserError for too small a map."""
-        features, token = inputs
+        features, token = inputs[:2]
         values = self.cluster_features(features).flatten(2)  # [B,L,P]
-        scores = self.score(features).flatten(2)  # [B,K,P]
+        shares = self.shares(inputs)
         token = self.token_features(token)
-        if scores.shape[2] <= self.num_clusters:
-            raise UserError(
-                f"--aggregation salad: {scores.shape[2]} local features for {self.num_clusters} clusters. "
-                "Expected more features than clusters; use a larger --resize"
-            )
         with full_precision(features):
-            shares = transport(scores.float(), self.dust_bin.float(), SINKHORN_ITERATIONS)
             clusters = torch.matmul(values.float(), shares.transpose(1, 2))  # [B,L,K]
             parts = [l2_normalise(token), F.normalize(clusters, dim=1).flatten(1)]
             return l2_normalise(torch.cat(parts, dim=1))
+
+    def shares(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the share float32 [B,K,P] of each local feature that goes to each cluster."""
+        features = inputs[0]
+        scores = self.score(features).flatten(2)  # [B,K,P]
+        if scores.shape[2] <= self.num_clusters:
+            raise UserError(
+                f"--aggregation {self.name}: {scores.shape[2]} local features for {self.num_clusters} clusters. "
+                "Expected more features than clusters; use a larger --resize"
+            )
+        with full_precision(features):
+            return transport(scores.float(), self.dust_bin_scores(inputs), SINKHORN_ITERATIONS)
+
+    def add_own(self, in_channels: int) -> None:
+        """Make what the dustbin's score comes from, and whatever else is not common to this network's kind."""
+        self.dust_bin = nn.Parameter(torch.tensor(1.0))
+
+    def dust_bin_scores(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the dustbin's score, float32: one, or one for each local feature [B,1,P]."""
+        return self.dust_bin.float()
 
 
 def transport(scores: Tensor, dust_bin: Tensor, iterations: int) -> Tensor:
