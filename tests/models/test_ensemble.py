@@ -32,6 +32,14 @@ def descriptors(network):
         return F.normalize(network(IMAGES), dim=1).double().numpy()
 
 
+def test_a_member_that_mixes_its_batch_says_how_many_images_one_has(members):
+    assert not build_ensemble(members).mixes_batch
+    mixing = build_network("alexnet", "gem", "none")
+    mixing.mixes_batch, mixing.mixed_batch = True, 8
+    found = build_ensemble([members[0], mixing])
+    assert found.mixes_batch and found.mixed_batch == 8
+
+
 @pytest.mark.parametrize("weights", [None, (1.0, 1.0, 1.0), (5.0, 0.5, 2.0), (0.0, 1.0, 3.0)])
 def test_similarity_is_the_weighted_mean_of_the_members(members, weights):
     with torch.no_grad():

@@ -9,12 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgbench.errors import UserError
+
 
 @contextlib.contextmanager
 def full_precision(tensor: Tensor) -> Iterator[None]:
     """Switch autocast off on the device of a tensor [...]: sums and norms over many terms need float32."""
     with torch.autocast(tensor.device.type, enabled=False):
         yield
+
+
+def check_heads(aggregation: str, heads: int, channels: int) -> None:
+    """Raise UserError for attention heads that do not divide the channels of an aggregation."""
+    if heads < 1 or channels % heads:
+        raise UserError(
+            f"--aggregation {aggregation}: {heads} attention heads for {channels} channels. Expected a divisor"
+        )
 
 
 def l2_normalise(x: Tensor, dim: int = 1) -> Tensor:

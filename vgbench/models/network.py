@@ -151,7 +151,10 @@ class CompositeTrunk(Backbone):
         self.members = nn.ModuleList(members)
         # Sides of images have to suit every member's patches.
         self.multiple = math.lcm(*(member.backbone.multiple for member in members))
-        self.mixes_batch = any(member.mixes_batch for member in members)
+        mixing = [member for member in members if member.mixes_batch]
+        self.mixes_batch = bool(mixing)
+        if mixing:
+            self.mixed_batch = mixing[0].mixed_batch
 
     def networks(self) -> list[Network]:
         """Return the members."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
 from vgbench.models.base import Aggregation
-from vgbench.models.layers import l2_normalise
+from vgbench.models.layers import check_heads, l2_normalise
 
 DROPOUT = 0.1
 
@@ -64,10 +63,7 @@ class EDTformer(Aggregation):
         Raises:
             UserError: channels that the attention heads do not divide.
         """
-        if nhead < 1 or in_channels % nhead:
-            raise UserError(
-                f"--aggregation edtformer: {nhead} attention heads for {in_channels} channels. Expected a divisor"
-            )
+        check_heads("edtformer", nhead, in_channels)
         super().__init__()
         self.fc = nn.Linear(in_channels, in_channels)
         self.decoder = Decoder(in_channels, num_layers, nhead)

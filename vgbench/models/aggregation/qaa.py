@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.errors import UserError
 from vgbench.models.base import Aggregation
-from vgbench.models.layers import full_precision, l2_normalise
+from vgbench.models.layers import check_heads, full_precision, l2_normalise
 
 
 class Queries(nn.Module):
@@ -75,10 +74,7 @@ class QAA(Aggregation):
             UserError: heads that do not divide the channels.
         """
         for heads, channels in ((feature_nheads, cluster_dim), (score_nheads, in_channels)):
-            if heads < 1 or channels % heads:
-                raise UserError(
-                    f"--aggregation qaa: {heads} attention heads for {channels} channels. Expected a divisor"
-                )
+            check_heads("qaa", heads, channels)
         super().__init__()
         self.queries_feature = Queries(cluster_dim, num_queries, feature_nheads)
         self.queries_score = Queries(in_channels, num_queries, score_nheads)
