@@ -16,7 +16,29 @@ from vgbench.models.layers import full_precision, l2_normalise
 INITIAL_RATIO = 0.01
 
 
-class NetVLAD(Aggregation):
+class SoftlyAssigned(Aggregation):
+    """Sums local features, clustered by what a 1x1 convolution `conv` says; `initialise_netvlad` fits it."""
+
+    conv: nn.Conv1d | nn.Conv2d
+
+    def fit(self, samples: Tensor) -> Tensor:
+        """Return unit features `samples` [S,C] as they are clustered, learning from them how where that is learned."""
+        return samples
+
+    @torch.no_grad()
+    def set_clusters(self, centroids: Tensor, samples: Tensor) -> None:
+        """Fit the assignment to clusters around `centroids` [K,C] and unit features `samples` [S,C].
+
+        The sharpness makes the average ratio of the two largest assignments INITIAL_RATIO (Arandjelovic et al., 2016).
+        """
+        directions = F.normalize(centroids.float(), dim=1)
+        best = (samples.float() @ directions.T).topk(min(2, len(directions)), dim=1).values
+        gap = (best[:, 0] - best[:, -1]).mean().clamp(min=1e-6)
+        alpha = -math.log(INITIAL_RATIO) / gap
+        self.conv.weight.copy_((alpha * directions).reshape(self.conv.weight.shape))
+
+
+class NetVLAD(SoftlyAssigned):
     """[B,C,H,W] (or tokens [B,N,C]) to [B,K*C], cluster by cluster, L2-normalised; float32."""
 
     takes: str | tuple[str, ...] = ("map", "tokens")
@@ -50,20 +72,8 @@ class NetVLAD(Aggregation):
         residuals = torch.matmul(assignment, x.transpose(1, 2)) - assignment.sum(dim=2, keepdim=True) * self.centroids
         return l2_normalise(F.normalize(residuals, dim=2).flatten(1))
 
-    def fit(self, samples: Tensor) -> Tensor:
-        """Return unit features `samples` [S,C] as they are clustered, learning from them how where that is learned."""
-        return samples
-
     @torch.no_grad()
     def set_clusters(self, centroids: Tensor, samples: Tensor) -> None:
-        """Put the clusters at `centroids` [K,C] and fit the assignment to unit features `samples` [S,C].
-
-        The sharpness makes the average ratio of the two largest assignments INITIAL_RATIO (Arandjelovic et al., 2016).
-        """
-        directions = F.normalize(centroids.float(), dim=1)
-        responses = samples.float() @ directions.T
-        best = responses.topk(2, dim=1).values
-        gap = (best[:, 0] - best[:, 1]).mean().clamp(min=1e-6)
-        alpha = -math.log(INITIAL_RATIO) / gap
+        """Put the clusters at `centroids` [K,C], and fit the assignment as `SoftlyAssigned`."""
+        super().set_clusters(centroids, samples)
         self.centroids.copy_(centroids)
-        self.conv.weight.copy_((alpha * directions).reshape(self.conv.weight.shape))

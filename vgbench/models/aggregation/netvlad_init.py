@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.models.aggregation.netvlad import NetVLAD
-from vgbench.models.aggregation.supervlad import SuperVLAD
+from vgbench.models.aggregation.netvlad import SoftlyAssigned
 from vgbench.models.layers import l2_normalise
 from vgbench.models.network import Network, features_for_inference
 from vgbench.randomness import torch_stream
@@ -19,12 +18,9 @@ IMAGES = 500
 FEATURES_PER_IMAGE = 100
 
 
-Clustered = NetVLAD | SuperVLAD
-
-
-def netvlad_of(network: Network) -> Clustered | None:
+def netvlad_of(network: Network) -> SoftlyAssigned | None:
     """Return the NetVLAD layer of a network, or one of its kind (CRN, VLAD-BuFF, SuperVLAD); None if it has none."""
-    return next((module for module in network.aggregation.modules() if isinstance(module, Clustered)), None)
+    return next((module for module in network.aggregation.modules() if isinstance(module, SoftlyAssigned)), None)
 
 
 @torch.inference_mode()
@@ -61,7 +57,7 @@ def initialise_netvlad(
 
 def _sample_features(
     local_features: Callable[[Tensor], Tensor],
-    layer: Clustered,
+    layer: SoftlyAssigned,
     image_batches: Iterable[Tensor],
     generator: torch.Generator,
 ) -> Tensor:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.errors import UserError
-from vgbench.models.base import Aggregation
+from vgbench.models.aggregation.netvlad import SoftlyAssigned
 from vgbench.models.layers import full_precision, l2_normalise
 
 # The cross-image encoder of the paper.
 ENCODER_HEADS, ENCODER_WIDTH, ENCODER_LAYERS, ENCODER_DROPOUT = 16, 2048, 2, 0.1
 
 
-class SuperVLAD(Aggregation):
+class SuperVLAD(SoftlyAssigned):
     """[B,C,h,w] to [B,supervlad_clusters*C], L2-normalised: sums of the local features by soft assignment.
 
     Ghost clusters take what is none of the others', and are left out. With `crossimage_encoder`, images of a batch
@@ -69,18 +67,3 @@ class SuperVLAD(Aggregation):
         if self.encoder is not None:
             rows = self.encoder(rows)  # the images are its sequence, the clusters its batch
         return l2_normalise(rows.flatten(1))
-
-    def fit(self, samples: Tensor) -> Tensor:
-        """Return unit features `samples` [S,C] as they are clustered."""
-        return samples
-
-    @torch.no_grad()
-    def set_clusters(self, centroids: Tensor, samples: Tensor) -> None:
-        """Fit the assignment to directions `centroids` [K+ghosts,C] and unit features `samples` [S,C], as NetVLAD's.
-
-        The sharpness makes the average ratio of the two largest assignments 0.01 (Arandjelovic et al., 2016).
-        """
-        directions = F.normalize(centroids.float(), dim=1)
-        best = (samples.float() @ directions.T).topk(min(2, len(directions)), dim=1).values
-        gap = (best[:, 0] - best[:, -1]).mean().clamp(min=1e-6)
-        self.conv.weight.copy_((-math.log(0.01) / gap * directions).reshape(self.conv.weight.shape))
