@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models import build_network, for_inference
-from vgbench.models.backends import onnx_runtime, static
+from vgbench.models.backends import eager, onnx_runtime, static
 from vgbench.models.backends.compiled import CACHE, Compiled
 from vgbench.models.backends.openvino import OpenVino
 from vgbench.models.network import Network
@@ -108,6 +108,23 @@ def test_any_number_of_images_and_normalised_floats(
     assert "16x20" in caplog.text and " s" in caplog.text  # how long it took
     if backend == "compile":
         assert any((tmp_path / "code").rglob("*.cpp"))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(Small, [5, 5, 2]), (Mixing, [12])])
+def test_a_cpu_gets_a_batch_in_parts_of_so_many_pixels(
+    kind: type[Small], expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eager, "CPU_CHUNK_PIXELS", 5 * 16 * 20)
+    network, images, counts = small(kind), pixels(12, 16, 20), []
+    run = for_inference(network, Runtime())
+    monkeypatch.setattr(run, "computed", lambda part: (counts.append(len(part)), type(run).computed(run, part))[1])
+    with torch.no_grad():
+        assert away(run(images), network(images)) < 1e-4
+    assert counts == expected
+
+
+def test_larger_images_come_in_smaller_parts() -> None:
+    assert [eager.cpu_chunk(*size) for size in ((96, 96), (320, 320), (480, 640), (2000, 3000))] == [88, 8, 4, 4]
 
 
 @pytest.mark.parametrize("backend", CONVERTING)

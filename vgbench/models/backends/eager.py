@@ -18,8 +18,8 @@ from vgbench.runtime import Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
 HALF_SAFE = (nn.Conv2d, FusedConv2d)
-# On a CPU the maps of a few images fit its caches, those of a batch do not.
-CPU_CHUNK = 4
+# On a CPU the maps of a few images fit its caches, those of a batch do not; too few keep its cores waiting for each other.
+CPU_CHUNK_PIXELS, CPU_CHUNK_LEAST = 8 * 320 * 320, 4
 
 Compute = Callable[[Network, Tensor], Tensor]
 
@@ -61,13 +61,14 @@ class Chunked(nn.Module):
         self.compute = compute
         first = next(network.backbone.parameters(), None)
         self.dtype = torch.float32 if first is None else first.dtype
-        self.chunk = CPU_CHUNK if runtime.device.type == "cpu" and not network.mixes_batch else 0
+        self.splits = runtime.device.type == "cpu" and not network.mixes_batch
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        if self.chunk and len(images) > self.chunk:
-            return torch.cat([self.computed(part) for part in torch.split(images, self.chunk)])
-        return self.computed(images)
+        if not self.splits:
+            return self.computed(images)
+        parts = torch.split(images, cpu_chunk(*images.shape[-2:]))
+        return self.computed(images) if len(parts) == 1 else torch.cat([self.computed(part) for part in parts])
 
     def computed(self, images: Tensor) -> Tensor:
         """Return what the network makes of images [B,3,H,W] that are few enough."""
@@ -75,6 +76,11 @@ class Chunked(nn.Module):
         pixels = pixels.to(dtype=self.dtype, memory_format=self.runtime.memory_format)
         with self.runtime.autocast():
             return self.compute(self.network, pixels).float()
+
+
+def cpu_chunk(height: int, width: int) -> int:
+    """Return how many images of a size, in pixels, a CPU is given at once: 8 of 320x320, more of smaller ones."""
+    return max(CPU_CHUNK_LEAST, CPU_CHUNK_PIXELS // (height * width))
 
 
 def _half_safe(backbone: nn.Module) -> bool:
