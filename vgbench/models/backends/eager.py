@@ -18,7 +18,7 @@ from vgbench.runtime import Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
 HALF_SAFE = (nn.Conv2d, FusedConv2d)
-# On a CPU the maps of a few images fit its caches, those of a batch do not; too few keep its cores waiting for each other.
+# On a CPU the maps of a few images fit its caches, those of a batch do not; of too few, cores wait for each other.
 CPU_CHUNK_PIXELS, CPU_CHUNK_LEAST = 8 * 320 * 320, 4
 
 Compute = Callable[[Network, Tensor], Tensor]
