@@ -92,6 +92,9 @@ def msls(raw: Path, cities: Sequence[str] = (*TRAIN, *VAL)) -> Path:
                 for i, (k, e) in enumerate(zip(keys, where, strict=True))
             ]
             write_csv(folder / "postprocessed.csv", header, rows)
+            # Frames run backwards, so that names are not in their order.
+            frames = [[i, key, f"{city}-{level}", count - i] for i, key in enumerate(keys)]
+            write_csv(folder / "seq_info.csv", ["", "key", "sequence_key", "frame_number"], frames)
             if level == "query":
                 write_csv(
                     folder / "subtask_index.csv", ["", "all", "night2day"], [[i, "True", "False"] for i in range(count)]

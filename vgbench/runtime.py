@@ -64,7 +64,12 @@ class Runtime:
         return module.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
 
     def to_device(self, images: Tensor) -> Tensor:
-        """Move an image batch [B,3,H,W] to the device in the memory format, without waiting where possible."""
+        """Move images [B,3,H,W] or sequences [B,L,3,H,W] to the device in the memory format, without waiting.
+
+        From memory that is not pinned, the copy waits.
+        """
+        if images.dim() == 5:
+            return self.to_device(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         return images.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets_vg.challenge.choices import CITIES
@@ -15,7 +15,9 @@ from datasets_vg.prepare.naming import Place, at_degrees, protocol_name, timesta
 from datasets_vg.prepare.run import FromRaw
 from vgbench.data.positives import neighbours_within
 from vgbench.data.protocol import parse_name
+from vgbench.data.walk import ORDER_COLUMNS, order_file
 from vgbench.errors import UserError
+from vgbench.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ def finish(root: Path, raw: Raw, part: str) -> None:
         for city in CITIES:
             test = root / "challenge" / city / "images" / "test"
             _link_official(test, CHALLENGE_OFFICIAL, set(_challenge_truth(raw, city).positives))
+    else:
+        _keep_sequences(root / "images" / part, raw, TRAIN if part == "train" else VAL)
     if part != "val":
         return
     test = root / "images" / "test"
@@ -128,6 +132,19 @@ def finish(root: Path, raw: Raw, part: str) -> None:
         )  # fmt: skip
         return
     _link_official(root / "images" / "val", OFFICIAL, keys)
+
+
+def _keep_sequences(split: Path, raw: Raw, cities: Sequence[str]) -> None:
+    """Write which images are frames of which sequence beside their folder, as `--seq_order file` reads it."""
+    for level, goal in LEVELS.items():
+        files = [raw.find(f"train_val/{city}/{level}/seq_info.csv", f"{city}/{level}/seq_info.csv") for city in cities]
+        there = [file for file in files if file is not None]
+        target = order_file(split / goal)
+        if len(there) < len(cities):
+            logger.warning("%s is not made: %d cities have no %s/seq_info.csv", target, len(cities) - len(there), level)
+            continue
+        lines = [",".join(row[column] for column in ORDER_COLUMNS) for file in there for row in read_rows(file)]
+        write_text(target, "\n".join([",".join(ORDER_COLUMNS), *lines]) + "\n")
 
 
 def _link_official(split: Path, name: str, keys: set[str]) -> None:

@@ -21,6 +21,7 @@ from datasets_vg.__main__ import main
 from datasets_vg.prepare.naming import Place, at_degrees, protocol_name
 from vgbench.data import parse_name, read_split
 from vgbench.data.positives import GroundTruth
+from vgbench.data.sequences import SequenceRules, in_sequences
 
 EXPECTED = {
     "pitts30k": {
@@ -359,6 +360,28 @@ def test_msls_writes_both_validation_protocols(tmp_path: Path) -> None:
     assert (root / "images" / "test").is_symlink()
     link = next((root / "images" / "val" / "queries_740").iterdir())
     assert link.readlink() == Path("..", "queries", link.name)
+
+
+def test_msls_keeps_the_frames_of_its_sequences(tmp_path: Path) -> None:
+    raw = raw_trees.msls(tmp_path / "raw")
+    assert prepare(tmp_path, "msls", "--raw", raw, "--part", "val") == 0
+    split = read_split(tmp_path / "sets" / "msls", "test")
+    keys = [
+        [[parse_name(table.frames.relative_path(frame)).pano_id for frame in window] for window in table.members]
+        for table in (in_sequences(one, SequenceRules(2)) for one in (split.database, split.queries))
+    ]
+    # Frames run backwards, and the panorama q2 is missing between q3 and q1.
+    assert sorted(keys[0]) == [[f"{city}-d{i + 1}", f"{city}-d{i}"] for city in ("cph", "sf") for i in (0, 1)]
+    assert sorted(keys[1]) == [[f"{city}-q1", f"{city}-q0"] for city in ("cph", "sf")]
+
+
+def test_msls_without_seq_info_has_no_sequences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw = raw_trees.msls(tmp_path / "raw")
+    (raw / "train_val" / "sf" / "query" / "seq_info.csv").unlink()
+    assert prepare(tmp_path, "msls", "--raw", raw, "--part", "val") == 0
+    split = tmp_path / "sets" / "msls" / "images" / "val"
+    assert (split / "database_sequences.csv").is_file() and not (split / "queries_sequences.csv").exists()
+    assert "queries_sequences.csv is not made: 1 cities have no query/seq_info.csv" in caplog.text
 
 
 def test_msls_takes_the_published_keys_where_there_is_no_index(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from vgbench.data.ground_truth_file import pairs_of_file
 from vgbench.data.name_fields import key_of
+from vgbench.data.sequences import SequenceTable, lifted
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 
@@ -122,11 +123,13 @@ class GroundTruth:
         heading: beside a distance: degrees between the headings at most; None: whatever they are.
         frames: instead of a distance: frames between the numbers at most.
         file: instead of a distance: a file of the right images.
+        sequences: what is said of recalls that are of sequences; '' of images.
     """
 
     heading: float | None = None
     frames: int | None = None
     file: Path | None = None
+    sequences: str = ""
 
     @property
     def located(self) -> bool:
@@ -136,6 +139,10 @@ class GroundTruth:
     @property
     def label(self) -> str:
         """What tables add to a dataset's name, since recalls by another truth do not compare; '' by distance."""
+        return ", ".join(filter(None, (self._of_images, self.sequences)))
+
+    @property
+    def _of_images(self) -> str:
         if self.frames is not None:
             return f"±{self.frames} frames"
         if self.file is not None:
@@ -149,7 +156,7 @@ class GroundTruth:
         return tuple(wanted[:1]) if self.file is not None else tuple(wanted)
 
     def positives(self, queries: ImageTable, database: ImageTable, threshold: float) -> Neighbours:
-        """Return the right database rows of each query.
+        """Return the right database rows of each query; of sequences, as their `SequenceRules.match` says.
 
         Args:
             threshold: one of `thresholds`.
@@ -157,6 +164,9 @@ class GroundTruth:
         Raises:
             UserError: names without the number or the heading that is to be compared, a file that does not fit.
         """
+        if isinstance(queries, SequenceTable) and isinstance(database, SequenceTable):
+            near = self.positives(queries.frames, database.frames, threshold)
+            return Neighbours(*lifted(near.indptr, near.indices, queries, database))
         if self.frames is not None:
             return _by_frames(queries, database, threshold)
         if self.file is not None:

@@ -13,19 +13,29 @@ from scipy.spatial import cKDTree
 from vgbench.data.options import DataOptions
 from vgbench.data.positives import GroundTruth
 from vgbench.data.protocol import Split, read_splits
+from vgbench.data.sequences import SequenceRules, SequenceTable, in_sequences, readable
 from vgbench.data.table import ImageTable
 from vgbench.data.verify import check_images
 
 
 def read_checked_split(
-    options: DataOptions, root: Path, name: str, queries_folder: str = "queries", *, few: bool = False
+    options: DataOptions,
+    root: Path,
+    name: str,
+    queries_folder: str = "queries",
+    *,
+    few: bool = False,
+    rules: SequenceRules | None = None,
 ) -> Split:
     """Read a split, or a few of its images, and check that they can be decoded.
 
+    Args:
+        rules: how its images are cut into sequences; None: it is of images.
+
     Raises:
-        UserError: the split is missing or empty, names lack coordinates, images cannot be read.
+        UserError: the split is missing or empty, names lack coordinates, images cannot be read, or are no sequences.
     """
-    return read_checked_splits(options, root, name, (queries_folder,), few=few)[0]
+    return read_checked_splits(options, root, name, (queries_folder,), few=few, rules=rules)[0]
 
 
 def read_checked_splits(
@@ -36,6 +46,7 @@ def read_checked_splits(
     truth: GroundTruth | None = None,
     *,
     few: bool = False,
+    rules: SequenceRules | None = None,
 ) -> list[Split]:
     """Read one database with several folders of queries, a split each, and check that they can be decoded.
 
@@ -43,6 +54,8 @@ def read_checked_splits(
         UserError: as `read_checked_split`.
     """
     splits = read_splits(root, name, queries_folders, truth)
+    if rules is not None:
+        splits = _of_sequences(splits, rules)
     if few:
         train = name == "train"
         near = options.train_positives_dist_threshold if train else options.val_positive_dist_threshold
@@ -51,11 +64,34 @@ def read_checked_splits(
     for split in splits:
         for table in (split.database, split.queries):
             if id(table) not in checked:
-                checked[id(table)] = check_images(table, options.on_bad_image, options.num_workers)
+                checked[id(table)] = _checked(table, options)
     return [
         dataclasses.replace(split, database=checked[id(split.database)], queries=checked[id(split.queries)])
         for split in splits
     ]
+
+
+def _of_sequences(splits: Sequence[Split], rules: SequenceRules) -> list[Split]:
+    """Cut the images of splits that share a database into sequences."""
+    database = in_sequences(splits[0].database, rules)
+    return [
+        dataclasses.replace(
+            split,
+            database=database,
+            queries=in_sequences(split.queries, rules),
+            truth=dataclasses.replace(split.truth, sequences=rules.label),
+        )
+        for split in splits
+    ]
+
+
+def _checked(table: ImageTable, options: DataOptions) -> ImageTable:
+    if not isinstance(table, SequenceTable):
+        return check_images(table, options.on_bad_image, options.num_workers)
+    used = table.used()
+    good = check_images(used, options.on_bad_image, options.num_workers)
+    # A window is left out with its frame: the frames around a gap are no neighbours.
+    return table if len(good) == len(used) else readable(table, list(good.relative_paths()))
 
 
 QUERIES = 8

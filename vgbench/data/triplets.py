@@ -15,6 +15,7 @@ from vgbench import parallel
 from vgbench.data.decode import decode_image
 from vgbench.data.loader import Batches, BatchLoader, stack_images
 from vgbench.data.protocol import Split
+from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
 from vgbench.data.translated import TranslatedViews
 
@@ -46,7 +47,7 @@ class Triplets:
 
 @dataclass(frozen=True, eq=False)
 class TripletBatch:
-    """B triplets over U distinct images.
+    """B triplets over U distinct images, or over the frames of distinct sequences.
 
     Attributes:
         images: uint8 [U,3,H,W].
@@ -55,6 +56,8 @@ class TripletBatch:
         positive: int64 [B], indices into `images`.
         negatives: int64 [B,N], indices into `images`.
         of: triplets of the training step that these are of; more than B where several ranks share it, 0 for B.
+        length: frames of a sequence, where triplets are of those: U images are then U / length sequences, one after the
+            other, and `query`, `positive` and `negatives` are indices of sequences; 0 of images.
     """
 
     images: Tensor
@@ -63,6 +66,12 @@ class TripletBatch:
     positive: Tensor
     negatives: Tensor
     of: int = 0
+    length: int = 0
+
+    @property
+    def units(self) -> Tensor:
+        """What is described as one: images [U,3,H,W], or sequences [U / length,length,3,H,W]."""
+        return self.images if self.length == 0 else self.images.unflatten(0, (-1, self.length))
 
     @property
     def step_size(self) -> int:
@@ -85,6 +94,7 @@ class TripletBatch:
             positive=change(self.positive),
             negatives=change(self.negatives),
             of=self.of,
+            length=self.length,
         )
 
     def __len__(self) -> int:
@@ -119,19 +129,22 @@ class _TripletBatches(Batches[TripletBatch]):
         database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])
         query_rows, query_index = np.unique(query, return_inverse=True)
         database_rows, database_index = np.unique(database, return_inverse=True)
-        paths = self._paths(self.split.queries, query_rows, index)
-        paths += self._paths(self.split.database, database_rows, index)
+        asked = self._paths(self.split.queries, query_rows, index)
+        paths = asked + self._paths(self.split.database, database_rows, index)
         shifted = torch.from_numpy(database_index.reshape(-1) + len(query_rows))
         return TripletBatch(
             images=stack_images([decode_image(path, self.size) for path in paths]),
-            is_query=torch.arange(len(paths)) < len(query_rows),
+            is_query=torch.arange(len(paths)) < len(asked),
             query=torch.from_numpy(query_index.reshape(-1)),
             positive=shifted[: len(query)],
             negatives=shifted[len(query) :].reshape(negatives.shape),
             of=step_size,
+            length=self.split.queries.members.shape[1] if isinstance(self.split.queries, SequenceTable) else 0,
         )
 
     def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
+        if isinstance(table, SequenceTable):
+            return [table.frames.path(int(frame)) for frame in table.members[rows].ravel()]
         if self.views is None:
             return [table.path(int(row)) for row in rows]
         return [self.views.path_of(table, int(row), (step,)) for row in rows]

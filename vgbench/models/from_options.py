@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from vgbench.models.build import build_network
 from vgbench.models.network import Network
 from vgbench.models.options import OFF_THE_SHELF, NetworkOptions, network_option_names
 from vgbench.models.releases import RELEASES, OwnRelease, load_release
+from vgbench.models.sequences.network import NAME as SEQ_AGGREGATION
+from vgbench.models.sequences.network import OPTIONS as OF_SEQUENCES
+from vgbench.models.sequences.network import with_sequences
 from vgbench.options import changed_options
 
 LOG = logging.getLogger(__name__)
@@ -24,13 +27,25 @@ LOG = logging.getLogger(__name__)
 _PROJECTING = ("out_dim", "out_channels", "out_rows")
 
 
-def network_from_options(options: NetworkOptions, resize: tuple[int, int] | None = None) -> Network:
+def network_from_options(
+    options: NetworkOptions, resize: tuple[int, int] | None = None, seq_length: int = 5
+) -> Network:
     """Build the network that the options describe; raises UserError as `build_network` does.
 
     Args:
         resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
+        seq_length: frames of a sequence, for networks of those.
     """
-    values = asdict(options)
+    if options.seq_aggregation is None:
+        return _of_images(options, resize)
+    own = {name: getattr(options, name) for name in OF_SEQUENCES}
+    alone = replace(options, **dict.fromkeys(OF_SEQUENCES))
+    return with_sequences(_of_images(alone, resize), seq_length=seq_length, **own)
+
+
+def _of_images(options: NetworkOptions, resize: tuple[int, int] | None) -> Network:
+    """Build the network that describes an image."""
+    values = {name: value for name, value in asdict(options).items() if name not in OF_SEQUENCES}
     method, shelf, weights = values.pop("method"), values.pop("off_the_shelf"), values.pop("weights")
     if shelf != "imagenet":
         if method is not None:
@@ -109,6 +124,8 @@ def check_same_network(path: Path, config: Mapping[str, Any], given: Mapping[str
     released = _shelf_parts(config)
     for name in network_option_names():
         if name not in given or (name == "pretrain" and name not in config):  # a whole network's start is not stored
+            continue
+        if name in OF_SEQUENCES and not config.get(SEQ_AGGREGATION):  # a network of images can describe frames
             continue
         held = config.get(name, getattr(NetworkOptions, name))
         if plain(given[name]) == plain(held) or (name in released and given[name] == released[name]):

@@ -9,6 +9,7 @@ from typing import Any
 
 from vgbench.models.adapting.options import AdaptingOptions
 from vgbench.models.aggregation.options import AggregationOptions
+from vgbench.models.sequences.options import SequenceNetworkOptions
 from vgbench.options import Mark, Options, arguments, at_least, option, option_names
 
 L2_PLACES = ("before_pool", "after_pool", "none")
@@ -94,7 +95,7 @@ class PartsOptions(Options, topic="network"):
 
 
 @dataclass(frozen=True)
-class NetworkOptions(AggregationOptions, AdaptingOptions, PartsOptions):
+class NetworkOptions(SequenceNetworkOptions, AggregationOptions, AdaptingOptions, PartsOptions):
     """The network's parts, and what single aggregations are told.
 
     Raises:

@@ -11,6 +11,7 @@ from vgbench.models.ensemble import build_ensemble
 from vgbench.models.geowarp import attach
 from vgbench.models.network import Network
 from vgbench.models.releases import load_release
+from vgbench.models.sequences.network import sequence_options, with_sequences, without_sequences
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import load_state_dict
 from vgbench.models.whitened import NAME as WHITENED
@@ -46,6 +47,8 @@ def rebuild_network(
 
 
 def _rebuilt(config: Mapping[str, Any], own: Collection[str]) -> Network:
+    if of_sequences := sequence_options(config):
+        return with_sequences(_rebuilt(without_sequences(config), own), **of_sequences)
     if "members" in config:
         network = _rebuild_composite(config, own)
     elif "method" in config:

@@ -11,6 +11,8 @@ from vgbench.errors import UserError
 from vgbench.flags import build_options
 from vgbench.models.options import NetworkOptions
 from vgbench.models.releases import release_of
+from vgbench.models.sequences.network import sequence_options, without_sequences
+from vgbench.models.sequences.options import SequenceNetworkOptions
 from vgbench.options import CHOICES
 from vgbench.stored import check_name, checked_value
 
@@ -19,7 +21,8 @@ MOST = 2**20
 MOST_LAYERS = 256
 MOST_MEMBERS = 64
 DEEPEST = 8
-_OF_LAYERS = ("num_non_local", "num_layers", "mix_depth")
+_OF_LAYERS = ("num_non_local", "num_layers", "mix_depth", "seqnet_width")
+_OF_CODE = ("backbone", "aggregation", "seq_aggregation")
 _EXPECTED = "Expected the network_config that train.py or combine writes"
 
 
@@ -38,6 +41,9 @@ def check_config(config: Any, own: Collection[str] = (), depth: int = 0) -> None
         raise UserError(f"network_config: is no mapping of names to values. {_EXPECTED}")
     if not isinstance(config.get("geowarp", False), bool):
         raise UserError(f"network_config: geowarp is a {type(config['geowarp']).__name__}. {_EXPECTED}")
+    if of_sequences := sequence_options(config):
+        _check_sequences(of_sequences, own)
+        config = without_sequences(config)
     if "members" in config:
         _check_members(config, own, depth)
     elif "method" in config:
@@ -48,9 +54,25 @@ def check_config(config: Any, own: Collection[str] = (), depth: int = 0) -> None
 
 def own_code_of(config: Mapping[str, Any]) -> list[str]:
     """Return the names of code outside the tables that a checked configuration has, members' included."""
-    found = [str(config[name]) for name in ("backbone", "aggregation") if ":" in str(config.get(name, ""))]
+    found = [str(config[name]) for name in _OF_CODE if ":" in str(config.get(name, ""))]
     found = [name for name in found if not name.startswith("timm:")]
     return list(dict.fromkeys([*found, *(name for one in config.get("members", ()) for name in own_code_of(one))]))
+
+
+def _check_sequences(config: Mapping[str, Any], own: Collection[str]) -> None:
+    """What is said of an aggregation over frames."""
+    hints = typing.get_type_hints(SequenceNetworkOptions)
+    length = checked_value("seq_length", config.get("seq_length"), int)
+    if not 1 <= length <= MOST_LAYERS:
+        raise UserError(f"network_config: seq_length {length} is out of range. {_EXPECTED}")
+    declared = {
+        name: checked_value(name, value, hints[name], own)
+        for name, value in config.items()
+        if name in hints and value is not None
+    }
+    for name, value in declared.items():
+        _check_plain(name, value, own)
+    build_options(SequenceNetworkOptions, declared)
 
 
 def _check_members(config: Mapping[str, Any], own: Collection[str], depth: int) -> None:

@@ -19,6 +19,7 @@ from vgbench.data.utm import latitude_longitude, zones
 from vgbench.errors import UserError
 from vgbench.files import check_writable, written_whole
 from vgbench.models import Network
+from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.report.exports import MSLS, check_names, write_pairs
 from vgbench.report.gallery import Evidence
 from vgbench.report.options import ReportOptions
@@ -178,9 +179,8 @@ def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) 
     facts = f"{tested.found.fingerprint} {tested.size}"
     name = f"{tested.split.root.name}_{tested.split.queries.root.name}_heat"
     kept = cache / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"
-    found = heat_maps(
-        tested.network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=seconds or float("inf")
-    )
+    network = tested.network.of_frames if isinstance(tested.network, SequenceNetwork) else tested.network
+    found = heat_maps(network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=seconds or float("inf"))
     if len(found) < len(rows):
         LOG.info(
             "heat maps of %d of %d queries in --heat_seconds %g; the next report goes on",

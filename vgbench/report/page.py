@@ -218,14 +218,16 @@ def _headline(results: Results) -> list[tuple[str, str, str]]:
     """Return (what, number, unit) of each headline figure."""
     recalls = results["recalls"][main_threshold(results)] if results["recalls"] else {}
     facts = [(f"R@{value}", f"{recalls[value]:.1f}", "%") for value in list(recalls)[:3]]
+    length = (results.get("sequences") or {}).get("length")
+    images, unit = ("database images", "images") if length is None else (f"sequences of {length} frames", "sequences")
     counts = [
-        ("queries", "queries" if recalls else "photographs"),
-        ("database", "database images"),
+        ("queries", "photographs" if not recalls else "queries" if length is None else "query sequences"),
+        ("database", images),
         ("descriptors_dim", "dimensions"),
     ]
     facts += [(label, f"{int(results[key]):,}", "") for key, label in counts if results.get(key) is not None]
     if results.get("images_per_second"):
-        facts.append(("images per second", f"{results['images_per_second']:,.0f}", ""))
+        facts.append((f"{unit} per second", f"{results['images_per_second']:,.0f}", ""))
     if results.get("queries_without_positives"):
         facts.append(("queries without positives", f"{results['queries_without_positives']:,}", ""))
     return facts

@@ -18,13 +18,16 @@ from vgbench import parallel
 from vgbench.data.positives import Neighbours, within_text
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
+from vgbench.errors import UserError
 from vgbench.files import check_space, is_file
 from vgbench.models.network import Network
+from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_stage, run
 from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, stored_fingerprint
+from vgbench.retrieval.extraction.windows import check_unit
 from vgbench.retrieval.extraction.writer import begun_bytes
 from vgbench.retrieval.metrics.recall import recall_table
 from vgbench.retrieval.options import EvalOptions, thresholds_in_order
@@ -164,6 +167,9 @@ def checked(
         UserError: as `check_beforehand`, and where a re-ranker cannot run.
     """
     views = views_of(options, network, inference.fixed_size)
+    check_unit(network, split.database)
+    if isinstance(network, SequenceNetwork) and not all(one.plain for one in views):
+        raise UserError("--test_method, --scales: are of images, the network describes sequences. Expected neither")
     weights = weights_hash(network)
     images = check_beforehand(network, split, options, inference, views, weights)
     if reranking:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vgbench import parallel
 from vgbench.data.options import DataOptions
 from vgbench.data.protocol import Split
+from vgbench.data.sequences import SequenceRules
 from vgbench.models.network import Network
 from vgbench.retrieval.adaptive.gate import Gate
 from vgbench.retrieval.adaptive.stage import Reranking
@@ -20,7 +21,12 @@ from vgbench.runtime import Inference, Runtime
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a network's predictions are made; `gate` says which queries are re-ranked, None for all."""
+    """How a network's predictions are made.
+
+    Attributes:
+        gate: says which queries are re-ranked; None: all.
+        rules: how images are cut into sequences for a network of those, wherever a split is read.
+    """
 
     network: Network
     data: DataOptions
@@ -28,6 +34,7 @@ class Pipeline:
     reranking: RerankOptions
     runtime: Runtime
     gate: Gate | None = None
+    rules: SequenceRules | None = None
 
     def evaluate(self, split: Split, folder: Path) -> Evaluation:
         """Test a split, with descriptors in `folder`; returns the same on every rank, raises as `evaluate` does.

@@ -14,6 +14,7 @@ from vgbench.options import option_names
 from vgbench.precedence import GivenValues
 from vgbench.runs.folder import to_test, to_train_on
 from vgbench.runs.networks import method_defaults, options_to_resume, options_to_test
+from vgbench.runs.of_sequences import check_sequences
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of
@@ -42,6 +43,7 @@ def train_settings(given: Mapping[str, Any]) -> TrainSettings:
     implied = method_defaults(given) | own_reranker(chosen) | unit_length(chosen)
     settings = resolve(TrainSettings, given, known, implied)
     check_parts(settings)
+    check_sequences(settings)
     if stored and settings.training.dry_run:
         raise UserError(f"--dry_run: {settings.run.resume} is a whole run. Expected no --resume of one; leave it out")
     return settings
@@ -58,6 +60,7 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
     implied = method_defaults(given) | field_threshold({**stored, **given}, given)
     settings = resolve(EvalSettings, given, stored, implied)
     check_parts(settings)
+    check_sequences(settings)
     config = checkpoint.get("network_config")
     if isinstance(config, Mapping):
         check_same_network(given["resume"], config, given, "--resume")

@@ -81,7 +81,10 @@ def read_queries(settings: EvalSettings) -> list[Split]:
     if settings.photos.no_labels:
         return read_photos_splits(settings.data, root, settings.photos, protocol.split)
     _say_field_threshold(settings)
-    return read_checked_splits(settings.data, root, protocol.split, settings.data.queries_folder, protocol.truth)
+    return read_checked_splits(
+        settings.data, root, protocol.split, settings.data.queries_folder, protocol.truth,
+        rules=settings.sequence_rules,
+    )  # fmt: skip
 
 
 def _say_field_threshold(settings: EvalSettings) -> None:

@@ -12,6 +12,7 @@ import torch
 import vgbench
 from vgbench.models import Network
 from vgbench.models.flops import count_flops
+from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.runs.settings import Settings, flat
 from vgbench.runtime import Runtime
 
@@ -52,8 +53,9 @@ def network_line(network: Network, size: tuple[int, int]) -> str:
     """One line on what a network is and costs: parameters, FLOPs of one image at `size`, descriptor dimensions."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    of_images = network.of_frames if isinstance(network, SequenceNetwork) else network
     return (
         f"{network.name}, {parameters / 1e6:.2f} M parameters "
-        f"({trained / 1e6:.2f} M trained), {count_flops(network, size) / 1e9:.2f} GFLOPs an image of "
+        f"({trained / 1e6:.2f} M trained), {count_flops(of_images, size) / 1e9:.2f} GFLOPs an image of "
         f"{size[0]}x{size[1]}, {network.descriptors_dim} descriptor dimensions"
     )

@@ -56,7 +56,7 @@ def _val_of(pipeline: Pipeline) -> Split:
     name = options.gate_dataset_name or pipeline.data.dataset_name
     data = dataclasses.replace(pipeline.data, dataset_name=name, queries_folder=("queries",))
     try:
-        val = read_checked_split(data, dataset_root(data), "val")
+        val = read_checked_split(data, dataset_root(data), "val", rules=pipeline.rules)
     except UserError as error:
         raise UserError(
             f"--rerank_when {options.rerank_when}: is learned on the val split of {name} ({error}). Expected "

@@ -12,9 +12,11 @@ from vgbench.models import Network, load_state_dict, network_from_options, rebui
 from vgbench.models.from_options import check_same_network, refuse_weights
 from vgbench.models.options import stored_options
 from vgbench.models.releases import release_of
+from vgbench.models.sequences.network import OPTIONS as OF_SEQUENCES
+from vgbench.models.sequences.network import SequenceNetwork, with_sequences
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
-from vgbench.runs.settings import EvalSettings, TrainSettings, groups_of
+from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of
 from vgbench.stored import options_of_file, own_names
 from vgbench.training import is_resumable
 from vgbench.training.checkpoint import TAKEN_OVER
@@ -49,11 +51,13 @@ def network_to_train(settings: TrainSettings) -> Network:
     """The network to train; a resumed run's is not fetched again, since the checkpoint replaces every weight."""
     if settings.training.start_from is not None:
         path = settings.run.resume or settings.training.start_from
-        return start_network(path, settings.network, settings.run.own_code or ())
+        start = start_network(path, settings.network, settings.run.own_code or ())
+        return _of_sequences(start, settings)
+    length = settings.rerank.seq_length
     if settings.run.resume is None:
-        return network_from_options(settings.network, settings.data.resize)
+        return network_from_options(settings.network, settings.data.resize, length)
     fresh = dataclasses.replace(settings.network, pretrain="none", weights=None)
-    network = network_from_options(fresh, settings.data.resize)
+    network = network_from_options(fresh, settings.data.resize, length)
     network.config["pretrain"] = settings.network.pretrain
     return network
 
@@ -88,15 +92,18 @@ def network_to_test(
     Raises:
         UserError: the checkpoint is of another network, or weights cannot be had.
     """
-    options, size = settings.network, settings.data.resize
+    options, size, length = settings.network, settings.data.resize, settings.rerank.seq_length
     if resume is None:
-        return network_from_options(options, size)
-    if isinstance(checkpoint.get("network_config"), Mapping):
-        check_same_network(resume, checkpoint["network_config"], given or {}, "--resume")
+        return network_from_options(options, size, length)
+    config = checkpoint.get("network_config")
+    if isinstance(config, Mapping):
+        check_same_network(resume, config, given or {}, "--resume")
+        if config.get("seq_aggregation"):  # whose weights are not of one length
+            config = {**config, "seq_length": length}
         with about(resume):
-            return rebuild_network(checkpoint["network_config"], checkpoint, settings.run.own_code or ())
+            return _of_sequences(rebuild_network(config, checkpoint, settings.run.own_code or ()), settings)
     refuse_weights(options.weights, "--resume")
-    network = network_from_options(dataclasses.replace(options, pretrain="none"), size)
+    network = network_from_options(dataclasses.replace(options, pretrain="none"), size, length)
     try:
         load_state_dict(network, checkpoint)
     except UserError as error:
@@ -104,3 +111,12 @@ def network_to_test(
             f"{resume}: {error} (it does not say which network it is: give --backbone and --aggregation)"
         ) from error
     return network
+
+
+def _of_sequences(network: Network, settings: Settings) -> Network:
+    """A checkpoint's network of images with the aggregation over frames that is asked for; else the network itself."""
+    options = settings.network
+    if options.seq_aggregation is None or isinstance(network, SequenceNetwork):
+        return network
+    own = {name: getattr(options, name) for name in OF_SEQUENCES}
+    return with_sequences(network, seq_length=settings.rerank.seq_length, **own)

@@ -6,12 +6,13 @@ import dataclasses
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vgbench.data.augment.options import AugmentOptions
 from vgbench.data.options import DataOptions
 from vgbench.data.photos_options import PhotosOptions
 from vgbench.data.protocol_options import ProtocolOptions
+from vgbench.data.sequence_options import WindowOptions
 from vgbench.flags import plain
 from vgbench.models.options import NetworkOptions
 from vgbench.options import Mark, Options, option
@@ -24,6 +25,9 @@ from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
+
+if TYPE_CHECKING:
+    from vgbench.data.sequences import SequenceRules
 
 _WHICH_RUN = Mark.THIS_RUN | Mark.NOT_WRITTEN | Mark.BY_MATRIX | Mark.NO_RESULT
 
@@ -64,6 +68,14 @@ class Settings:
     rerank: RerankOptions
     report: ReportOptions
     runtime: RuntimeOptions
+    windows: WindowOptions
+
+    @property
+    def sequence_rules(self) -> SequenceRules | None:
+        """How images are cut into sequences; None for a network that describes images."""
+        if self.network.seq_aggregation is None:
+            return None
+        return self.windows.rules(self.rerank.seq_length, self.rerank.seq_order)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from vgbench import parallel
 from vgbench.data import Split
+from vgbench.data.sequences import SequenceTable
 from vgbench.files import write_text
 from vgbench.models import Network
 from vgbench.report.history import read_history
@@ -56,7 +58,9 @@ class Record:
 
 def pipeline_of(network: Network, settings: Settings, runtime: Runtime) -> Pipeline:
     """How the settings make predictions with a network."""
-    return Pipeline(network, settings.data, settings.evaluation, settings.rerank, runtime)
+    return Pipeline(
+        network, settings.data, settings.evaluation, settings.rerank, runtime, rules=settings.sequence_rules
+    )
 
 
 def test_and_report(
@@ -137,6 +141,7 @@ def results_of(found: Evaluation, network: Network, split: Split, options: Mappi
         "protocol": split.truth.label,
         "network": network.config,
         "descriptors_dim": found.descriptors_dim,
+        "sequences": sequence_facts(split),
         "recalls": {
             f"{threshold:g}": {str(n): round(percent, 3) for n, percent in recalls.items()}
             for threshold, recalls in found.recalls.items()
@@ -152,3 +157,12 @@ def results_of(found: Evaluation, network: Network, split: Split, options: Mappi
         "options": dict(options),
         "version": code_version(),
     }
+
+
+def sequence_facts(split: Split) -> dict[str, Any]:
+    """Return how images were cut into the sequences that recalls are of; {} where they are of images."""
+    queries, database = split.queries, split.database
+    if not (isinstance(queries, SequenceTable) and isinstance(database, SequenceTable)):
+        return {}
+    frames = {"query_frames": len(queries.frames), "database_frames": len(database.frames)}
+    return {**dataclasses.asdict(queries.rules), **frames}

@@ -60,13 +60,14 @@ def train(settings: TrainSettings) -> TrainResult:
     runtime = resolve_runtime(settings.runtime)
     parallel.start(runtime.device)
     root, few = dataset_root(settings.data), settings.training.dry_run
-    val = read_checked_split(settings.data, root, "val", few=few)
+    rules = settings.sequence_rules
+    val = read_checked_split(settings.data, root, "val", few=few, rules=rules)
     if len(settings.data.queries_folder) > 1:
         raise UserError(
             f"--queries_folder {' '.join(settings.data.queries_folder)}: several are for eval.py. Expected one, for "
             "the test that ends the training"
         )
-    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder[0], few=few)
+    test = read_checked_split(settings.data, root, "test", settings.data.queries_folder[0], few=few, rules=rules)
     # The set-up's draws; each round of training seeds again by its place in the run.
     seed_everything(settings.run.seed, "set-up")
     network = network_to_train(settings)

@@ -63,6 +63,7 @@ def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Re
         geowarp=settings.geowarp,
         network=network,
         roots=train_roots(settings.data),
+        rules=settings.sequence_rules,
     )
 
 
@@ -82,7 +83,7 @@ def run_training(
 
     reranks = settings.training.train_mode == GEOWARP
     chain = settings.rerank if reranks else RerankOptions()
-    pipeline = Pipeline(network, settings.data, options, chain, runtime)
+    pipeline = Pipeline(network, settings.data, options, chain, runtime, rules=settings.sequence_rules)
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
         described = folder / "descriptors" / "val"

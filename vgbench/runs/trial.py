@@ -7,6 +7,9 @@ from torch import Tensor
 
 from vgbench.errors import UserError, in_short
 from vgbench.models import Network
+from vgbench.models.sequences.network import SequenceNetwork
+
+_PARTS = ("backbone", "aggregation", "seq_aggregation")
 
 
 def try_own_parts(network: Network, size: tuple[int, int]) -> None:
@@ -18,7 +21,7 @@ def try_own_parts(network: Network, size: tuple[int, int]) -> None:
     Raises:
         UserError: the class fails, or its descriptors are not float [B,D] with the D that it declares.
     """
-    own = [str(network.config[part]) for part in ("backbone", "aggregation") if ":" in str(network.config.get(part))]
+    own = [str(network.config[part]) for part in _PARTS if ":" in str(network.config.get(part))]
     if not own:
         return
     named, shown = " and ".join(own), f"{size[0]}x{size[1]}"
@@ -26,7 +29,8 @@ def try_own_parts(network: Network, size: tuple[int, int]) -> None:
     was_training = network.training
     try:
         with torch.no_grad():
-            given = network.eval()(torch.zeros(2, 3, *size, dtype=torch.uint8, device=device))
+            frames = (network.seq_length,) if isinstance(network, SequenceNetwork) else ()
+            given = network.eval()(torch.zeros(2, *frames, 3, *size, dtype=torch.uint8, device=device))
     except UserError:
         raise
     except Exception as error:  # a stranger's class may raise anything

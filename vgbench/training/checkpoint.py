@@ -15,8 +15,10 @@ import torch
 
 from vgbench import __version__, parallel
 from vgbench.data.options import DataOptions
+from vgbench.data.sequence_options import WindowOptions
 from vgbench.files import written_whole
 from vgbench.options import Mark, marked
+from vgbench.retrieval.sequence.options import FrameOptions
 
 LOG = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ BEST = "best_model.pth"
 METRICS = "metrics.jsonl"
 PART = "part_of_round"
 # Of the options in a checkpoint, what those who test it take over, unless they are told otherwise.
-TAKEN_OVER = marked(Mark.TAKEN_OVER, DataOptions)
+TAKEN_OVER = marked(Mark.TAKEN_OVER, DataOptions, FrameOptions, WindowOptions)
 _WEIGHTS = "model_state_dict"
 
 

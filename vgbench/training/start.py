@@ -43,7 +43,8 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
     same = {name: value for name, value in given.items() if name not in free}
     check_same_network(path, config, same, "--start_from")
     options = options_of_file(path, content.get("options", {}), [DataOptions], given)
-    return stored_options(config) | {name: value for name, value in options.items() if name == "resize"}
+    length = {"seq_length": config["seq_length"]} if config.get("seq_aggregation") else {}
+    return stored_options(config) | {name: value for name, value in options.items() if name == "resize"} | length
 
 
 def start_network(path: Path, options: NetworkOptions, own: Collection[str] = ()) -> Network:

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgbench.data.positives import neighbours_within
+from vgbench.data.walk import walk_of
 from vgbench.errors import UserError
 from vgbench.retrieval import Predictions
 from vgbench.retrieval.adaptive.stage import Reranking, check_stage, run
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.sequence import reranker
 from vgbench.retrieval.sequence.methods import viterbi
-from vgbench.retrieval.sequence.order import walk_of
 from vgbench.retrieval.sequence.reranker import SequenceReranker, cheapest, windows
 from vgbench.runtime import Runtime
 

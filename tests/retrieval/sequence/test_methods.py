@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vgbench.data.walk import Walk
 from vgbench.retrieval.sequence.methods import forward_filter, sharpness, viterbi, window
 from vgbench.retrieval.sequence.options import SequenceOptions
-from vgbench.retrieval.sequence.order import Walk
 
 METHODS = {"window": window, "viterbi": viterbi, "filter": forward_filter}
 

@@ -114,11 +114,12 @@ class BatchAugment:
         wanted = torch.cat([batch.query[:, None], batch.positive[:, None], batch.negatives], 1)
         versions, index = torch.unique(2 * wanted + flip[:, None], return_inverse=True)
         source, mirrored = versions // 2, versions % 2 == 1
-        images = batch.images[source]
+        units = batch.units[source]  # a sequence is mirrored whole
+        mask = mirrored.reshape(-1, *[1] * (units.dim() - 1))
         return dataclasses.replace(
             batch,
-            images=torch.where(mirrored[:, None, None, None], images.flip(-1), images),
-            is_query=batch.is_query[source],
+            images=torch.where(mask, units.flip(-1), units).reshape(-1, *batch.images.shape[1:]),
+            is_query=batch.is_query.reshape(len(batch.units), -1)[source].reshape(-1),
             query=index[:, 0].contiguous(),
             positive=index[:, 1].contiguous(),
             negatives=index[:, 2:].contiguous(),

@@ -39,8 +39,13 @@ class SoftlyAssigned(Aggregation):
 
 
 class NetVLAD(SoftlyAssigned):
-    """[B,C,H,W] (or tokens [B,N,C]) to [B,K*C], cluster by cluster, L2-normalised; float32."""
+    """[B,C,H,W] (or tokens [B,N,C]) to [B,K*C], cluster by cluster, L2-normalised; float32.
 
+    Attributes:
+        normalised: whether the sums of residuals are normalised; SeqVLAD adds those of several images first.
+    """
+
+    normalised = True
     takes: str | tuple[str, ...] = ("map", "tokens")
 
     def __init__(self, in_channels: int, *, netvlad_clusters: int = 64, tokens: bool = False) -> None:
@@ -70,7 +75,7 @@ class NetVLAD(SoftlyAssigned):
         """Sum the residuals: local features [B,C,P] and their shares [B,K,P] to descriptors [B,K*C]."""
         # sum_p a_kp (x_p - c_k) = (a x^T)_k - (sum_p a_kp) c_k: no [B,K,C,P] tensor of residuals.
         residuals = torch.matmul(assignment, x.transpose(1, 2)) - assignment.sum(dim=2, keepdim=True) * self.centroids
-        return l2_normalise(F.normalize(residuals, dim=2).flatten(1))
+        return l2_normalise(F.normalize(residuals, dim=2).flatten(1)) if self.normalised else residuals.flatten(1)
 
     @torch.no_grad()
     def set_clusters(self, centroids: Tensor, samples: Tensor) -> None:

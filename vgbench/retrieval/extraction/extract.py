@@ -19,13 +19,16 @@ from torch import Tensor
 from vgbench import parallel
 from vgbench.data.decode import ANTIALIAS
 from vgbench.data.loader import image_loader
+from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.models.network import Network, for_inference, in_fixed_batches
 from vgbench.models.network import weights_hash as weights_hash
+from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.retrieval.extraction.crops import Views
 from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, is_reusable
+from vgbench.retrieval.extraction.windows import check_unit, describe_windows
 from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.runtime import Inference
 
@@ -80,9 +83,9 @@ def describe(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (rows int64 [B] on the CPU, descriptors float32 [B,D] on the device), in the order of `rows`.
 
-    Several ranks share the images, and all get all descriptors. The network itself is left as it is: its inference
-    form runs, in eval mode, without gradients, in the runtime's precision. One batch more than was asked for is never
-    computed.
+    A row is an image, or a sequence where the table and the network are of those. Several ranks share the rows, and all
+    get all descriptors. The network itself is left as it is: its inference form runs, in eval mode, without gradients,
+    in the runtime's precision. One batch more than was asked for is never computed.
 
     Args:
         rows: int64 [M] into the table.
@@ -91,15 +94,21 @@ def describe(
         change: what is done to each batch uint8 [B,3,H,W] on the device before the network sees it.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, or a network of sequences is given images.
     """
+    check_unit(network, table)
     if len(rows) == 0:
         return
     inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
-    infer = for_inference(network, runtime)
+    of_images = network.of_frames if isinstance(network, SequenceNetwork) else network
+    infer = for_inference(of_images, runtime)
 
     def describe_own(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(network, SequenceNetwork) and isinstance(table, SequenceTable):
+            changed = infer if change is None else lambda pixels: infer(change(pixels))
+            yield from describe_windows(network, table, own, inference, changed)
+            return
         loader = image_loader(table, own, size=inference.size, batch_size=batch_size, num_workers=inference.num_workers)
         for images, batch in loader:
             pixels = runtime.to_device(images)

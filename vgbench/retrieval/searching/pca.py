@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vgbench.data.layout import split_folder
 from vgbench.data.protocol import Split, read_folder
+from vgbench.data.sequences import SequenceTable, in_sequences
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.files import is_file
@@ -253,14 +254,20 @@ def pca_images(split: Split, options: CompressionOptions) -> ImageTable | None:
     if options.pca_dim is None or options.pca_file is not None:
         return None
     if options.pca_dataset_folder is not None:
-        return read_folder(split.root.parent / options.pca_dataset_folder)
+        return _as_searched(read_folder(split.root.parent / options.pca_dataset_folder), split)
     folder = split_folder(split.root, "train") / "database"
     if not folder.is_dir():
         raise UserError(
             f"--pca_dim {options.pca_dim}: {split.root.name} has no train database to fit a PCA to. Expected other "
             "images; name their folder with --pca_dataset_folder, such as pitts30k/images/train/database"
         )
-    return read_folder(folder)
+    return _as_searched(read_folder(folder), split)
+
+
+def _as_searched(images: ImageTable, split: Split) -> ImageTable:
+    """Return images, or the sequences of them where a split is of those."""
+    database = split.database
+    return in_sequences(images, database.rules) if isinstance(database, SequenceTable) else images
 
 
 def pca_part(images: ImageTable) -> str:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vgbench.data.walk import Walk
 from vgbench.retrieval.sequence.options import SequenceOptions
-from vgbench.retrieval.sequence.order import Walk
 
 _SPEEDS = 11  # lines that are tried, from the slowest to the fastest
 _QUANTILES = (2.5, 97.5)

@@ -5,14 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vgbench.errors import UserError
-from vgbench.options import IN_ORDER, Options, above, arguments, at_least, option
+from vgbench.options import IN_ORDER, Mark, Options, above, arguments, at_least, option
 
-ORDERS = ("auto", "timestamp", "pano_id", "list")
+ORDERS = ("auto", "file", "timestamp", "pano_id", "list")
 _HMM = "sequence=viterbi|filter"
 
 
 @dataclass(frozen=True)
-class SequenceOptions(Options, needs="sequence", topic="sequence"):
+class FrameOptions(Options, needs="sequence or seq_aggregation", topic="sequence"):
+    """Which images are frames of one sequence."""
+
+    seq_length: int = option(
+        5,
+        "frames that a query is found with, itself among them, or that are described as one; 1: each image alone",
+        range=at_least(1),
+        marks=Mark.TAKEN_OVER,
+    )
+    seq_order: str = option(
+        "auto",
+        "what puts images into their order: <folder>_sequences.csv beside the folder (file), the time of day in their "
+        "names (a sequence a day), the number at the end of the pano_id (a sequence for what stands before it), or the "
+        "list as it is read (a sequence a folder); auto: the first of these that there is for all images",
+        choices=ORDERS,
+        marks=Mark.TAKEN_OVER,
+    )
+
+
+@dataclass(frozen=True)
+class SequenceOptions(FrameOptions, needs="sequence", topic="sequence"):
     """Queries that are frames of a sequence."""
 
     sequence: str | None = option(
@@ -25,21 +45,11 @@ class SequenceOptions(Options, needs="sequence", topic="sequence"):
         common="eval",
     )
     sequence_args: tuple[str, ...] | None = arguments("sequence")
-    seq_length: int = option(
-        5, "frames that a query is found with, itself among them; 1: each query alone", range=at_least(1)
-    )
     seq_future: int | None = option(
         None,
         "how many of these frames come after the query; 0 answers at once",
         range=at_least(0),
         unset="half of them, and 0 for filter",
-    )
-    seq_order: str = option(
-        "auto",
-        "what puts images into their order: the time of day in their names (a sequence a day), the number at the end "
-        "of the pano_id (a sequence for what stands before it), or the list as it is read (a sequence a folder); auto: "
-        "the first of these that all names have",
-        choices=ORDERS,
     )
     seq_velocity: tuple[float, float] = option(
         (0.8, 1.2), "slowest and fastest line, in database images a query", range=above(0), together=IN_ORDER,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vgbench.data.walk import Walk, walk_of
 from vgbench.errors import UserError, in_short
 from vgbench.models.network import Network
 from vgbench.retrieval.extraction.store import BLOCK_BYTES, Descriptors
@@ -19,7 +20,6 @@ from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
 from vgbench.retrieval.rerank.described import require_a_descriptor_a_query
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.retrieval.sequence import SEQUENCES
-from vgbench.retrieval.sequence.order import Walk, walk_of
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing_extensions import Self
 from vgbench.data import ImageTable
 from vgbench.models import Network
 
-# Images [B,3,H,W] -> descriptors float32 [B,D]: the network in training mode, in the run's precision.
+# Images [B,3,H,W] (or sequences [B,L,3,H,W]) -> descriptors float32 [B,D]: the network in training mode, in the
+# run's precision.
 Forward = Callable[[Tensor], Tensor]
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
+from vgbench.data.sequences import SequenceRules
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.runtime import Inference
@@ -30,6 +31,7 @@ class Recipe:
         seed: the run's seed.
         network: the network itself, for a way that adds to it.
         roots: the folders of all datasets, where several are trained on together.
+        rules: how images are cut into sequences, for a network of those.
     """
 
     root: Path
@@ -44,6 +46,7 @@ class Recipe:
     geowarp: GeowarpOptions = field(default_factory=GeowarpOptions)
     network: Network | None = None
     roots: tuple[Path, ...] = ()
+    rules: SequenceRules | None = None
 
 
 def build_mode(recipe: Recipe) -> TrainingMode[Any]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vgbench import parallel
-from vgbench.data import ImageTable, Split, TripletBatch, neighbours_within, triplet_loader
+from vgbench.data import ImageTable, Split, TripletBatch, triplet_loader
 from vgbench.data.augment import BatchAugment
+from vgbench.data.positives import BY_DISTANCE
 from vgbench.data.splits import read_checked_split
 from vgbench.data.translated import build_views
 from vgbench.data.triplets import Triplets
@@ -32,7 +33,7 @@ LOG = logging.getLogger(__name__)
 
 def from_recipe(recipe: Recipe) -> TripletMode:
     """Read the train split and make the mode; raises UserError."""
-    split = read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run)
+    split = read_checked_split(recipe.data, recipe.root, "train", few=recipe.training.dry_run, rules=recipe.rules)
     return TripletMode(split, recipe)
 
 
@@ -56,15 +57,15 @@ class TripletMode:
         self.views = build_views(
             augmentation.translated_folder, augmentation.translated_probability, seed, split.queries, split.database
         )
-        queries, database = split.queries.utm, split.database.utm
+        queries, database = split.queries, split.database
         near = float(data.train_positives_dist_threshold)
         # A positive is never also a negative, whichever threshold is larger.
         far = max(near, float(data.val_positive_dist_threshold))
         self.task = Task(
             split.database,
             split.queries,
-            neighbours_within(queries, database, near),
-            neighbours_within(queries, database, far),
+            BY_DISTANCE.positives(queries, database, near),
+            BY_DISTANCE.positives(queries, database, far),
         )
         self.miner = build_miner(options, self.task, seed)
         self._mined: Triplets | None = None
@@ -98,7 +99,7 @@ class TripletMode:
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the loss [] of a batch: the sum over queries and negatives divided by their number."""
         batch = self.augment.augment_triplets(batch, generator)
-        descriptors = forward(batch.images)
+        descriptors = forward(batch.units)
         total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])
         # This rank's part: the step's triplets are shared out.
         return total / (batch.step_size * batch.negatives.shape[1])

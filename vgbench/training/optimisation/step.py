@@ -93,7 +93,7 @@ class Stepper:
         cache = None if chunk is None else GradCache(self._described, self.network, chunk)
 
         def forward(images: Tensor) -> Tensor:
-            self.images += len(images)
+            self.images += images.shape[:-3].numel()
             return self._described(images) if cache is None else cache.describe(images)
 
         with self.gradients.part(last), _naming_lone_cells():
@@ -126,7 +126,10 @@ class Stepper:
             self.scaler.load_state_dict(state)
 
     def _described(self, images: Tensor) -> Tensor:
-        """Images [B,3,H,W] -> descriptors float32 [B,D]; only this runs in mixed precision, not the loss."""
+        """Images [B,3,H,W] or sequences [B,L,3,H,W] -> descriptors float32 [B,D].
+
+        Only this runs in mixed precision, not the loss.
+        """
         pixels = self.runtime.to_device(images)
         with self.runtime.autocast(), fast_depthwise_gradients(self.runtime), recomputing(self._blocks, self._again):
             descriptors = self.gradients(pixels)

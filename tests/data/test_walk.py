@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vgbench.data.table import ImageTable, TableBuilder
+from vgbench.data.walk import walk_of
 from vgbench.errors import UserError
-from vgbench.retrieval.sequence.order import walk_of
 
 
 def table(*names: tuple[str, str]) -> ImageTable:
@@ -64,3 +64,32 @@ def test_names_that_do_not_say_it(names: list[tuple[str, str]], by: str) -> None
         walk_of(table(*names), by)
     assert "\n" not in str(caught.value)
     assert np.array_equal(walk_of(table(*names), "list").rows, [0, 1])
+
+
+def test_by_the_file_beside_the_folder(tmp_path: Path) -> None:
+    images = table(("k1", "20200101_1010"), ("k2", "20200101_1011"), ("k3", "20200101_1012"))
+    images.root = tmp_path / "queries"
+    with pytest.raises(UserError, match=r"^--seq_order file: there is no .*queries_sequences.csv. Expected"):
+        walk_of(images, "file")
+    file = tmp_path / "queries_sequences.csv"
+    file.write_text(",key,sequence_key,frame_number\n0,k3,one,7\n1,k1,two,4\n2,k2,one,6\n3,gone,one,5\n")
+    walk = walk_of(images, "auto")
+    assert (walk.by, walk.sequences, walk.rows.tolist()) == ("file", 2, [0, 1, 2])
+    assert walk.numbers.tolist() == [4.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["key,frame_number", "k1,1"], "cannot be read"),
+        (["key,sequence_key,frame_number", "k1,a,one"], "cannot be read"),
+        (["key,sequence_key,frame_number", "k1,a,1"], "has no line for"),
+        (["key,sequence_key,frame_number", "k1,a,1", "k2,a,1"], "twice"),
+    ],
+)
+def test_files_that_do_not_say_it(tmp_path: Path, lines: list[str], said: str) -> None:
+    images = table(("k1", ""), ("k2", ""))
+    images.root = tmp_path / "queries"
+    (tmp_path / "queries_sequences.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=f"queries_sequences.csv: .*{said}.*Expected"):
+        walk_of(images, "auto")
