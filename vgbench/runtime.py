@@ -69,7 +69,7 @@ class Runtime:
         From memory that is not pinned, the copy waits.
         """
         if images.dim() == 5:
-            return self.to_device(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            return self.to_device(images.flatten(0, 1)).view(images.shape)
         return images.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
 
     @contextlib.contextmanager

@@ -143,7 +143,7 @@ def readable(table: SequenceTable, good: Sequence[str]) -> SequenceTable:
     """Return the windows all of whose frames are among the relative paths `good`."""
     known = set(good)
     there = np.fromiter((path in known for path in table.frames.relative_paths()), np.bool_, len(table.frames))
-    return table.select(there[table.members].all(axis=1))
+    return table.select(np.flatnonzero(there[table.members].all(axis=1)))
 
 
 def lifted(indptr: Rows, indices: Rows, queries: SequenceTable, database: SequenceTable) -> tuple[Rows, Rows]:

@@ -71,7 +71,7 @@ class TripletBatch:
     @property
     def units(self) -> Tensor:
         """What is described as one: images [U,3,H,W], or sequences [U / length,length,3,H,W]."""
-        return self.images if self.length == 0 else self.images.unflatten(0, (-1, self.length))
+        return self.images if self.length == 0 else self.images.view(-1, self.length, *self.images.shape[1:])
 
     @property
     def step_size(self) -> int:

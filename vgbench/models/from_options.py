@@ -39,7 +39,8 @@ def network_from_options(
     if options.seq_aggregation is None:
         return _of_images(options, resize)
     own = {name: getattr(options, name) for name in OF_SEQUENCES}
-    alone = replace(options, **dict.fromkeys(OF_SEQUENCES))
+    nothing: dict[str, Any] = dict.fromkeys(OF_SEQUENCES)
+    alone = replace(options, **nothing)
     return with_sequences(_of_images(alone, resize), seq_length=seq_length, **own)
 
 

@@ -61,7 +61,7 @@ class SequenceNetwork(Network):
                 "frames, or the network without --seq_aggregation"
             )
         frames = super().forward(images.flatten(0, 1))
-        return self.aggregate(frames.unflatten(0, images.shape[:2]))
+        return self.aggregate(frames.reshape(*images.shape[:2], -1))
 
     def aggregate(self, frames: Tensor) -> Tensor:
         """Return the descriptors float32 [B,D] of sequences whose frames are described, float32 [B,L,F]."""
@@ -99,7 +99,7 @@ def with_sequences(network: Network, seq_aggregation: str, seq_length: int = 5, 
         made.bind(network.aggregation)
     config = {**network.config, NAME: seq_aggregation, "seq_length": seq_length, **given}
     found = SequenceNetwork(network, made, config | ({_ARGS: list(words)} if words else {}))
-    return cast(SequenceNetwork, found.to(network.mean.device).train(network.training))
+    return found.to(network.mean.device).train(network.training)
 
 
 def sequence_options(config: Mapping[str, Any]) -> dict[str, Any]:

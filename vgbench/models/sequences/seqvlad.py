@@ -40,5 +40,5 @@ class SeqVLAD(SequenceAggregation):
         self.clusters = len(aggregation.centroids)
 
     def forward(self, frames: Tensor) -> Tensor:
-        sums = frames.float().sum(dim=1).unflatten(1, (self.clusters, -1))
+        sums = frames.float().sum(dim=1).reshape(len(frames), self.clusters, -1)
         return l2_normalise(F.normalize(sums, dim=2).flatten(1))

@@ -77,7 +77,8 @@ def _ascending(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     members, size = table.members[rows], inference.batch_size
     frames, needed, last = _plan(members)
-    sequence, held, done, come = copy.deepcopy(network.sequence).eval(), {}, 0, 0
+    sequence, done, come = copy.deepcopy(network.sequence).eval(), 0, 0
+    held: dict[int, Tensor] = {}
     loader = image_loader(
         table.frames, frames, size=inference.size, batch_size=size, num_workers=inference.num_workers
     )  # fmt: skip
@@ -117,5 +118,5 @@ def _plan(members: Rows) -> tuple[Rows, Rows, dict[int, int]]:
 @torch.no_grad()
 def _aggregate(sequence: nn.Module, held: dict[int, Tensor], chunk: Rows) -> Tensor:
     frames = torch.stack([held[frame] for frame in chunk.ravel().tolist()])
-    found: Tensor = sequence(frames.unflatten(0, chunk.shape))
+    found: Tensor = sequence(frames.reshape(*chunk.shape, -1))
     return found.float()

@@ -112,10 +112,13 @@ def with_gradient(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     ]
 
 
+_PARTS = {"backbone": "backbone", "aggregation": "head", "sequence": "head", "geowarp": "geowarp"}
+
+
 def _part(name: str) -> str:
     if name.startswith("aggregation.") and "crn" in name.split("."):
         return "crn"
-    return {"backbone": "backbone", "aggregation": "head", "geowarp": "geowarp"}.get(name.partition(".")[0], "network")
+    return _PARTS.get(name.partition(".")[0], "network")
 
 
 def _rates(options: OptimOptions, *, with_crn: bool) -> dict[str, float]:
