@@ -99,6 +99,18 @@ def of_selavpr_pp(key: str, hashing: bool = False) -> str:
     return "module." + key.replace("aggregation.gem.p", "aggregation" + "_hashing" * hashing + ".1.p")
 
 
+def of_edtformer(key: str) -> str:
+    renamed = key.replace("backbone.side.", "backbone.adapters.")
+    return of_data_parallel(re.sub(r"(adapters\.\d\.)(down|up)\.", lambda found: found[1] + FC[found[2]], renamed))
+
+
+def of_cricavpr(key: str) -> str:
+    if key.startswith("backbone.side."):
+        layer = key.split(".")[2]
+        return of_selavpr_pp(key).replace(f"adapters.{layer}.", f"blocks.{layer}.adapter.")
+    return of_data_parallel(key.replace("aggregation.gem.p", "aggregation.1.p"))
+
+
 FC = {"down": "D_fc1.", "up": "D_fc2."}
 SALAD = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9}
 CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
@@ -113,6 +125,8 @@ CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("selavpr", {}, of_selavpr, "module.backbone.blocks.1.adapter2.D_fc1.weight"),
     ("selavpr-pp", {"feat_dim": 24}, of_selavpr_pp, "module.backbone.adapters.2.branch2.1.bn.running_var"),
     ("selavpr-pp-large", {"feat_dim": 24}, of_selavpr_pp, "module.linear2.weight"),
+    ("edtformer", {"num_queries": 6, "row_dim": 3}, of_edtformer, "module.backbone.adapters.8.D_fc2.bias"),
+    ("cricavpr", {}, of_cricavpr, "module.backbone.blocks.8.adapter.branch3.1.bn.running_mean"),
     ("dino-mix", {"out_channels": 8}, of_dino_mix, "backbone.dino_model.blocks.3.ls2.gamma"),
 ]  # fmt: skip
 
@@ -163,7 +177,8 @@ def test_a_file_with_the_authors_keys_fills_every_weight(
     [
         ("supervlad", 4 * C), ("supervlad-1cluster", C), ("image", 8 * C), ("image-gsv", 8 * C), ("qaa", 8192),
         ("qaa-1024", 1024), ("qaa-2048", 2048), ("qaa-4096", 4096), ("vlad-buff", 4096), ("vlad-buff-8192", 8192),
-        ("fol", 8448), ("fol-base", 8448), ("dino-mix", 4096),
+        ("fol", 8448), ("fol-base", 8448), ("dino-mix", 4096), ("edtformer", 4096),
+        ("cricavpr", 14 * C),
     ],
 )  # fmt: skip
 def test_dimensions_with_64_channels_in_the_place_of_768(name: str, dimensions: int) -> None:
@@ -174,7 +189,8 @@ def test_dimensions_with_64_channels_in_the_place_of_768(name: str, dimensions: 
 def test_networks_that_mix_a_batch_say_so() -> None:
     with torch.device("meta"):
         networks = {name: release_of(name).build(name, trained=False) for name, *_ in CASES}
-    assert {name for name, network in networks.items() if network.mixes_batch} == {"supervlad-crossimage"}
+    assert {name for name, network in networks.items() if network.mixes_batch} == {"supervlad-crossimage", "cricavpr"}
+    assert networks["cricavpr"].mixed_batch == 16
     assert networks["supervlad-crossimage"].mixed_batch == 8
 
 

@@ -219,24 +219,24 @@ def test_a_file_that_is_not_netvlads(tmp_path: Path) -> None:
 
 HUBCONF = """
 import torch
-def trained_model():
+def vgg16_netvlad(pretrained):
     class Mean(torch.nn.Module):
         def forward(self, x):
-            return torch.nn.functional.normalize(x.mean((2, 3)).repeat(1, 3584), dim=1)
+            return torch.nn.functional.normalize(x.mean((2, 3)).repeat(1, 1366)[:, :4096], dim=1)
     return Mean()
 """
 
 
 def test_the_authors_own_code_runs_as_it_is(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = hub / "Lu-Feng_CricaVPR_main"
+    folder = hub / "yxgeee_OpenIBL_main"
     folder.mkdir()
     (folder / "hubconf.py").write_text(HUBCONF)
     monkeypatch.setattr(torch.hub, "_get_cache_or_reload", lambda *a, **k: str(folder))
-    network = load_release("cricavpr")
-    assert network.descriptors_dim == 10752
+    network = load_release("sfrs")
+    assert network.descriptors_dim == 4096
     images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
     found = for_inference(network, Runtime())(images)
-    assert found.shape == (3, 10752)
+    assert found.shape == (3, 4096)
     torch.testing.assert_close(found, network(images))
 
 
@@ -359,8 +359,8 @@ def test_the_present_file_of_megaloc_by_its_name_or_at_hand(hub: Path, monkeypat
 def test_weights_want_a_network_of_their_authors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--weights .*: no released network is named"):
         network_from_options(NetworkOptions(weights=tmp_path / "w.pth"))
-    with pytest.raises(UserError, match=r"--weights .*w\.pth: --method cricavpr is its authors' code"):
-        network_from_options(NetworkOptions(method="cricavpr", weights=tmp_path / "w.pth"))
+    with pytest.raises(UserError, match=r"--weights .*w\.pth: --method sfrs is its authors' code"):
+        network_from_options(NetworkOptions(method="sfrs", weights=tmp_path / "w.pth"))
     with pytest.raises(UserError, match=r"--weights w\.pth: stands beside --resume"):
         check_same_network(tmp_path / "c.pth", {"method": "salad"}, {"weights": "w.pth"}, "--resume")
 

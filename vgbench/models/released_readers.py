@@ -34,14 +34,40 @@ _HASHES = {r"^backbone\.adapters_hashing\.": "backbone.side.", r"^linear3\.": "a
            r"^linear4\.": "aggregation.linear2.", r"^aggregation_hashing\.1\.p$": "aggregation.gem.p"}  # fmt: skip
 
 
+# EDTformer's branch, and CricaVPR's convolutions in each layer.
+_LOPA = {r"^backbone\.adapters\.": "backbone.side.", r"D_fc1\.": "down.", r"D_fc2\.": "up."}
+_CRICAVPR = {r"^backbone\.blocks\.(\d+)\.adapter\.": r"backbone.side.\1.", r"^aggregation\.1\.p$": "aggregation.gem.p",
+             r"^encoder\.": "aggregation.encoder."}  # fmt: skip
+
+
+def load_edtformer(network: nn.Module, path: Path) -> None:
+    """Load EDTformer; raises UserError if a file is of another network."""
+    with about(path):
+        load_state_dict(network, _renamed(extract_state_dict(read_checkpoint(path)), _LOPA))
+
+
+def load_cricavpr(network: nn.Module, path: Path) -> None:
+    """Load CricaVPR; raises UserError if a file is of another network, or has none of its adapters."""
+    with about(path):
+        weights = _renamed(extract_state_dict(read_checkpoint(path)), _CRICAVPR | _SIDE)
+        _check_adapters(network, weights, ".side.", "CricaVPR")
+        load_state_dict(network, weights)
+
+
 def load_selavpr(network: nn.Module, path: Path) -> None:
     """Load SelaVPR; raises UserError if a file is of another network, or has none of its adapters."""
     with about(path):
         weights = _renamed(extract_state_dict(read_checkpoint(path)), _SELAVPR)
-        missing = [key for key in network.state_dict() if ".adapter." in key and key not in weights]
-        if missing:  # a network without adapters would do, were it trained here
-            raise UserError(f"state dict: of another network: {len(missing)} missing ({missing[0]}). Expected SelaVPR")
+        _check_adapters(network, weights, ".adapter.", "SelaVPR")
         load_state_dict(network, weights)
+
+
+def _check_adapters(network: nn.Module, weights: Mapping[str, Tensor], part: str, expected: str) -> None:
+    """Raise UserError for a file without adapters, which would do, were it of a network that is trained here."""
+    missing = [key for key in network.state_dict() if part in key and key not in weights]
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise UserError(f"state dict: of another network: {len(missing)} missing ({missing[0]}). Expected {expected}")
 
 
 def load_selavpr_pp(network: nn.Module, path: Path) -> None:

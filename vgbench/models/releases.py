@@ -16,7 +16,14 @@ from vgbench.models.network import Network
 from vgbench.models.options import OFF_THE_SHELF as OFF_THE_SHELF
 from vgbench.models.release_files import ReleaseFile, github, google_drive, hugging_face
 from vgbench.models.release_kinds import HubRelease, OwnRelease, Release, move_anyloc
-from vgbench.models.released_readers import load_selavpr, load_selavpr_pp, load_vlad_buff, qaa_parts
+from vgbench.models.released_readers import (
+    load_cricavpr,
+    load_edtformer,
+    load_selavpr,
+    load_selavpr_pp,
+    load_vlad_buff,
+    qaa_parts,
+)
 from vgbench.models.retrieval_weights import load_retrieval
 
 _STREET = (480, 640)  # photographs of street sets as they are
@@ -168,6 +175,15 @@ def _present() -> dict[str, Release]:
             "Huang et al., 2024; GSV-Cities", (224, 224), "GaoShuang98/DINO-Mix", "v1.0.0", "dinov2_vitb14_mix.ckpt",
             **_DINOV2, norm_layer=False, aggregation="mixvpr", out_channels=1024, mix_depth=2, out_rows=4,
         ),
+        "edtformer": OwnRelease(
+            "Jin et al., 2025; GSV-Cities", _322, {**_DINOV2, "adapter": "lopa", "aggregation": "edtformer"},
+            github("Tong-Jin01/EDTformer", "v1.0.0", "EDTformer.pth"), read=load_edtformer,
+        ),
+        "cricavpr": OwnRelease(
+            "Lu et al., 2024; GSV-Cities", (224, 224),
+            {**_DINOV2, "adapter": "parallel_multiconv", "aggregation": "cricavpr"},
+            github("Lu-Feng/CricaVPR", "v1.0", "CricaVPR.pth"), read=load_cricavpr,
+        ),
         "selavpr": _selavpr("MSLS", "1vy05l0JTEgr6n8iSoz_P_yjWfEzFPAkV"),
         "selavpr-pitts30k": _selavpr("Pitts30k", "1LKTZZRHfMH3dY3UPagCt2TIlMN5LguGO"),
         "selavpr-pp": _selavpr_pp("dinov2_vitb14", "base"),
@@ -237,9 +253,6 @@ def _with_defaults() -> dict[str, Release]:
             google_drive("1B06ysb-Wjb4KDcNrl-7pyj1mJve1jqdk", "cliquemining.ckpt"),
         ),
         **_indoor(), **_present(),
-        "cricavpr": HubRelease(
-            "Lu et al., 2024; GSV-Cities", (224, 224), "Lu-Feng/CricaVPR", "trained_model", 10752, mixes_batch=True
-        ),
         **{
             f"anyloc-{domain}": HubRelease(
                 "Keetha et al., 2023; untrained", _322, "AnyLoc/DINO", "get_vlad_model", 49152,

@@ -103,7 +103,43 @@ def test_the_side_branch_is_the_papers() -> None:
     assert torch.allclose(found, y, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["serial", "parallel", "serial_parallel", "multiconv"])
+@torch.no_grad()
+def test_the_low_rank_branch_is_the_papers() -> None:
+    """z = y + x, y = z + s U gelu(D z) after each layer, from y = x before the first (Jin et al., 2025)."""
+    for options, hidden, scale in (({}, 4, 0.5), ({"adapter_ratio": 0.25, "adapter_scale": 0.9}, 12, 0.9)):
+        network = built("lopa", "dinov2_vitl14_reg", **options)
+        trunk: Any = network.backbone
+        x = y = tokens_before(trunk, network.normalise(images()))
+        found = trunk.encode(x, 2, 3)
+        for block, adapter in zip(trunk.blocks, trunk.side, strict=True):
+            assert adapter.down.out_features == hidden
+            x = block(x)
+            z = (y + x).double()
+            inner = z @ adapter.down.weight.double().T + adapter.down.bias
+            inner = 0.5 * inner * (1 + torch.erf(inner / 2**0.5))
+            y = (z + scale * (inner @ adapter.up.weight.double().T + adapter.up.bias)).float()
+        assert torch.allclose(found, y, atol=1e-5)
+
+
+@torch.no_grad()
+def test_convolutions_in_each_layer_are_the_papers() -> None:
+    """x' = x + LS(MSA(LN x)), x = x' + LS(MLP(LN x') + s A(LN x')), A the convolutions (Lu et al., 2024)."""
+    network = built("parallel_multiconv", adapter_scale=0.7)
+    trunk: Any = network.backbone
+    x = tokens_before(trunk, network.normalise(images()))
+    found = trunk.encode(x, 2, 3)
+    for block, adapter in zip(trunk.blocks, trunk.side, strict=True):
+        x = x + block.ls1(block.attn(block.norm1(x)))
+        normed = block.norm2(x)
+        inner = F.relu(F.linear(normed, adapter.down.weight, adapter.down.bias))
+        grid = inner[:, 1:].permute(0, 2, 1).reshape(2, 24, 2, 3)
+        seen = torch.cat([adapter.one(grid), adapter.three(grid), adapter.five(grid)], 1).flatten(2).permute(0, 2, 1)
+        changed = adapter.up(inner + torch.cat([inner[:, :1], seen], 1))
+        x = x + block.ls2(block.mlp(normed) + 0.7 * changed)
+    assert torch.allclose(found, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["serial", "parallel", "serial_parallel", "multiconv", "lopa", "parallel_multiconv"])
 def test_what_learns_and_how_it_is_stored(kind: str) -> None:
     network = built(kind).train()
     network(images()).square().sum().backward()
@@ -122,7 +158,7 @@ def test_what_learns_and_how_it_is_stored(kind: str) -> None:
 
 def test_a_network_without_them_is_a_start() -> None:
     start = build_network("dinov2_vits14", "gem", "none").eval()
-    for kind in ("serial", "serial_parallel"):
+    for kind in ("serial", "serial_parallel", "parallel_multiconv"):
         adapted = rebuild_network({**start.config, "adapter": kind}, start.state_dict()).eval()
         assert torch.equal(adapted(images()), start(images()))
     with pytest.raises(UserError, match=r"missing \(backbone\.side"):  # the branch starts from something else
@@ -141,6 +177,8 @@ def test_transformers_of_timm_have_them_too() -> None:
         ("resnet18conv4", "serial"),
         ("cct384", "parallel"),
         ("timm:vit_tiny_patch16_224", "multiconv"),
+        ("timm:vit_tiny_patch16_224", "lopa"),
+        ("resnet18conv4", "parallel_multiconv"),
     ],
 )
 def test_other_backbones_are_refused(backbone: str, kind: str) -> None:
@@ -148,6 +186,7 @@ def test_other_backbones_are_refused(backbone: str, kind: str) -> None:
         build_network(backbone, "gem", "none", adapter=kind)
 
 
-def test_no_updates_beside_the_branch() -> None:
-    with pytest.raises(UserError, match="--lora_rank 4: no gradient reaches"):
-        build_network("dinov2_vits14", "gem", "none", adapter="multiconv", lora_rank=4)
+@pytest.mark.parametrize("kind", ["multiconv", "lopa"])
+def test_no_updates_beside_the_branch(kind: str) -> None:
+    with pytest.raises(UserError, match=f"--lora_rank 4: no gradient reaches .* --adapter {kind}"):
+        build_network("dinov2_vits14", "gem", "none", adapter=kind, lora_rank=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models import build_aggregation
+from vgbench.models.aggregation.cricavpr import regions
 from vgbench.models.aggregation.supervlad import SuperVLAD
 from vgbench.models.aggregation.vlad_buff import VLADBuFF
 
@@ -119,6 +121,24 @@ def selavpr_pp(layer: Any, x: Tensor) -> Tensor:
     return torch.sign(found) if layer.hashing else found
 
 
+def cricavpr(layer: Any, given: tuple[Tensor, Tensor]) -> Tensor:
+    x, token = given
+    parts = [token.double()]
+    for grid in (2, 3):
+        rows, columns = ([round(size * cell / grid) for cell in range(grid + 1)] for size in x.shape[2:])
+        for top, bottom in pairwise(rows):
+            for left, right in pairwise(columns):
+                unit = F.normalize(x[:, :, top:bottom, left:right].double(), dim=1).clamp(min=1e-6)
+                parts.append(unit.pow(layer.gem.p.double()).mean((2, 3)).pow(1 / layer.gem.p.double()))
+    mixed = []
+    for part in parts:  # the images of the batch attend to one another
+        for step in layer.encoder.layers:
+            part = normed(step.norm1, part + attend(step.self_attn, part[None], part[None])[0])
+            part = normed(step.norm2, part + linear(step.linear2, F.gelu(linear(step.linear1, part))))
+        mixed.append(part)
+    return F.normalize(torch.cat(mixed, dim=1), dim=1)
+
+
 def tokens(height: int, width: int) -> Tensor:
     return features(height, width).flatten(2).transpose(1, 2)
 
@@ -130,6 +150,7 @@ def with_token(height: int, width: int) -> tuple[Tensor, Tensor]:
 QAA = {"num_clusters": 5, "cluster_dim": 6, "num_queries": 7, "feature_nheads": 2, "score_nheads": 4}
 CASES: list[tuple[str, dict[str, Any], Callable[..., Any], Callable[..., Tensor]]] = [
     ("supervlad", {"supervlad_clusters": 3, "ghost_clusters": 2}, features, super_vlad),
+    ("cricavpr", {}, with_token, cricavpr),
     ("edtformer", {"num_queries": 5, "proj_channels": 6, "row_dim": 3, "nhead": 4}, tokens, edtformer),
     ("qaa", QAA, features, qaa),
     ("vlad_buff", {"netvlad_clusters": 3, "nv_pca": 6}, features, vlad_buff),
@@ -149,6 +170,14 @@ def test_the_formula(
     found, expected = layer(given), formula(layer, given)
     assert found.shape == (3, layer.descriptors_dim) and found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (2, 7), (16, 16)])
+@pytest.mark.parametrize("grid", [2, 3])
+def test_regions_cover_a_map_and_none_is_empty(grid: int, size: tuple[int, int]) -> None:
+    found = regions(torch.arange(size[0] * size[1]).view(1, 1, *size), grid)
+    assert len(found) == grid**2 and all(region.numel() for region in found)
+    assert set(torch.cat([region.flatten() for region in found]).tolist()) == set(range(size[0] * size[1]))
 
 
 @torch.no_grad()
@@ -234,10 +263,11 @@ def test_clusters_are_put_where_the_features_are() -> None:
     ("name", "options", "told"),
     [
         ("supervlad", {"supervlad_clusters": 0}, "0 clusters and 1 ghosts"),
+        ("cricavpr", {}, "16 attention heads for 24 channels"),
         ("edtformer", {"nhead": 5}, "5 attention heads for 32 channels"),
         ("qaa", {"feature_nheads": 7}, "7 attention heads for 128 channels"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, options: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        build_aggregation(name, C, **options)
+        build_aggregation(name, 24 if name == "cricavpr" else C, **options)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from vgbench.errors import UserError
 from vgbench.options import Mark, Options, above, at_least, option
 
-ADAPTERS = ("serial", "parallel", "serial_parallel", "multiconv")
+BRANCHES = ("multiconv", "lopa")  # beside the transformer: gradients go through them alone
+ADAPTERS = ("serial", "parallel", "serial_parallel", "parallel_multiconv", *BRANCHES)
 LORA_LAYERS = ("attention", "all")
 _NEW = Mark.FREEZES  # a new run may put them into the network of a checkpoint
 
@@ -30,22 +31,23 @@ class AdaptingOptions(Options, topic="network"):
     )  # fmt: skip
     adapter: str | None = option(
         None, "train adapters in a transformer, and the aggregation: serial after each attention, parallel beside each "
-        "MLP, both as SelaVPR has them; or a branch of multi-scale convolutions beside DINOv2, through which alone "
-        "gradients go (multiconv, SelaVPR++)", choices=ADAPTERS, unset="no adapters", marks=_NEW,
+        "MLP, both as SelaVPR has them; multi-scale convolutions beside each of DINOv2's MLPs (parallel_multiconv, "
+        "CricaVPR); or a branch beside DINOv2, through which alone gradients go: of such convolutions (multiconv, "
+        "SelaVPR++) or of 4 channels (lopa, EDTformer)", choices=ADAPTERS, unset="no adapters", marks=_NEW,
     )  # fmt: skip
     adapter_ratio: float | None = option(
-        None, "adapters: their inner channels, as a part of the transformer's", range=above(0), unset="0.5",
-        needs="adapter", marks=_NEW,
+        None, "adapters: their inner channels, as a part of the transformer's", range=above(0),
+        unset="0.5; lopa: 4 channels", needs="adapter", marks=_NEW,
     )  # fmt: skip
     adapter_scale: float | None = option(
-        None, "parallel adapters: what they add is multiplied by this", range=above(0), unset="0.2",
-        needs="adapter=parallel|serial_parallel", marks=_NEW,
+        None, "parallel adapters and lopa: what they add is multiplied by this", range=above(0),
+        unset="0.2; lopa: 0.5", needs="adapter=parallel|serial_parallel|parallel_multiconv|lopa", marks=_NEW,
     )  # fmt: skip
 
     def check_together(self) -> None:
         """Raise UserError for updates of weights that no gradient reaches."""
-        if self.adapter == "multiconv" and self.lora_rank is not None:
+        if self.adapter in BRANCHES and self.lora_rank is not None:
             raise UserError(
-                f"--lora_rank {self.lora_rank}: no gradient reaches the transformer beside --adapter multiconv. "
+                f"--lora_rank {self.lora_rank}: no gradient reaches the transformer beside --adapter {self.adapter}. "
                 "Expected one of them; leave one out"
             )

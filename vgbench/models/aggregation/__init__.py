@@ -27,6 +27,7 @@ AGGREGATIONS = Registry(
         "boq": "vgbench.models.aggregation.boq:BoQ",
         "megaloc": "vgbench.models.aggregation.megaloc:MegaLoc",
         "supervlad": "vgbench.models.aggregation.supervlad:SuperVLAD",
+        "cricavpr": "vgbench.models.aggregation.cricavpr:CricaVPR",
         "edtformer": "vgbench.models.aggregation.edtformer:EDTformer",
         "qaa": "vgbench.models.aggregation.qaa:QAA",
         "vlad_buff": "vgbench.models.aggregation.vlad_buff:VLADBuFF",

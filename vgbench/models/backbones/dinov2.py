@@ -259,8 +259,8 @@ class DINOv2(TokenTrunk):
         )
         if hasattr(self, "side") and self.kind in ("vector", ATTENTION_TOO):
             raise UserError(
-                f"--adapter multiconv: its branch gives no {self.kind} of {self.name}. Expected another --adapter or "
-                "--aggregation"
+                f"--adapter multiconv, parallel_multiconv and lopa: give no {self.kind} of {self.name}. Expected "
+                "another --adapter or --aggregation"
             )
         if self.learnable_aggregation_tokens is not None:
             return self._aggregated(tokens, self.learnable_aggregation_tokens)
