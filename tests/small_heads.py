@@ -17,6 +17,7 @@ def small_options(name: str, height: int, width: int) -> dict[str, Any]:
         "salad": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
         "megaloc": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9, "feat_dim": 11},
         "supervlad": {"supervlad_clusters": 3, "ghost_clusters": 2},
+        "cricavpr": {"nhead": 4},
         "edtformer": {"num_queries": 4, "proj_channels": 6, "row_dim": 3, "nhead": 4},
         "qaa": {"num_clusters": 4, "cluster_dim": 6, "num_queries": 9, "feature_nheads": 2, "score_nheads": 3},
         "vlad_buff": {"netvlad_clusters": 4, "nv_pca": 6},

@@ -263,11 +263,11 @@ def test_clusters_are_put_where_the_features_are() -> None:
     ("name", "options", "told"),
     [
         ("supervlad", {"supervlad_clusters": 0}, "0 clusters and 1 ghosts"),
-        ("cricavpr", {}, "16 attention heads for 24 channels"),
+        ("cricavpr", {"nhead": 5}, "5 attention heads for 32 channels"),
         ("edtformer", {"nhead": 5}, "5 attention heads for 32 channels"),
         ("qaa", {"feature_nheads": 7}, "7 attention heads for 128 channels"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, options: dict, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        build_aggregation(name, 24 if name == "cricavpr" else C, **options)
+        build_aggregation(name, C, **options)

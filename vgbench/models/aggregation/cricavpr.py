@@ -11,7 +11,7 @@ from vgbench.models.base import Aggregation
 from vgbench.models.layers import check_heads, l2_normalise
 
 GRIDS = (2, 3)  # cells a side of the pyramid's levels; the first level is the class token
-HEADS, WIDTH, LAYERS, DROPOUT = 16, 2048, 2, 0.1
+WIDTH, LAYERS, DROPOUT = 2048, 2, 0.1
 
 
 class CricaVPR(Aggregation):
@@ -25,17 +25,17 @@ class CricaVPR(Aggregation):
     mixes_batch = True
     mixed_batch = 16  # as its authors test theirs, Pittsburgh excepted (8)
 
-    def __init__(self, in_channels: int) -> None:
-        """Build it; 10752 dimensions on DINOv2-B.
+    def __init__(self, in_channels: int, *, nhead: int = 16) -> None:
+        """Build it; 10752 dimensions on DINOv2-B, with the paper's attention heads.
 
         Raises:
-            UserError: channels that the encoder's 16 heads do not divide.
+            UserError: channels that the encoder's heads do not divide.
         """
-        check_heads("cricavpr", HEADS, in_channels)
+        check_heads("cricavpr", nhead, in_channels)
         super().__init__()
         self.gem = GeM(in_channels)
         layer = nn.TransformerEncoderLayer(
-            in_channels, HEADS, WIDTH, DROPOUT, activation="gelu", batch_first=False
+            in_channels, nhead, WIDTH, DROPOUT, activation="gelu", batch_first=False
         )  # fmt: skip
         self.encoder = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
         self.descriptors_dim = (1 + sum(grid**2 for grid in GRIDS)) * in_channels
