@@ -125,7 +125,7 @@ def cricavpr(layer: Any, given: tuple[Tensor, Tensor]) -> Tensor:
     x, token = given
     parts = [token.double()]
     for grid in (2, 3):
-        rows, columns = ([round(size * cell / grid) for cell in range(grid + 1)] for size in x.shape[2:])
+        rows, columns = ([int(size * cell / grid + 0.5) for cell in range(grid + 1)] for size in x.shape[2:])
         for top, bottom in pairwise(rows):
             for left, right in pairwise(columns):
                 unit = F.normalize(x[:, :, top:bottom, left:right].double(), dim=1).clamp(min=1e-6)
