@@ -138,6 +138,15 @@ def test_a_preempted_job_goes_on_where_it_was(campaign, tmp_path):
     assert failures == {} and found[0][3] is None and found[1][3].endswith("last_model.pth")
 
 
+def test_a_machine_keeps_its_gpus_and_takes_the_jobs_threads(tmp_path, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "7")
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'])"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0"}
+    call = Call(Job("a", "train", "train", {}), (sys.executable, "-c", code), tmp_path / "a.log", environment)
+    assert Process(call).run() == "" and call.log.read_text() == "2 7\n"
+
+
 @pytest.mark.slow
 def test_a_node_of_ray_that_dies_costs_nothing_but_time(campaign, tmp_path):
     """Two nodes, one killed in the middle: the same table as without, and no finished job done twice."""

@@ -57,16 +57,6 @@ def test_each_has_a_gpu_of_its_own(call):
     assert (last_line(two.log, 0), last_line(one.log, 0)) == ("4,5", "6") and local.has_room(none)
 
 
-def test_threads_are_shared_out(call, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    one = call("one", "import os; print(os.environ.get('OMP_NUM_THREADS'))")
-    local = LocalExecutor(jobs=4)
-    local.start(one)
-    wait(local, 1)
-    assert last_line(one.log, 0) == "2"
-
-
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

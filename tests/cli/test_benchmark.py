@@ -56,6 +56,15 @@ def test_a_failure_ends_with_status_1_after_the_table(run):
         ([{"name": "a", "train": {}, "eval": [{"margin": 0.2}]}], "eval-1.yaml: unknown option --margin"),
         ([{"name": "a"}], "run 1 (a): neither `train:`"),
         ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "shrinkage": 2}}], "--shrinkage"),
+        # What only the network itself can refuse, of the last run as of the first.
+        (
+            [{"name": "a", "train": {}}, {"name": "b", "train": {"cut": 4}}],
+            "b: train: resnet18conv4 with netvlad: no option 'cut'",
+        ),
+        (
+            [{"name": "a", "train": {}}, {"name": "b", "eval": [{"aggregation": "salad"}]}],
+            "b: eval-1: --aggregation salad",
+        ),
         ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "resize": [0, 0]}}], "--resize 0 0"),
     ],
 )
@@ -94,6 +103,27 @@ def test_what_is_combined_wrongly_is_said_before_the_first_run(
     assert status == 2 and message in err and err.count("\n") == 1
     assert err.startswith(f"error: {tmp_path / 'two.yaml'}: made: {next(iter(made))}: ")
     assert not (tmp_path / "program" / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("taking", "message"),
+    [
+        (
+            {"of": "a", "eval": [{"aggregation": "gem"}]},
+            "b: eval-1: a/train: holds a network without --aggregation gem",
+        ),
+        ({"start_from": "a", "train": {"backbone": "vgg16"}}, "b: train: a/train: holds a network"),
+        ({"of": "a", "eval": [{"backbone": "resnet18conv4"}]}, None),
+    ],
+)
+def test_options_of_another_network_than_the_runs_above_are_refused(
+    run, tmp_path, pristine_dataset, monkeypatch, taking, message
+):
+    monkeypatch.setattr(campaigns, "check_data", CHECK_DATA)
+    here = {"datasets_folder": str(pristine_dataset.parent), "dataset_name": pristine_dataset.name}
+    runs = [{"name": "a", "train": {"netvlad_clusters": 8}}, {"name": "b", **taking}]
+    status, _, err = run({"defaults": {"all": here}, "runs": runs})
+    assert (status, err) == (0, "") if message is None else status == 2 and message in err and err.count("\n") == 1
 
 
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -146,7 +176,7 @@ class Nearest:
 # What a matrix names, and a keyword of its class.
 KEYWORDS = [
     ("eval", {"rerank": ["my_nearest:Nearest"]}, "topk", 3),
-    ("eval", {"aggregation": "salad"}, "num_clusters", 8),
+    ("eval", {"backbone": "dinov2_vits14", "aggregation": "salad"}, "num_clusters", 8),
     ("train", {"train_mode": "places", "loss": "TripletMargin"}, "margin", 0.2),
     ("train", {"optim": "adamw"}, "eps", 1e-6),
 ]
@@ -191,6 +221,42 @@ def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "main", lambda: plain([*sys.argv[1:], "--slurm", str(tmp_path / "slurm.yaml")]))
     status, _, err = run([{"name": "a", "train": {}}])
     assert status == 2 and "partiton is not known" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "threads", "cluster"),
+    [
+        ("", None, None, {}),
+        ("--jobs 4", None, 2, {}),
+        ("--jobs 16", None, 1, {}),
+        ("--jobs 4", "3", None, {}),
+        ("--jobs 4 --threads 5", "3", 5, {}),
+        ("--slurm FILE", None, 6, {"cpus_per_task": 6}),
+        ("--slurm FILE --threads 5 --jobs 4", None, 5, {"cpus_per_task": 6, "at_a_time": 4}),
+        ("--slurm EMPTY", None, 1, {}),
+        ("--slurm EMPTY --threads 5", None, 5, {"cpus_per_task": 5}),
+        ("--ray --jobs 4", None, 1, {"cpus": 1, "at_a_time": 4}),
+        ("--ray --threads 5", None, 5, {"cpus": 5}),
+    ],
+)
+def test_a_jobs_threads_are_decided_where_it_is_started(words, variable, threads, cluster, tmp_path, monkeypatch):
+    """By the command's options, and not by whichever machine happens to run it."""
+    given: dict[str, object] = {}
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("vgbench.benchmark.ray_tasks.RayExecutor", lambda address, **more: given.update(more))
+    monkeypatch.setattr("vgbench.benchmark.slurm.SlurmExecutor", lambda _, of, **more: given.update(of, **more))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    for name, text in {"FILE": "cpus_per_task: 6", "EMPTY": "slurm_time: 60", "m": "- {name: a, train: {}}"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    typed = benchmark._parser().parse_args(["m", *words.split()])
+    campaign = campaigns.campaign_of(read_matrix(typed.matrix), typed)
+    assert campaign.threads == threads and cluster.items() <= given.items()
+    [job] = campaign.matrix.jobs
+    expected = variable if threads is None else str(threads)
+    assert campaign._call(job).environment.get("OMP_NUM_THREADS") == expected
 
 
 def test_the_data_of_a_test_are_those_that_it_asks_for(tmp_path, pristine_dataset):

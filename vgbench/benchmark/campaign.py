@@ -58,6 +58,7 @@ class Campaign:
         say: prints one line of progress.
         jobs: how many run at a time.
         gpus: names of this machine's GPUs; with several jobs at a time each takes its own.
+        threads: that a job computes with, whoever runs it; None for what the environment says.
         only: names of runs, with * and ?; of the others only those that these take a network from.
         force: run the chosen ones again, also where they have a result.
         main: the command as a function, words -> exit status, for jobs that are forks of this process.
@@ -75,6 +76,7 @@ class Campaign:
     say: Callable[[str], None] = print
     jobs: int = 1
     gpus: Sequence[str] = ()
+    threads: int | None = None
     only: str | None = None
     force: bool = False
     main: Main | None = None
@@ -296,7 +298,14 @@ class Campaign:
         start = [word for one in store.makers(job) for word in ("--start_from", str(store.run_dir(one) / BEST))]
         words, begins_with = tuple(self._command(job)), tuple(start if trains else ())
         product, started = store.product_path(job), store.path(job, STATE)
-        return Call(job, words, store.path(job, ".log"), _environment(), last, begins_with, product, started)
+        return Call(job, words, store.path(job, ".log"), self._environment(), last, begins_with, product, started)
+
+    def _environment(self) -> dict[str, str]:
+        # `-m` looks in the folder where the benchmark was started; what runs is to be this very package.
+        known = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(Path(vgbench.__file__).parents[1]), *([known] if known else [])])
+        threads = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"} | threads
 
     def _command(self, job: Job) -> list[str]:
         store = self.store
@@ -316,13 +325,6 @@ class Campaign:
         """Tell each job of the code that the matrix names: the checkpoints of one job name it to the next."""
         named = {name for job in self.matrix.jobs for name in own_names(job.options)}
         return ["--own_code", *sorted(named)] if named else []
-
-
-def _environment() -> dict[str, str]:
-    # `-m` looks in the folder where the benchmark was started; what runs is to be this very package.
-    known = os.environ.get("PYTHONPATH")
-    path = os.pathsep.join([str(Path(vgbench.__file__).parents[1]), *([known] if known else [])])
-    return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:

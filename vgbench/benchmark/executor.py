@@ -118,7 +118,8 @@ class LocalExecutor:
         gpus = tuple(self._free()[: call.job.gpus]) if self.jobs > 1 or call.job.gpus > 1 else ()
         with call.log.open("ab") as output:
             start = output.tell()
-            process = self._process(call, output.fileno(), {**call.environment, **self._share(gpus)})
+            visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+            process = self._process(call, output.fileno(), {**call.environment, **visible})
         self._running.append(_Running(call, process, start, gpus))
 
     def _process(self, call: Call, output: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
@@ -155,13 +156,6 @@ class LocalExecutor:
     def _free(self) -> list[str]:
         taken = {gpu for one in self._running for gpu in one.gpus}
         return [gpu for gpu in self.gpus if gpu not in taken]
-
-    def _share(self, gpus: tuple[str, ...]) -> dict[str, str]:
-        if gpus:
-            return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
-        if self.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
-            return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs))}
-        return {}
 
 
 def save_with_parent() -> None:

@@ -23,7 +23,7 @@ class Process:
     """
 
     call: Call
-    visible: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PATH", "LD_LIBRARY_PATH")
+    visible: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES", "PATH", "LD_LIBRARY_PATH")
     _running: subprocess.Popen[bytes] | None = None
 
     def run(self) -> str:

@@ -25,11 +25,13 @@ class RayExecutor:
         address: of the cluster; "auto" for the one of this machine, "local" to start one here.
         cpus: processors that a job is given.
         gpus: whether jobs are given GPUs.
+        at_a_time: how many are handed over at a time; Ray lets those wait that do not fit yet.
     """
 
     address: str = "auto"
     cpus: float = 1
     gpus: bool = False
+    at_a_time: int = 1000
     _running: list[tuple[Call, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class RayExecutor:
         self._task = self._ray.remote(max_retries=RETRIES, retry_exceptions=False)(_run)
 
     def has_room(self, call: Call) -> bool:
-        return True  # Ray queues what does not fit yet
+        return len(self._running) < self.at_a_time
 
     def start(self, call: Call) -> None:
         gpus = call.job.gpus if self.gpus else 0

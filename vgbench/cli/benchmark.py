@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _jobs(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
     return int(text)
@@ -64,8 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--table", action="store_true", help="write the tables of what is done; run nothing")
     what.add_argument("--dry_run", action="store_true", help="one step of every training on a few images")
     parser.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N",
-        help="jobs at a time: each on a GPU of its own, or sharing the processor's threads (default: 1)",
+        "--jobs", type=_count, metavar="N",
+        help="jobs at a time: each on a GPU of its own, or sharing the processor's threads (default: 1; with --slurm "
+        "and --ray as many as fit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threads", type=_count, metavar="N",
+        help="threads that each job computes with, wherever it runs, and processors that --slurm and --ray give it "
+        "(default: OMP_NUM_THREADS; else the processor's threads shared by --jobs, with --ray 1, with --slurm its "
+        "cpus_per_task). Another number gives other last digits",
     )  # fmt: skip
     where = parser.add_mutually_exclusive_group()
     where.add_argument(

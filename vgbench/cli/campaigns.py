@@ -25,13 +25,17 @@ from vgbench.data.positives import BY_DISTANCE, GroundTruth
 from vgbench.data.protocol import read_splits
 from vgbench.errors import UserError
 from vgbench.models import network_from_options
-from vgbench.options import Mark, marked, option_names
+from vgbench.models.from_options import check_same_network
+from vgbench.models.options import NetworkOptions
+from vgbench.models.releases import is_fetched
+from vgbench.options import Mark, changed_options, marked, option_names
 from vgbench.plain_yaml import read_yaml
 from vgbench.report.options import ReportOptions
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, RunOptions, Settings, TrainSettings, flat
 from vgbench.training.options import TrainOptions
+from vgbench.training.start import FREEZING
 
 # Options that change how fast or where a run works, or what it writes besides, and not its numbers.
 _WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions, TrainOptions), *option_names(ReportOptions))
@@ -44,7 +48,8 @@ def campaign_of(matrix: Matrix, typed: argparse.Namespace) -> Campaign:
         matrix, folder = matrix.dry(), folder / "dry_run"
     others = sorted(path for path in typed.logs_folder.glob("*") if path.is_dir() and path != folder)
     return Campaign(
-        matrix, folder, program=PROGRAM, check=check_options, check_data=check_data, jobs=typed.jobs, gpus=_gpus(),
+        matrix, folder, program=PROGRAM, check=check_options, check_data=check_data, jobs=typed.jobs or 1,
+        gpus=_gpus(), threads=_threads(typed),
         only=typed.only, force=typed.force or typed.dry_run, facts=job_facts,
         tables=TableOptions(tuple(typed.values), tuple(typed.costs), typed.baseline),
         elsewhere=() if typed.dry_run else tuple(others), executor=_executor(typed, folder), main=_main(typed),
@@ -63,20 +68,45 @@ def _main(typed: argparse.Namespace) -> Main | None:
     return main
 
 
+def _threads(typed: argparse.Namespace) -> int | None:
+    """Return the threads of each job, whoever runs it: other numbers of them give other last digits.
+
+    Said by --threads or OMP_NUM_THREADS; else those of the processors that a job is given: this machine's, shared by
+    --jobs, and on a cluster one unless the file of --slurm gives more. None where one job has this machine alone.
+    """
+    if typed.threads is not None:
+        return int(typed.threads)
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
+    if typed.slurm is not None:
+        given = _slurm_options(typed.slurm).get("cpus_per_task")
+        return given if isinstance(given, int) else 1
+    if typed.ray is not None:
+        return 1
+    return max(1, (os.cpu_count() or 1) // typed.jobs) if (typed.jobs or 1) > 1 else None
+
+
 def _executor(typed: argparse.Namespace, folder: Path) -> Executor | None:
     """Return what runs the jobs elsewhere; None for this machine."""
+    at_a_time: dict[str, Any] = {} if typed.jobs is None else {"at_a_time": typed.jobs}
     if typed.ray is not None:
         from vgbench.benchmark.ray_tasks import RayExecutor
 
-        return RayExecutor(typed.ray, gpus=bool(_gpus()))
+        return RayExecutor(typed.ray, cpus=typed.threads or 1, gpus=bool(_gpus()), **at_a_time)
     if typed.slurm is not None:
         from vgbench.benchmark.slurm import SlurmExecutor
 
-        options = read_yaml(typed.slurm)
-        if not isinstance(options, dict):
-            raise UserError(f"{typed.slurm}: expected `slurm_partition: ...`, one of submitit's options a line")
-        return SlurmExecutor((folder / "slurm").resolve(), options)
+        threads = {} if typed.threads is None else {"cpus_per_task": typed.threads}
+        options = threads | _slurm_options(typed.slurm)
+        return SlurmExecutor((folder / "slurm").resolve(), options, **at_a_time)
     return None
+
+
+def _slurm_options(path: Path) -> dict[str, Any]:
+    options = read_yaml(path)
+    if not isinstance(options, dict):
+        raise UserError(f"{path}: expected `slurm_partition: ...`, one of submitit's options a line")
+    return options
 
 
 def listing(campaign: Campaign) -> str:
@@ -97,8 +127,12 @@ def check_options(job: Job, config: Path) -> None:
     """Refuse what train, eval or combine would refuse, before hours of other runs; raises UserError."""
     if job.script in COMBINED:
         combine.check_options(job.script, flags(read_yaml(config)), len(job.makers))
-    else:
-        _settings(job.script, config)
+        return
+    settings = _settings(job.script, config)
+    start = settings.training.start_from if isinstance(settings, TrainSettings) else None
+    elsewhere = job.makers or job.checkpoint or settings.run.resume or start
+    if not elsewhere and not is_fetched(settings.network.method):
+        _dimensions(settings)
 
 
 def check_data(job: Job, config: Path) -> None:
@@ -109,10 +143,11 @@ def check_data(job: Job, config: Path) -> None:
         for split in splits:
             _check_split(dataset_root(data), split, ("queries",))
         if part == "whiten" and [Path(maker).name for maker in job.makers] == ["train"]:
-            maker = config.parents[1] / f"{job.makers[0]}.yaml"
-            combine.check_whitened(flags(read_yaml(config)), _dimensions(_settings("train", maker)))
+            combine.check_whitened(flags(read_yaml(config)), _dimensions(_maker(job, config)))
         return
     settings = _settings(part, config)
+    if [Path(maker).name for maker in job.makers] == ["train"]:
+        _check_taken(job, _maker(job, config))
     root = dataset_root(settings.data)
     if isinstance(settings, EvalSettings):
         _check_split(root, settings.protocol.split, settings.data.queries_folder, settings.protocol.truth)
@@ -124,13 +159,38 @@ def check_data(job: Job, config: Path) -> None:
             _check_split(trained_on, "train", ("queries",))  # says what is missing, and how to get it
 
 
+def _maker(job: Job, config: Path) -> Settings:
+    """Return the settings of the training whose network a job takes."""
+    return _settings("train", config.parents[1] / f"{job.makers[0]}.yaml")
+
+
+def _check_taken(job: Job, maker: Settings) -> None:
+    """Refuse options of another network than the one that a job takes from a run above."""
+    free = FREEZING if job.script == "train" else ()
+    given = {name: value for name, value in _typed(job).items() if name not in free}
+    key = "start_from:" if job.script == "train" else "of:"
+    check_same_network(Path(job.makers[0]), changed_options(maker.network), given, key)
+
+
 def _dimensions(settings: Settings) -> int:
-    """Return the dimensions of the descriptors of the network that a training makes, built without its weights."""
+    """Return the dimensions of the network that options describe; raises UserError where its run would."""
+    network = dataclasses.replace(settings.network, pretrain="none")
+    if network.method is not None:
+        network = dataclasses.replace(network, weights=None)
+    return _dimensions_of(network, settings.data.resize)
+
+
+@functools.cache
+def _dimensions_of(network: NetworkOptions, resize: tuple[int, int]) -> int:
+    """Build a network without its weights, and where its parts can be made so without memory for them."""
     import torch
 
-    network = dataclasses.replace(settings.network, pretrain="none")
     with torch.random.fork_rng(devices=()):
-        return int(network_from_options(network, settings.data.resize).descriptors_dim)
+        try:
+            with torch.device("meta"):
+                return int(network_from_options(network, resize).descriptors_dim)
+        except Exception:  # a part of one's own may want real numbers; what these say counts
+            return int(network_from_options(network, resize).descriptors_dim)
 
 
 @functools.cache

@@ -66,7 +66,8 @@ def build_network(
     backbone_names, aggregation_names = own_options(make_backbone), own_options(make_aggregation)
     for_backbone = {name: given[name] for name in given if name in backbone_names}
     for_aggregation = {name: given[name] for name in given if name in aggregation_names}
-    check_known(f"{backbone} with {aggregation}", given, [*backbone_names, *aggregation_names, *COMMON_OPTIONS])
+    known = dict.fromkeys([*backbone_names, *aggregation_names, *COMMON_OPTIONS])
+    check_known(f"{backbone} with {aggregation}", given, list(known))
     blocks = _non_local_options(non_local, num_non_local, channel_bottleneck)
     # Before any weights are fetched.
     more = {

@@ -288,3 +288,8 @@ def release_of(name: str) -> Release:
         hint = f" Did you mean {close[0]}?" if close else ""
         raise UserError(f"--method {name}: not known.{hint} Known: {', '.join(RELEASES)}")
     return RELEASES[name]
+
+
+def is_fetched(name: str | None) -> bool:
+    """Whether a released network is its authors' own code, which torch.hub has to fetch."""
+    return name is not None and isinstance(RELEASES.get(name), HubRelease)
