@@ -24,6 +24,8 @@ def test_a_page_has_the_command_the_machine_and_the_table(tmp_path: Path) -> Non
     text = page(mining, Run(6, 61.4, 30.2, 0), "| run |\n", "4 CPU cores", "python3 benchmark.py x.yaml")
     assert text.startswith("# Mining\n\nHow negatives are mined, for two aggregations.\n")
     assert "python3 benchmark.py x.yaml" in text and "4 CPU cores: 6 jobs, 61 seconds, 30 of a processor" in text
+    more = page(mining, Run(6, 61.4, 30.2, 0, taken=2), "", "4 CPU cores", "python3 benchmark.py x.yaml")
+    assert "30 of a processor; other work ran beside it, and 2 jobs were taken over from other tables." in more
     (tmp_path / "mining.md").write_text(text)
     rows = [line for line in index(tmp_path).splitlines() if line.startswith("| [")]
     assert rows == ["| [Mining](mining.md) | How negatives are mined, for two aggregations. | 6 | 61 | 30 |"]
