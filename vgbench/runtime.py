@@ -9,8 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vgbench import parallel
@@ -70,7 +73,11 @@ class Runtime:
         """
         if images.dim() == 5:
             return self.to_device(images.flatten(0, 1)).view(images.shape)
-        return images.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
+        return images.to(self.device, non_blocking=True).contiguous(memory_format=self.format_of(images))
+
+    def format_of(self, values: Tensor) -> torch.memory_format:
+        """Return the memory format of images or maps [B,C,H,W], or of tokens [B,N,C], which have one alone."""
+        return self.memory_format if values.dim() == 4 else torch.contiguous_format
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -91,12 +98,14 @@ class Inference:
         batch_size: images in one batch.
         num_workers: processes that decode images, at most the machine's cores; 0 decodes in this process.
         runtime: device and precision.
+        read: what reads rows of a table, images or features in their place, [B,...]; None: images are decoded.
     """
 
     size: tuple[int, int] | None
     batch_size: int = 16
     num_workers: int = 0
     runtime: Runtime = field(default_factory=Runtime)
+    read: Callable[[Any, NDArray[np.int64]], Tensor] | None = field(default=None, compare=False, repr=False)
 
     @property
     def fixed_size(self) -> tuple[int, int]:

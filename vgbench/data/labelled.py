@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vgbench import parallel
 from vgbench.data.decode import decode_image
-from vgbench.data.loader import Batches, BatchLoader, stack_images
+from vgbench.data.loader import Batches, BatchLoader, Read, stack_images
 from vgbench.data.table import ImageTable
 from vgbench.data.translated import TranslatedViews
 
@@ -51,20 +51,25 @@ class _LabelledBatches(Batches[LabelledBatch]):
         size: tuple[int, int],
         views: TranslatedViews | None,
         position: tuple[str | int, ...],
+        read: Read | None,
     ) -> None:
         self.table, self.batches, self.size, self.views, self.position = table, batches, size, views, position
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def make(self, index: int) -> LabelledBatch:
         rows, labels = self.batches[index]
+        images = self._images(rows, index) if self.read is None else self.read(self.table, rows)
+        return LabelledBatch(images, torch.from_numpy(labels.astype(np.int64)))
+
+    def _images(self, rows: Rows, index: int) -> Tensor:
         if self.views is None:
             paths = [self.table.path(int(row)) for row in rows]
         else:
             paths = [self.views.path_of(self.table, int(row), (*self.position, index)) for row in rows]
-        images = stack_images([decode_image(path, self.size) for path in paths])
-        return LabelledBatch(images, torch.from_numpy(labels.astype(np.int64)))
+        return stack_images([decode_image(path, self.size) for path in paths])
 
 
 def own_part(batch: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
@@ -81,6 +86,7 @@ def labelled_loader(
     num_workers: int,
     views: TranslatedViews | None = None,
     position: tuple[str | int, ...] = (),
+    read: Read | None = None,
 ) -> BatchLoader[LabelledBatch]:
     """Yield batches of images, in the order given.
 
@@ -91,8 +97,9 @@ def labelled_loader(
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         views: where translated versions of images come from, if anywhere.
         position: where in the run this is (epoch, round), for `views`.
+        read: what reads rows of the table in the place of decoding; None: they are decoded at that size.
 
     Raises:
         UserError: while iterating, the first image that cannot be read.
     """
-    return BatchLoader(_LabelledBatches(table, batches, size, views, position), num_workers)
+    return BatchLoader(_LabelledBatches(table, batches, size, views, position, read), num_workers)

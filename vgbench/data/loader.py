@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,9 @@ from vgbench.errors import UserError
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# (table, rows int64 [B]) -> their images uint8 [B,3,H,W], or what stands in their place.
+Read = Callable[[ImageTable, NDArray[np.int64]], Tensor]
 
 _SHARED = "/dev/shm"
 _SHARED_A_WORKER = 128 * 2**20  # a few batches of each are on their way
@@ -153,26 +157,34 @@ def decode_batch(table: ImageTable, rows: NDArray[np.int64], size: tuple[int, in
 
 def stack_images(images: list[Tensor]) -> Tensor:
     """Stack images [3,H,W] into [B,3,H,W]; raises UserError if their sizes differ."""
+    _check_one_size(images)
+    return torch.stack(images)
+
+
+def joined(*batches: Tensor) -> Tensor:
+    """Join batches [B,...] of images or features into one; raises UserError if their sizes differ."""
+    _check_one_size([batch[0] for batch in batches])
+    return torch.cat(batches)
+
+
+def _check_one_size(images: Sequence[Tensor]) -> None:
     if len({image.shape for image in images}) > 1:
         sizes = sorted({f"{image.shape[1]}x{image.shape[2]}" for image in images})
         raise UserError(
             f"images of several sizes in one batch ({', '.join(sizes[:3])}). Expected one size; use --resize"
         )
-    return torch.stack(images)
 
 
 class _ImageBatches(Batches[tuple[Tensor, Tensor]]):
-    def __init__(
-        self, table: ImageTable, rows: NDArray[np.int64], size: tuple[int, int] | None, batch_size: int
-    ) -> None:
-        self.table, self.rows, self.size, self.batch_size = table, rows, size, batch_size
+    def __init__(self, table: ImageTable, rows: NDArray[np.int64], read: Read, batch_size: int) -> None:
+        self.table, self.rows, self.read, self.batch_size = table, rows, read, batch_size
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def make(self, index: int) -> tuple[Tensor, Tensor]:
         rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        return decode_batch(self.table, rows, self.size), torch.from_numpy(rows.copy())
+        return self.read(self.table, rows), torch.from_numpy(rows.copy())
 
 
 def image_loader(
@@ -182,6 +194,7 @@ def image_loader(
     size: tuple[int, int] | None,
     batch_size: int,
     num_workers: int,
+    read: Read | None = None,
 ) -> BatchLoader[tuple[Tensor, Tensor]]:
     """Yield the images of some rows, in the order given, the last batch kept.
 
@@ -191,6 +204,7 @@ def image_loader(
         size: height and width in pixels, or None for the images' own (they must then be the same within a batch).
         batch_size: images per batch.
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
+        read: what reads rows of the table; None: `decode_batch` at that size.
 
     Returns:
         A DataLoader of (uint8 [B,3,H,W], int64 [B] rows), pinned where there is a GPU.
@@ -198,4 +212,5 @@ def image_loader(
     Raises:
         UserError: while iterating, the first image that cannot be read.
     """
-    return BatchLoader(_ImageBatches(table, np.asarray(rows, np.int64), size, batch_size), num_workers)
+    read = read or functools.partial(decode_batch, size=size)
+    return BatchLoader(_ImageBatches(table, np.asarray(rows, np.int64), read, batch_size), num_workers)

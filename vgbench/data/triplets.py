@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vgbench import parallel
 from vgbench.data.decode import decode_image
-from vgbench.data.loader import Batches, BatchLoader, stack_images
+from vgbench.data.loader import Batches, BatchLoader, Read, joined, stack_images
 from vgbench.data.protocol import Split
 from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
@@ -109,11 +109,12 @@ class _TripletBatches(Batches[TripletBatch]):
         size: tuple[int, int] | None,
         batch_size: int,
         drop_last: bool,
-        views: TranslatedViews | None,
+        instead: TranslatedViews | Read | None,
     ) -> None:
         self.split, self.triplets, self.size = split, triplets, size
         self.batch_size, self.drop_last = batch_size, drop_last
-        self.views = views
+        self.views = instead if isinstance(instead, TranslatedViews) else None
+        self.read = None if isinstance(instead, TranslatedViews) else instead
         self.rank, self.world = parallel.rank(), parallel.world()  # asked now, not in a worker process
 
     def __len__(self) -> int:
@@ -129,18 +130,23 @@ class _TripletBatches(Batches[TripletBatch]):
         database = np.concatenate([self.triplets.positive[chosen], negatives.ravel()])
         query_rows, query_index = np.unique(query, return_inverse=True)
         database_rows, database_index = np.unique(database, return_inverse=True)
-        asked = self._paths(self.split.queries, query_rows, index)
-        paths = asked + self._paths(self.split.database, database_rows, index)
+        asked = self._images(self.split.queries, query_rows, index)
+        images = joined(asked, self._images(self.split.database, database_rows, index))
         shifted = torch.from_numpy(database_index.reshape(-1) + len(query_rows))
         return TripletBatch(
-            images=stack_images([decode_image(path, self.size) for path in paths]),
-            is_query=torch.arange(len(paths)) < len(asked),
+            images=images,
+            is_query=torch.arange(len(images)) < len(asked),
             query=torch.from_numpy(query_index.reshape(-1)),
             positive=shifted[: len(query)],
             negatives=shifted[len(query) :].reshape(negatives.shape),
             of=step_size,
             length=self.split.queries.members.shape[1] if isinstance(self.split.queries, SequenceTable) else 0,
         )
+
+    def _images(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> Tensor:
+        if self.read is not None:
+            return self.read(table, rows)
+        return stack_images([decode_image(path, self.size) for path in self._paths(table, rows, step)])
 
     def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
         if isinstance(table, SequenceTable):
@@ -158,7 +164,7 @@ def triplet_loader(
     batch_size: int,
     num_workers: int,
     drop_last: bool = True,
-    views: TranslatedViews | None = None,
+    views: TranslatedViews | Read | None = None,
 ) -> BatchLoader[TripletBatch]:
     """Yield triplets with their images, in the order given.
 
@@ -170,7 +176,7 @@ def triplet_loader(
         num_workers: processes that decode, at most the machine's cores; 0 decodes in this process.
         drop_last: leave out a last batch of fewer triplets.
         views: translated versions that stand in for some of the images, at the position of these batches in the run; a
-            batch adds its number.
+            batch adds its number. Or what reads rows of a table in the place of decoding them.
 
     Raises:
         UserError: while iterating, the first image that cannot be read.

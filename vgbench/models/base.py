@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from vgbench.errors import UserError
 
@@ -16,6 +17,9 @@ MIXED_BATCH = 16
 
 class Backbone(nn.Module):
     """Normalised images, float [B,3,H,W], to local features.
+
+    One that is made of steps in a row says so by `steps`, and needs no `forward` of its own; what comes before its
+    first trained step can then be computed once and kept (`--cache_frozen`). An nn.Sequential is one as it is.
 
     Attributes:
         out_channels: C, channels of the features.
@@ -47,6 +51,32 @@ class Backbone(nn.Module):
     as_it_is: bool = False
     shared: bool = False
     spare_keys: tuple[str, ...] = ()
+
+    def enter(self, images: Tensor) -> Tensor:
+        """Return what the first step takes, [B,...], of normalised images [B,3,H,W].
+
+        Raises:
+            UserError: the images have a size that it does not take.
+        """
+        return images
+
+    def steps(self) -> Sequence[nn.Module]:
+        """Return the modules that follow one another, each of one tensor [B,...]; (): it is not made of such."""
+        return tuple(self.children()) if isinstance(self, nn.Sequential) else ()
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Any:
+        """Return what the last step gave, [B,...], in the form that `kind` says; `size`: the images', in pixels."""
+        return features
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the local features of normalised images [B,3,H,W], in the form that `kind` says."""
+        steps = self.steps()
+        if not steps:
+            raise NotImplementedError(f"{type(self).__name__} has neither `steps` nor a `forward` of its own")
+        features = self.enter(images)
+        for step in steps:
+            features = step(features)
+        return self.leave(features, (images.shape[2], images.shape[3]))
 
 
 class Aggregation(nn.Module):

@@ -19,6 +19,7 @@ from vgbench.options import Mark, marked
 from vgbench.randomness import seed_everything
 from vgbench.report.history import read_history
 from vgbench.report.summary import evaluation_command, training_summary
+from vgbench.runs import frozen
 from vgbench.runs.clusters import initialise_clusters
 from vgbench.runs.confidence import learn_on_val
 from vgbench.runs.facts import say_what_runs
@@ -36,8 +37,6 @@ from vgbench.signals import answering
 from vgbench.training import LoopResult
 from vgbench.training.checkpoint import BEST, LAST, METRICS
 from vgbench.training.modes.base import TrainingMode
-from vgbench.training.modes.domain import with_domain
-from vgbench.training.modes.table import build_mode
 from vgbench.training.tracker import Tracker, check_tracker, tracked
 
 LOG = logging.getLogger("vgbench")
@@ -72,9 +71,8 @@ def train(settings: TrainSettings) -> TrainResult:
     seed_everything(settings.run.seed, "set-up")
     network = network_to_train(settings)
     try_own_parts(network, settings.data.resize)
-    recipe = recipe_of(settings, network, runtime)
-    mode = with_domain(build_mode(recipe), settings.domain, recipe)
     runtime.prepare(network)
+    mode = frozen.mode_of(settings, network, recipe_of(settings, network, runtime), runtime)
     continued = folder_to_continue(settings.run.resume)
     with open_run_folder(settings.run, continued, unless=(LAST, BEST)) as folder:
         try:
@@ -98,10 +96,12 @@ def _train_and_test(
     write_config(folder, flat(settings))
     say_what_runs(settings, network, runtime, folder)
     pipeline_of(network, settings, runtime).check(test)  # rather than after the hours of training
+    frozen.place(mode, settings, folder)
     parallel.on_main(lambda: check_space_of_training(settings, network, mode, splits, folder))
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder, tracker)
+    frozen.clear(settings, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)

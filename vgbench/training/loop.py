@@ -23,7 +23,7 @@ from vgbench.signals import between_steps
 from vgbench.training.agreement import Agreement
 from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
-from vgbench.training.modes.base import BatchT, Round, Tells, TrainingMode, rest
+from vgbench.training.modes.base import BatchT, LearnsPart, Round, Tells, TrainingMode, rest
 from vgbench.training.optimisation.ema import Ema
 from vgbench.training.optimisation.optim import build_optimizer, optimizer_line
 from vgbench.training.optimisation.schedule import Schedule
@@ -155,7 +155,8 @@ class _Loop(Generic[BatchT]):
         self.schedule = Schedule(options, options.epochs_num)
         often = bool(getattr(mode, "calls_often", False))
         memory = Memory(options.checkpoint_activations, options.grad_cache_chunk, often)
-        self.stepper = Stepper(network, runtime, options.clip_grad_norm, memory)
+        learner = mode.learner(network) if isinstance(mode, LearnsPart) else network
+        self.stepper = Stepper(learner, runtime, options.clip_grad_norm, memory)
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)
         self.progress = Progress()
         self.recalls: Mapping[int, float] = {}

@@ -73,6 +73,15 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
         3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
     )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
+    cache_frozen: bool = option(
+        False, "run the layers before the first trained one once, keep their features on disk, and train and mine from "
+        "those; these layers are then in eval mode (BatchNorm by its running statistics). Without augmentation",
+        needs="train_mode=triplets|places",
+    )  # fmt: skip
+    frozen_folder: Path | None = option(
+        None, "keep those features in this folder, for other runs too", needs="cache_frozen",
+        unset="the run's, until it is trained", marks=Mark.NO_RESULT,
+    )  # fmt: skip
     wandb: str | None = option(
         None, "send the run's numbers to this project of Weights & Biases too; WANDB_MODE=offline keeps them here",
         metavar="PROJECT", marks=Mark.THIS_RUN | Mark.NO_RESULT,

@@ -86,13 +86,6 @@ class Encoder(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = tokens + self.positional_emb
-        for block in self.blocks:
-            x = block(x)
-        encoded: Tensor = self.norm(x)
-        return encoded
-
     def pool(self, tokens: Tensor) -> Tensor:
         """Return the average of tokens [B,N,C], weighted by learned attention, as [B,C]."""
         weights = self.attention_pool(tokens).float().softmax(dim=1)
@@ -138,14 +131,23 @@ class CCT384(Backbone):
     def kind(self) -> str:  # type: ignore[override]  # it follows from `pool_sequence`
         return "vector" if self.pool_sequence else "tokens"
 
-    def forward(self, images: Tensor) -> Tensor:
+    def enter(self, images: Tensor) -> Tensor:
         """Return tokens [B,N,C] of images [B,3,H,W]; raises UserError for another size, as positions are learned."""
         if tuple(images.shape[2:]) != (IMAGE_SIZE, IMAGE_SIZE):
             raise UserError(
                 f"--backbone cct384: the images are {images.shape[2]}x{images.shape[3]}. "
                 f"Expected {IMAGE_SIZE}x{IMAGE_SIZE}; use --resize {IMAGE_SIZE} {IMAGE_SIZE}"
             )
-        tokens: Tensor = self.classifier(self.tokenizer(images))
+        tokens: Tensor = self.tokenizer(images)
+        return tokens + self.classifier.positional_emb
+
+    def steps(self) -> list[nn.Module]:
+        """Return the transformer's layers."""
+        return list(self.classifier.blocks.children())
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the tokens [B,N,C] after the last norm, or what they are pooled to, [B,C]."""
+        tokens: Tensor = self.classifier.norm(features)
         return self.classifier.pool(tokens) if self.pool_sequence else tokens
 
 

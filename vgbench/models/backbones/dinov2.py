@@ -243,8 +243,8 @@ class DINOv2(TokenTrunk):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return a map [B,C,h,w], and the class token [B,C] where it is asked for, of images [B,3,H,W].
+    def enter(self, images: Tensor) -> Tensor:
+        """Return tokens [B,1+R+hw,C] of images [B,3,H,W].
 
         Positions are interpolated from those of 518x518; raises UserError if 14 does not divide a side.
         """
@@ -254,20 +254,38 @@ class DINOv2(TokenTrunk):
         first = [self.cls_token + self.pos_embed[:, :1]]
         if self.register_tokens is not None:
             first.append(self.register_tokens)
-        tokens = torch.cat(
+        return torch.cat(
             [*(token.expand(images.shape[0], -1, -1).to(patches.dtype) for token in first), patches], dim=1
         )
+
+    def steps(self) -> list[nn.Module]:
+        """Return the layers before `leave`; none beside a branch, or where tokens are put among the others."""
+        if hasattr(self, "side") or self.learnable_aggregation_tokens is not None:
+            return []
+        layers = list(self.blocks.children())
+        return layers[:-1] if self.kind == ATTENTION_TOO else layers
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
+        """Return tokens [B,1+R+hw,C] in the form that `kind` says."""
+        height, width = size[0] // PATCH, size[1] // PATCH
+        if self.kind == ATTENTION_TOO:
+            return self._with_attention(features, height, width)
+        return self.hand_on(self.norm(features) if self.norm_layer else features, height, width)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return a map [B,C,h,w], and the class token [B,C] where it is asked for, of images [B,3,H,W]."""
         if hasattr(self, "side") and self.kind in ("vector", ATTENTION_TOO):
             raise UserError(
                 f"--adapter multiconv, parallel_multiconv and lopa: give no {self.kind} of {self.name}. Expected "
                 "another --adapter or --aggregation"
             )
         if self.learnable_aggregation_tokens is not None:
-            return self._aggregated(tokens, self.learnable_aggregation_tokens)
-        if self.kind == ATTENTION_TOO:
-            return self._with_attention(tokens, height, width)
-        tokens = self.encode(tokens, height, width)
-        return self.hand_on(self.norm(tokens) if self.norm_layer else tokens, height, width)
+            return self._aggregated(self.enter(images), self.learnable_aggregation_tokens)
+        if hasattr(self, "side"):
+            size = images.shape[2], images.shape[3]
+            return self.leave(self.encode(self.enter(images), size[0] // PATCH, size[1] // PATCH), size)
+        found: Tensor | tuple[Tensor, ...] = super().forward(images)
+        return found
 
     def encode(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """Return what the layers make of tokens [B,1+R+hw,C], in the same shape, before the last norm."""
@@ -285,9 +303,7 @@ class DINOv2(TokenTrunk):
         return (self.norm(aggregated) if self.norm_layer else aggregated).flatten(1)
 
     def _with_attention(self, tokens: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the map, the class token, and its attention [B,hw] to the patches in the last layer."""
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
+        """Return the map, the class token, and its attention [B,hw] to the patches in the last layer, of its tokens."""
         last = cast(Block, self.blocks[-1])
         attention = last.attn.of_first(last.norm1(tokens))[:, -height * width :]
         tokens = last(tokens)

@@ -116,10 +116,17 @@ class EfficientNetLite(Backbone):
             for part in (self._conv_stem, self._bn0, self._blocks[: sum(count for count, *_ in stages[:frozen])]):
                 part.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(images)))
-        x = self._blocks(x)
-        return F.relu6(self._bn1(self._conv_head(x))) if self.head else x
+    def enter(self, images: Tensor) -> Tensor:
+        """Return the stem's map [B,32,H/2,W/2] of images [B,3,H,W]."""
+        return F.relu6(self._bn0(self._conv_stem(images)))
+
+    def steps(self) -> list[nn.Module]:
+        """Return the blocks of all stages."""
+        return list(self._blocks.children())
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the head's map [B,1280,h,w], or the last stage's where there is no head."""
+        return F.relu6(self._bn1(self._conv_head(features))) if self.head else features
 
 
 def scaled_stages(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,6 +69,20 @@ class NonLocalTrunk(Backbone):
         self.out_channels = channels
         self.mean, self.std, self.multiple, self.mixes_batch = trunk.mean, trunk.std, trunk.multiple, trunk.mixes_batch
 
+    def enter(self, images: Tensor) -> Tensor:
+        """Return what the backbone's first step takes."""
+        return self.trunk.enter(images)
+
+    def steps(self) -> Sequence[nn.Module]:
+        """Return the backbone's steps, () where it has none."""
+        return self.trunk.steps() if isinstance(self.trunk, Backbone) else ()
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return what the blocks make of the backbone's map."""
+        found: Tensor = self.non_local(self.trunk.leave(features, size))
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
+        """Return a map [B,C,h,w] of images [B,3,H,W], of backbones too that are not made of steps."""
         features: Tensor = self.non_local(self.trunk(images))
         return features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from vgbench.errors import UserError
 from vgbench.models.base import Backbone
@@ -46,9 +46,9 @@ class StageTrunk(Backbone):
         if pixels is not None:
             self.mean, self.std = (pixels[0],) * 3, (pixels[1],) * 3
 
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.stages(images)
-        return features
+    def steps(self) -> list[nn.Module]:
+        """Return the layers of all stages."""
+        return [layer for stage in self.stages.children() for layer in stage.children()]
 
 
 def frozen_stages(freeze: int | None, default: int, kept: int) -> int:

@@ -27,10 +27,10 @@ class SwinV2(StageTrunk):
         super().__init__(architecture, stages, FROZEN, cut, freeze)
         self.norm = model.get_submodule("norm") if len(self.stages) == len(stages) else nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        # Its layers keep the channels last.
-        features: Tensor = self.norm(self.stages(images))
-        return features.permute(0, 3, 1, 2)
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the map [B,C,h,w] of what the stages gave, [B,h,w,C]: its layers keep the channels last."""
+        normed: Tensor = self.norm(features)
+        return normed.permute(0, 3, 1, 2)
 
 
 swin_v2_t = partial(SwinV2, "swin_v2_t")

@@ -48,8 +48,8 @@ class ViT(TokenTrunk):
             self.requires_grad_(False)
             self.layers[freeze_te + 1 :].requires_grad_(True)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return tokens [B,N,C] of images [B,3,H,W], whose positions are interpolated from those of 224x224.
+    def enter(self, images: Tensor) -> Tensor:
+        """Return tokens [B,1+N,C] of images [B,3,H,W], whose positions are interpolated from those of 224x224.
 
         Raises:
             UserError: 16 does not divide a side.
@@ -60,8 +60,15 @@ class ViT(TokenTrunk):
         of_class, of_patches = self.pos_embedding[:, :1], self.pos_embedding[:, 1:]
         patches = patches + resized_positions(of_patches, height, width, antialias=True)
         token = (self.class_embedding + of_class).expand(images.shape[0], -1, -1)
-        tokens: Tensor = self.norm(self.layers(torch.cat([token.to(patches.dtype), patches], dim=1)))
-        return self.hand_on(tokens, height, width)
+        return torch.cat([token.to(patches.dtype), patches], dim=1)
+
+    def steps(self) -> list[nn.Module]:
+        """Return the transformer's layers."""
+        return list(self.layers.children())
+
+    def leave(self, features: Tensor, size: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
+        """Return tokens [B,1+N,C] in the form that `kind` says, after the last norm."""
+        return self.hand_on(self.norm(features), size[0] // PATCH, size[1] // PATCH)
 
 
 class DeepVGViT(ViT):

@@ -73,7 +73,7 @@ class Chunked(nn.Module):
     def computed(self, images: Tensor) -> Tensor:
         """Return what the network makes of images [B,3,H,W] that are few enough."""
         pixels = images if images.is_floating_point() else self.network.normalise(images)
-        pixels = pixels.to(dtype=self.dtype, memory_format=self.runtime.memory_format)
+        pixels = pixels.to(dtype=self.dtype, memory_format=self.runtime.format_of(pixels))
         with self.runtime.autocast():
             return self.compute(self.network, pixels).float()
 

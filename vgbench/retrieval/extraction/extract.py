@@ -109,7 +109,14 @@ def describe(
             changed = infer if change is None else lambda pixels: infer(change(pixels))
             yield from describe_windows(network, table, own, inference, changed)
             return
-        loader = image_loader(table, own, size=inference.size, batch_size=batch_size, num_workers=inference.num_workers)
+        loader = image_loader(
+            table,
+            own,
+            size=inference.size,
+            batch_size=batch_size,
+            num_workers=inference.num_workers,
+            read=inference.read,
+        )
         for images, batch in loader:
             pixels = runtime.to_device(images)
             yield batch, infer(pixels if change is None else change(pixels)).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,34 @@ _MAPPED_BYTES = 16 * 2**20  # of the file, at a time, where rows are picked
 _TOUCHED_BYTES = 2**16  # Linux maps as many around a page that is read
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _REMEDY = "delete the file and run again to describe the images anew"
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Where the rows of a file lie: plain values, which go into worker processes.
+
+    Attributes:
+        path: the file.
+        offset: where they begin, in bytes; they follow one another.
+        shape: rows and dimensions.
+        dtype: of the values.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    dtype: torch.dtype
+
+    def read(self, rows: NDArray[np.int64], dimensions: slice = slice(None)) -> Tensor:
+        """Return some rows, int64 [M] in any order, as a new CPU tensor [M,d]; `dimensions`: only these of each."""
+        out = torch.empty((len(rows), len(range(self.shape[1])[dimensions])), dtype=self.dtype)
+        row_bytes = self.shape[1] * self.dtype.itemsize
+        values, at_once = out.numpy(), max(1, _MAPPED_BYTES // max(_TOUCHED_BYTES, row_bytes))
+        for start in range(0, len(rows), at_once):
+            # Mapped anew again and again: pages of the file that were once touched count as this process's memory.
+            mapped = np.memmap(self.path, values.dtype, "r", self.offset, self.shape)
+            values[start : start + at_once] = mapped[:, dimensions][rows[start : start + at_once]]
+        return out
 
 
 class Descriptors:
@@ -117,17 +146,16 @@ class Descriptors:
         Args:
             dimensions: only these of each.
         """
-        offset = self._data.id.get_offset()
-        if offset is None:  # chunked, so by another program
+        stored = self.stored_rows()
+        if stored is None:  # chunked, so by another program
             wanted, where = np.unique(rows, return_inverse=True)
             return torch.from_numpy(self._data[wanted, dimensions][where.reshape(-1)])
-        out = torch.empty((len(rows), len(range(self.shape[1])[dimensions])), dtype=self.dtype)
-        values, at_once = out.numpy(), max(1, _MAPPED_BYTES // max(_TOUCHED_BYTES, self.row_bytes))
-        for start in range(0, len(rows), at_once):
-            # Mapped anew again and again: pages of the file that were once touched count as this process's memory.
-            mapped = np.memmap(self.path, self._data.dtype, "r", offset, self.shape)
-            values[start : start + at_once] = mapped[:, dimensions][rows[start : start + at_once]]
-        return out
+        return stored.read(rows, dimensions)
+
+    def stored_rows(self) -> StoredRows | None:
+        """Return where the rows lie in the file; None where they do not follow one another there."""
+        offset = self._data.id.get_offset()
+        return None if offset is None else StoredRows(self.path, offset, self.shape, self.dtype)
 
     def sample(self, count: int) -> Tensor:
         """Return float32 [count,D] on the CPU: rows spread evenly over the file, all of them where there are fewer."""

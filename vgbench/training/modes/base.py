@@ -56,6 +56,15 @@ class Tells(Protocol):
         ...
 
 
+@runtime_checkable
+class LearnsPart(Protocol):
+    """A way to train whose batches are not images, but what a network's first layers make of them."""
+
+    def learner(self, network: Network) -> Network:
+        """Return the layers of a network that see its batches, and share their weights with it."""
+        ...
+
+
 class TrainingMode(Protocol[BatchT]):
     """A dataset, a sampler and a loss.
 

@@ -89,6 +89,11 @@ class PlacesMode:
         )
 
     @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        """All images that it looks at."""
+        return (self.images,)
+
+    @property
     def rounds_per_epoch(self) -> int:
         """How often an epoch goes through all places."""
         return self.options.passes_per_epoch
@@ -119,13 +124,15 @@ class PlacesMode:
             num_workers=self.recipe.data.num_workers,
             views=self.views,
             position=(epoch, index),
+            read=self.recipe.inference.read,
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:
         """Return the metric loss [] of a batch on what the miner chose of it."""
         images = self.augment.augment_places(batch.images, batch.labels, generator)
         descriptors = forward(images)
-        if self._hardest is None:  # the round's first batch
+        # Of the round's first batch, where it is made of photographs and not of features.
+        if self._hardest is None and images.dtype == torch.uint8:
             self._hardest = hardest_grid(images, batch.labels, descriptors.detach())
         # Every rank has the loss of all images, and takes its part of it.
         whole = loss_of(self.criterion, self.miner, parallel.all_gather(descriptors), parallel.all_gather(batch.labels))

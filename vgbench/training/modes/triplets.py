@@ -76,6 +76,11 @@ class TripletMode:
         return self.split.database
 
     @property
+    def tables(self) -> tuple[ImageTable, ...]:
+        """All images that it looks at: the queries and the database."""
+        return self.split.queries, self.split.database
+
+    @property
     def rounds_per_epoch(self) -> int:
         """How often an epoch mines."""
         return self.options.rounds_per_epoch
@@ -154,7 +159,7 @@ class TripletMode:
             num_workers=self.data.num_workers,
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(triplets) >= batch_size,
-            views=self.views and self.views.at(epoch, index),
+            views=self.views.at(epoch, index) if self.views else self.recipe.inference.read,
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,46 @@
+"""`--cache_frozen` on the command line: what it is refused with, where its files are, and that they go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from calls import TRAINING, complaint, of, run_here
+
+PLAIN = ["--backbone=resnet18conv4", "--aggregation=gem", "--epochs_num=1", "--device=cpu"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--brightness=0.3"], "--brightness 0.3"),
+        (["--horizontal_flip"], "--horizontal_flip"),
+        (["--freeze=0"], "trains its first step"),
+        (["--compile=on"], "--compile on"),
+        (["--train_mode=classes"], "--train_mode"),
+    ],
+)
+def test_what_needs_pixels_is_refused(
+    words: list[str], named: str, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    arguments = [*of(tiny_dataset), *TRAINING, *PLAIN, "--cache_frozen", *words]
+    status = run_here("train.py", *[word for word in arguments if word != "--netvlad_clusters=4"])
+    line = complaint((status, *capsys.readouterr()))
+    assert named in line and "--cache_frozen" in line
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_features_go_with_the_training_unless_they_are_to_be_kept(
+    kept: bool, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [word for word in TRAINING if not word.startswith(("--netvlad", "--epochs"))]
+    more = [f"--frozen_folder={tmp_path / 'features'}"] if kept else []
+    words = [*of(tiny_dataset), *arguments, *PLAIN, "--cache_frozen", *more, f"--run_dir={tmp_path / 'run'}"]
+    assert run_here("train.py", *words) == 0
+    said = capsys.readouterr()
+    assert "run once, in eval mode" in said.out + said.err
+    assert not (tmp_path / "run" / "frozen").exists()
+    assert len(list((tmp_path / "features").glob("frozen-*.h5"))) == (2 if kept else 0)

@@ -1,0 +1,79 @@
+"""A training whose frozen layers run once (`--cache_frozen`): what it can be put together with, and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vgbench import parallel
+from vgbench.data.augment.options import AugmentOptions
+from vgbench.errors import UserError
+from vgbench.models import Network
+from vgbench.models.frozen import frozen_part
+from vgbench.options import shown
+from vgbench.runs.settings import TrainSettings
+from vgbench.runtime import Runtime
+from vgbench.training.frozen_cache import CachedMode, FrozenCache
+from vgbench.training.modes.base import TrainingMode
+from vgbench.training.modes.domain import with_domain
+from vgbench.training.modes.table import Recipe, build_mode
+
+FOLDER = "frozen"
+
+
+def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: Runtime) -> TrainingMode[Any]:
+    """Return the way to train, with features kept on disk where that was asked for.
+
+    Args:
+        network: on the runtime's device.
+
+    Raises:
+        UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen.
+    """
+    if not settings.training.cache_frozen:
+        return with_domain(build_mode(recipe), settings.domain, recipe)
+    check_options(settings, runtime)
+    cache = FrozenCache(frozen_part(network, settings.data.resize, runtime), settings.training.frozen_folder or Path())
+    cached = dataclasses.replace(recipe.inference, read=cache.read)
+    return CachedMode(build_mode(dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
+
+
+def check_options(settings: TrainSettings, runtime: Runtime) -> None:
+    """Raise UserError where an option needs the pixels of images, step by step."""
+    plain = AugmentOptions()
+    changed = [
+        (field.name, getattr(settings.augmentation, field.name))
+        for field in dataclasses.fields(plain)
+        if getattr(settings.augmentation, field.name) != getattr(plain, field.name)
+    ]
+    if settings.domain.grl_folder is not None:
+        changed.append(("grl_folder", settings.domain.grl_folder))
+    if changed:
+        name, value = changed[0]
+        raise UserError(
+            f"--cache_frozen: --{name} {shown(value)} wants pixels at every step, and features are kept of images as "
+            "they are. Expected one of the two; leave the other out"
+        )
+    if runtime.backend != "eager":
+        option = "--compile on" if runtime.compile else f"--inference_backend {runtime.backend}"
+        raise UserError(f"--cache_frozen: not with {option}. Expected PyTorch as it is; leave one of the two out")
+
+
+def place(mode: TrainingMode[Any], settings: TrainSettings, folder: Path) -> None:
+    """Say where features are kept, and raise UserError where its disk has no space for them.
+
+    Args:
+        folder: of the run.
+    """
+    if isinstance(mode, CachedMode):
+        mode.cache.folder = settings.training.frozen_folder or folder / FOLDER
+        kept = mode.cache.folder.glob("frozen-*") if mode.cache.folder.is_dir() else ()
+        mode.cache.check_space(mode.tables, [path for path in kept if path.suffix == ".h5"])
+
+
+def clear(settings: TrainSettings, folder: Path) -> None:
+    """Delete the features of a run that is trained, unless they were to be kept."""
+    if settings.training.cache_frozen and settings.training.frozen_folder is None:
+        parallel.on_main(lambda: shutil.rmtree(folder / FOLDER, ignore_errors=True))
