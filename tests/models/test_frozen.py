@@ -69,7 +69,7 @@ def test_the_parts_are_the_whole(backbone: str, size: int, options: dict[str, An
     for grad, parameter in zip(grads, network.parameters(), strict=True):
         assert (grad is None) == (parameter.grad is None)
         if grad is not None:
-            torch.testing.assert_close(grad, parameter.grad, rtol=0, atol=1e-4 * float(parameter.grad.abs().max()))
+            torch.testing.assert_close(grad, parameter.grad, rtol=0, atol=1e-3 * float(parameter.grad.abs().max()))
 
 
 @pytest.mark.parametrize("runtime", [F32, BF16], ids=["f32", "bf16"])
@@ -133,7 +133,7 @@ class Twice(Backbone):
         return [self.one, self.two]
 
     def forward(self, images: Tensor) -> Tensor:
-        return 2 * self.two(self.one(images))
+        return self.two(self.one(images)).flip(1)
 
 
 def test_steps_that_are_not_the_forward_pass_are_found() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from calls import TRAINING, complaint, of, run_here
 
+from vgbench.runs import frozen
+from vgbench.training import TrainOptions
+
 PLAIN = ["--backbone=resnet18conv4", "--aggregation=gem", "--epochs_num=1", "--device=cpu"]
 
 
@@ -17,7 +20,7 @@ PLAIN = ["--backbone=resnet18conv4", "--aggregation=gem", "--epochs_num=1", "--d
         (["--horizontal_flip"], "--horizontal_flip"),
         (["--freeze=0"], "trains its first step"),
         (["--compile=on"], "--compile on"),
-        (["--train_mode=classes"], "--train_mode"),
+        (["--grl_folder=."], "--grl_folder"),
     ],
 )
 def test_what_needs_pixels_is_refused(
@@ -31,16 +34,23 @@ def test_what_needs_pixels_is_refused(
     assert named in line and "--cache_frozen" in line
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_features_go_with_the_training_unless_they_are_to_be_kept(
-    kept: bool, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_features_go_with_the_training(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = [word for word in TRAINING if not word.startswith(("--netvlad", "--epochs"))]
-    more = [f"--frozen_folder={tmp_path / 'features'}"] if kept else []
-    words = [*of(tiny_dataset), *arguments, *PLAIN, "--cache_frozen", *more, f"--run_dir={tmp_path / 'run'}"]
+    words = [*of(tiny_dataset), *arguments, *PLAIN, "--cache_frozen", f"--run_dir={tmp_path / 'run'}"]
     assert run_here("train.py", *words) == 0
     said = capsys.readouterr()
     assert "run once, in eval mode" in said.out + said.err
+    assert f"{tmp_path / 'run' / 'frozen'}" in said.out + said.err  # they were there
     assert not (tmp_path / "run" / "frozen").exists()
-    assert len(list((tmp_path / "features").glob("frozen-*.h5"))) == (2 if kept else 0)
+
+
+@pytest.mark.parametrize(("folder", "gone"), [(None, True), ("features", False)])
+def test_a_folder_of_their_own_keeps_them(folder: str | None, gone: bool, tmp_path: Path) -> None:
+    kept = tmp_path / (folder or frozen.FOLDER)
+    kept.mkdir()
+    training = TrainOptions(cache_frozen=True, frozen_folder=None if folder is None else kept)
+    frozen.clear(training, tmp_path)
+    assert kept.exists() != gone

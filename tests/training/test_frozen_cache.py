@@ -82,8 +82,13 @@ def assert_near(found: dict[str, Tensor], wanted: dict[str, Tensor], start: dict
     assert (other - moved).norm() <= share * moved.norm()
 
 
-@pytest.mark.parametrize("mode", ["triplets", "places"])
-@pytest.mark.parametrize("backbone", ["resnet18conv4", "efficientnet_lite0_s16", "dinov2_vits14"])
+@pytest.mark.parametrize(
+    ("backbone", "mode"),
+    [
+        ("resnet18conv4", "triplets"), ("resnet18conv4", "places"), ("efficientnet_lite0_s16", "places"),
+        ("dinov2_vits14", "triplets"),
+    ],
+)  # fmt: skip
 def test_the_weights_are_those_without_a_cache(backbone: str, mode: str, tiny_dataset: Path, tmp_path: Path) -> None:
     # SGD's steps are proportional to gradients; Adam's first ones are their signs, which rounding turns.
     options = options_of(mode, optim="sgd", epochs_num=1)

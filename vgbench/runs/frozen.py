@@ -19,6 +19,7 @@ from vgbench.training.frozen_cache import CachedMode, FrozenCache
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.table import Recipe, build_mode
+from vgbench.training.options import TrainOptions
 
 FOLDER = "frozen"
 
@@ -73,7 +74,7 @@ def place(mode: TrainingMode[Any], settings: TrainSettings, folder: Path) -> Non
         mode.cache.check_space(mode.tables, [path for path in kept if path.suffix == ".h5"])
 
 
-def clear(settings: TrainSettings, folder: Path) -> None:
+def clear(training: TrainOptions, folder: Path) -> None:
     """Delete the features of a run that is trained, unless they were to be kept."""
-    if settings.training.cache_frozen and settings.training.frozen_folder is None:
+    if training.cache_frozen and training.frozen_folder is None:
         parallel.on_main(lambda: shutil.rmtree(folder / FOLDER, ignore_errors=True))

@@ -101,7 +101,7 @@ def _train_and_test(
     if settings.run.resume is None and settings.training.start_from is None:
         initialise_clusters(network, mode.images, settings.data, settings.run.seed, runtime)
     result = run_training(settings, network, mode, val, runtime, folder, tracker)
-    frozen.clear(settings, folder)
+    frozen.clear(settings.training, folder)
 
     LOG.info("best checkpoint: epoch %d, val R@5 %.1f", result.best_epoch, result.best_r5)
     best = read_checkpoint(result.best)

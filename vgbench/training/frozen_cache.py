@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from vgbench.runtime import Inference
 from vgbench.training.modes.base import BatchT, Forward, Round, Tells, TrainingMode
 from vgbench.training.pictures import Shows
 
+LOG = logging.getLogger(__name__)
 _REMEDY = "name a folder on another disk with --frozen_folder, or leave --cache_frozen out"
 
 
@@ -80,6 +82,8 @@ class FrozenCache:
             fingerprint = extraction_fingerprint(first, table, inference, form, weights)
             path = self.folder / f"frozen-{fingerprint[:16]}.h5"
             self.check_space([table], [path])
+            if not is_file(path):
+                LOG.info("%s: features of %d images, %s", path, len(table), bytes_text(self.bytes_of([table])))
             with tqdm(total=len(table), desc="frozen layers", unit="img", leave=False, disable=None) as bar:
                 count = Count(bar.update, bar.update)
                 found = extract(first, table, path, inference, form=form, count=count, fingerprint=fingerprint)
