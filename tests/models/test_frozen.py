@@ -75,9 +75,9 @@ def test_the_parts_are_the_whole(backbone: str, size: int, options: dict[str, An
 @pytest.mark.parametrize("runtime", [F32, BF16], ids=["f32", "bf16"])
 @pytest.mark.parametrize("backbone", ["resnet18conv4", "dinov2_vits14"])
 def test_the_fast_forms_of_the_parts_are_near(backbone: str, runtime: Runtime) -> None:
-    network, images = network_of(backbone), pixels(5, 56)
+    network, images = network_of(backbone), pixels(5, 28)
     runtime.prepare(network)
-    part = frozen_part(network, (56, 56), runtime)
+    part = frozen_part(network, (28, 28), runtime)
     assert part.stored == ("float16" if runtime.amp_dtype and backbone == "resnet18conv4" else "float32")
     rows = for_inference(part.first(network), runtime)(images).to(getattr(torch, part.stored))
     found = for_inference(part.rest(network), runtime)(part.unrolled(rows))
