@@ -14,6 +14,7 @@ from vgbench.models import build_network
 from vgbench.models.base import Backbone
 from vgbench.models.frozen import frozen_part
 from vgbench.models.network import Network
+from vgbench.models.sequences.network import with_sequences
 from vgbench.retrieval.extraction.extract import for_inference
 from vgbench.runtime import Runtime
 
@@ -112,6 +113,8 @@ def test_a_network_that_cannot_be_parted_says_so() -> None:
         frozen_part(build_network("timm:resnet18", "gem", pretrain="none"), (32, 32), F32)
     with pytest.raises(UserError, match="several images together"):
         frozen_part(mixing(network_of("resnet18conv4")), (32, 32), F32)
+    with pytest.raises(UserError, match="not with --seq_aggregation"):
+        frozen_part(with_sequences(network_of("resnet18conv4"), "mean", 3), (32, 32), F32)
 
 
 def mixing(network: Network) -> Network:

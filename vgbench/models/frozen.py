@@ -17,6 +17,7 @@ from vgbench.models.arguments import own_options
 from vgbench.models.backbones import BACKBONES
 from vgbench.models.base import Aggregation, Backbone, declared
 from vgbench.models.network import Network
+from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.runtime import Runtime
 
 _SEED = 0  # of the pixels that the parts are compared on
@@ -141,6 +142,8 @@ def frozen_part(network: Network, size: tuple[int, int], runtime: Runtime) -> Fr
     name = f"--cache_frozen: --backbone {network.config.get('backbone')}"
     trunk = network.backbone
     steps = list(trunk.steps()) if isinstance(trunk, Backbone) else []
+    if isinstance(network, SequenceNetwork):
+        raise UserError("--cache_frozen: not with --seq_aggregation. Expected a network of images; leave one out")
     if not steps or network.mixes_batch:
         why = "looks at several images together" if network.mixes_batch else "does not say its steps"
         raise UserError(f"{name} {why}. Expected one that does (`Backbone.steps`); leave --cache_frozen out")
