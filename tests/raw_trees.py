@@ -106,6 +106,8 @@ def msls_challenge(raw: Path, cities: Sequence[str]) -> Path:
     for city in cities:
         for level in ("database", "query"):
             picture(raw / "test" / city / level / "images" / f"{city}-{level}.jpg")
+            frames = [[0, f"{city}-{level}", "one", 7]]
+            write_csv(raw / "test" / city / level / "seq_info.csv", ["", "key", "sequence_key", "frame_number"], frames)
             header = ["", "key", "easting", "northing", "unique_cluster", "control_panel", "night", "view_direction"]
             rows = [[0, f"{city}-{level}", 500000.0, 1000.0, 7, "False", "False", "Sideways"]]
             meta = raw / "test_meta" / city / level

@@ -117,8 +117,9 @@ def finish(root: Path, raw: Raw, part: str) -> None:
         for city in CITIES:
             test = root / "challenge" / city / "images" / "test"
             _link_official(test, CHALLENGE_OFFICIAL, set(_challenge_truth(raw, city).positives))
+            _keep_sequences(test, raw, (city,), "test")
     else:
-        _keep_sequences(root / "images" / part, raw, TRAIN if part == "train" else VAL)
+        _keep_sequences(root / "images" / part, raw, TRAIN if part == "train" else VAL, "train_val")
     if part != "val":
         return
     test = root / "images" / "test"
@@ -134,10 +135,10 @@ def finish(root: Path, raw: Raw, part: str) -> None:
     _link_official(root / "images" / "val", OFFICIAL, keys)
 
 
-def _keep_sequences(split: Path, raw: Raw, cities: Sequence[str]) -> None:
+def _keep_sequences(split: Path, raw: Raw, cities: Sequence[str], above: str) -> None:
     """Write which images are frames of which sequence beside their folder, as `--seq_order file` reads it."""
     for level, goal in LEVELS.items():
-        files = [raw.find(f"train_val/{city}/{level}/seq_info.csv", f"{city}/{level}/seq_info.csv") for city in cities]
+        files = [raw.find(f"{above}/{city}/{level}/seq_info.csv", f"{city}/{level}/seq_info.csv") for city in cities]
         there = [file for file in files if file is not None]
         target = order_file(split / goal)
         if len(there) < len(cities):

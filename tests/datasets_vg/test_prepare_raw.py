@@ -22,6 +22,7 @@ from datasets_vg.prepare.naming import Place, at_degrees, protocol_name
 from vgbench.data import parse_name, read_split
 from vgbench.data.positives import GroundTruth
 from vgbench.data.sequences import SequenceRules, in_sequences
+from vgbench.data.walk import walk_of
 
 EXPECTED = {
     "pitts30k": {
@@ -401,6 +402,7 @@ def test_msls_challenge_cities_are_datasets_of_their_own(tmp_path: Path) -> None
     assert list(split.queries.relative_paths()) == [
         "@0500000.00@0001000.00@@@@@athens-query@@@@@@@day_sideways_athens@.jpg"
     ]
+    assert walk_of(split.queries, "auto").by == walk_of(split.database, "auto").by == "file"
 
 
 def test_st_lucia_keeps_a_frame_every_five_metres(tmp_path: Path) -> None:
