@@ -56,9 +56,10 @@ class SequenceNetwork(Network):
             UserError: images that are no sequences.
         """
         if images.dim() != 5:
+            shape = [int(side) for side in images.shape]  # traced, they are tensors
             raise UserError(
-                f"{self.name}: describes sequences [B,L,3,H,W], these are images {list(images.shape)}. Expected "
-                "frames, or the network without --seq_aggregation"
+                f"{self.name}: describes sequences [B,L,3,H,W], these are images {shape}. Expected frames, or the "
+                "network without --seq_aggregation"
             )
         frames = super().forward(images.flatten(0, 1))
         return self.aggregate(frames.reshape(*images.shape[:2], -1))
