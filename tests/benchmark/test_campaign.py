@@ -213,6 +213,20 @@ def test_a_training_begins_with_the_network_of_another(bench):
     assert bench.run([*TWO, then])[2] == [["train", "then", "train", last]]
 
 
+def test_a_training_is_told_its_teacher_and_its_start(bench):
+    taught = {"name": "taught", "start_from": "netvlad", "distill_from": "gem", "train": {"lr": 40.0}}
+    campaign = bench.campaign([*TWO, taught])
+    job = campaign.matrix.jobs[-1]
+    words, begins = campaign._call(job).words, campaign._call(job).begins_with
+    gem, netvlad = (str(bench.folder / name / "train" / "best_model.pth") for name in ("gem", "netvlad"))
+    assert words[words.index("--distill_from") + 1] == gem and "--start_from" not in words
+    assert begins == ("--start_from", netvlad)
+    alone = bench.campaign([*TWO, {**taught, "start_from": "gem"}])
+    assert alone._call(alone.matrix.jobs[-1]).begins_with == ("--start_from", gem)
+    plain = bench.campaign([*TWO, {"name": "then", "start_from": "gem", "train": {}}])
+    assert "--distill_from" not in plain._call(plain.matrix.jobs[-1]).words
+
+
 def test_what_cannot_be_combined_leaves_out_its_tests_alone(bench):
     both = {"name": "both", "soup": {"runs": ["gem", "netvlad"], "weights": [1, 2, 3]}, "eval": [{}]}
     table, failures, calls = bench.run([*TWO, both])

@@ -78,6 +78,30 @@ def test_a_training_that_begins_with_the_network_of_another(read, tmp_path):
         read([ONE, {"name": "b", "start_from": "a", "eval": [{}]}])
 
 
+def test_a_training_that_learns_from_the_network_of_another(read, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.touch()
+    elsewhere = {"name": "w", "checkpoint": str(weights), "eval": [{}]}
+    runs = [ONE, {"name": "b", "train": {"lr": 1}}, elsewhere]
+    runs += [
+        {"name": "taught", "distill_from": "a", "train": {"lr": 1}},
+        {"name": "begun", "start_from": "a", "train": {"lr": 1}},
+        {"name": "both", "start_from": "b", "distill_from": "a", "train": {}},
+        {"name": "itself", "start_from": "a", "distill_from": "a", "train": {}},
+        {"name": "of file", "start_from": "b", "distill_from": "w", "train": {}},
+    ]
+    jobs = {job.run: job for job in read(runs).jobs}
+    assert jobs["taught"].makers == ("a/train",) and jobs["taught"].taught
+    assert jobs["taught"].digest != jobs["begun"].digest and not jobs["begun"].taught
+    assert jobs["both"].makers == ("b/train", "a/train") and jobs["itself"].makers == ("a/train", "a/train")
+    assert jobs["of file"].makers == ("b/train",) and not jobs["of file"].taught
+    assert jobs["of file"].options == {"distill_from": str(weights)}
+    with pytest.raises(UserError, match="distill_from: is of a training. Expected `train:` beside it"):
+        read([ONE, {"name": "b", "distill_from": "a", "eval": [{}]}])
+    with pytest.raises(UserError, match="distill_from: no run above with a network is named c"):
+        read([ONE, {"name": "b", "distill_from": "c", "train": {}}])
+
+
 def test_what_combining_knows_of_the_defaults_reaches_it(read):
     matrix = read(
         {

@@ -295,7 +295,8 @@ class Campaign:
     def _call(self, job: Job) -> Call:
         store, trains = self.store, job.script == "train"
         last = store.folder / job.folder / LAST if trains else None
-        start = [word for one in store.makers(job) for word in ("--start_from", str(store.run_dir(one) / BEST))]
+        first = store.makers(job)[: len(job.makers) - job.taught]
+        start = [word for one in first for word in ("--start_from", str(store.run_dir(one) / BEST))]
         words, begins_with = tuple(self._command(job)), tuple(start if trains else ())
         product, started = store.product_path(job), store.path(job, STATE)
         return Call(job, words, store.path(job, ".log"), self._environment(), last, begins_with, product, started)
@@ -319,6 +320,8 @@ class Campaign:
             command += ["--resume", str(job.checkpoint)]
         elif makers and job.script == "eval":
             command += ["--resume", *makers]
+        elif job.taught:
+            command += ["--distill_from", makers[-1]]
         return command + self._own_code()
 
     def _own_code(self) -> list[str]:

@@ -35,7 +35,8 @@ Content = dict[str, Any]
 SECTIONS = ("train", "eval", "ensemble", "soup", "whiten")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _MOST_RUNS = 10_000
-_OF_ONE_RUN = ("of", "start_from")
+_OF_TRAINING = ("train", "start_from", "distill_from", "seeds")
+_OF_ONE_RUN = ("of", "start_from", "distill_from")
 
 
 def expand(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -182,7 +183,7 @@ def _combinations(where: str, block: Any) -> Iterator[Content]:
             trained += [run] if "train" in run else []
             yield run
         else:  # only the tests differ: trained once
-            tested = {key: value for key, value in run.items() if key not in ("train", "start_from", "seeds")}
+            tested = {key: value for key, value in run.items() if key not in _OF_TRAINING}
             yield tested | {"of": same["name"]}
 
 

@@ -20,6 +20,9 @@ A file holds `runs`, and where wanted `defaults`, `tests` and `published`:
       - name: gem trained on
         start_from: gem                     # this training begins with the network of a run above
         train: {dataset_name: msls}
+      - name: gem taught
+        distill_from: gem                   # the teacher of this training is the network of a run above
+        train: {dataset_name: msls, train_mode: distill}
       - name: both
         ensemble: {runs: [gem, netvlad]}    # or `soup:`, or `whiten:` of one; options of `python3 -m vgbench.combine`
         eval: [{dataset_name: tokyo_xs}]
@@ -61,6 +64,8 @@ _OURS = ("config", *marked(Mark.BY_MATRIX, RunOptions, OutputOptions, SoupOption
 _DEFAULTS = ("all", "train", "eval")
 COMBINED = ("ensemble", "soup", "whiten")
 _OF_ONE = ("whiten",)
+# What a training may take from a run above: the network that it begins with, and its teacher, which is the last.
+_OF_TRAINING = ("start_from", "distill_from")
 # Where a run's network comes from; without any of them it is untrained.
 _SOURCES = ("train", "checkpoint", "of", *COMBINED)
 
@@ -80,6 +85,7 @@ class Job:
         after: the digests of these jobs, "" without any.
         row: the row of the table that the job's results go into; runs of several seeds share one.
         gpus: how many it runs on, one rank each.
+        taught: whether the last of `makers` is the teacher of a training.
     """
 
     run: str
@@ -91,6 +97,7 @@ class Job:
     after: str = ""
     row: str = ""
     gpus: int = 1
+    taught: bool = False
 
     @property
     def folder(self) -> str:
@@ -105,6 +112,8 @@ class Job:
             state += self.checkpoint_facts()
         if self.gpus > 1:
             state.append(self.gpus)
+        if self.taught:
+            state.append("taught")
         return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def checkpoint_facts(self) -> list[Any]:
@@ -209,7 +218,7 @@ class _Reader:
 
     def jobs(self, where: str, run: Any) -> list[Job]:
         """Return the jobs of one run: its network, then its evaluations; raises UserError for what is no run."""
-        _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", "start_from", *_SOURCES}, needed="name")
+        _check_keys(where, run, {"name", "eval", "row", "seed", "gpus", *_OF_TRAINING, *_SOURCES}, needed="name")
         name, row = str(run["name"]), str(run.get("row", run["name"]))
         if not _NAME.fullmatch(name):
             raise UserError(
@@ -253,16 +262,18 @@ class _Reader:
         if len(given) > 1:
             raise UserError(f"{where}: found {' and '.join(given)}. Expected at most one of {', '.join(_SOURCES)}")
         kind, content = (given[0], run[given[0]]) if given else ("", None)
-        if "start_from" in run and kind != "train":
+        stray = [key for key in _OF_TRAINING if key in run and kind != "train"]
+        if stray:
             raise UserError(
-                f"{where}: start_from: is of a training. Expected `train:` beside it, or `of:` to test only"
+                f"{where}: {stray[0]}: is of a training. Expected `train:` beside it, or `of:` to test only"
             )
         if kind == "train":
             options = self.train | _options(f"{where}: train", content)
-            start = self._earlier(f"{where}: start_from", run["start_from"]) if "start_from" in run else _Source()
-            if start.checkpoint is not None:
-                options["start_from"] = str(start.checkpoint)
-            return _Source(Job(name, "train", "train", options, None, *_taken([start.maker]), row))
+            sources = {key: self._earlier(f"{where}: {key}", run[key]) for key in _OF_TRAINING if key in run}
+            options |= {key: str(one.checkpoint) for key, one in sources.items() if one.checkpoint is not None}
+            taken = _taken([one.maker for one in sources.values()])
+            taught = "distill_from" in sources and sources["distill_from"].maker is not None
+            return _Source(Job(name, "train", "train", options, None, *taken, row, taught=taught))
         if kind == "checkpoint":
             return _Source(checkpoint=_checkpoint(where, content))
         if kind == "of":

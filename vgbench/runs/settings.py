@@ -21,6 +21,7 @@ from vgbench.retrieval.options import EvalOptions
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runtime_options import QuantisationOptions, RuntimeOptions
 from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
@@ -95,6 +96,7 @@ class TrainSettings(Settings):
     places: PlacesOptions
     classes: ClassesOptions
     geowarp: GeowarpOptions
+    distill: DistillOptions
     augmentation: AugmentOptions
     domain: DomainOptions
 

@@ -36,14 +36,14 @@ def inference_of(settings: Settings, runtime: Runtime) -> Inference:
 
 
 def unit_length(options: dict[str, Any]) -> dict[str, Any]:
-    """Poolings are normalised after they pool where places train them, unless told otherwise.
+    """Poolings are normalised after they pool where places or a teacher train them, unless told otherwise.
 
-    Places compare by cosine and the test by Euclidean distance: both agree on descriptors of unit length. Those of GeM,
+    Both compare by cosine and the test by Euclidean distance: both agree on descriptors of unit length. Those of GeM,
     MAC, SPoC and R-MAC are not, as in the Deep VG Benchmark; GSV-Cities normalises them so.
     """
     pooling = options.get("aggregation") in PLACED_BY_L2 and not options.get("fc_output_dim")
     modes = options.get("train_modes") or (options.get("train_mode"),)
-    if "places" not in modes or not pooling or "l2" in options:
+    if not {"places", "distill"} & set(modes) or not pooling or "l2" in options:
         return {}
     return {"l2": "after_pool"}
 
@@ -64,6 +64,8 @@ def recipe_of(settings: TrainSettings, network: Network, runtime: Runtime) -> Re
         network=network,
         roots=train_roots(settings.data),
         rules=settings.sequence_rules,
+        distill=settings.distill,
+        own_code=settings.run.own_code or (),
     )
 
 

@@ -10,7 +10,7 @@ from vgbench.options import Mark, Options, arguments, at_least, option
 from vgbench.training.optimisation.options import OptimOptions, ScheduleOptions
 
 _COUNT = at_least(1)
-JOINT_MODES = ("triplets", "places", "classes")
+JOINT_MODES = ("triplets", "places", "classes", "distill")
 """Ways to train whose losses can be summed."""
 
 

@@ -12,6 +12,7 @@ TRAINING_MODES = Registry(
         "places": "vgbench.training.modes.places:from_recipe",
         "classes": "vgbench.training.modes.classes:from_recipe",
         "geowarp": "vgbench.training.modes.geowarp:from_recipe",
+        "distill": "vgbench.training.modes.distill:from_recipe",
     },
     positional=1,
 )

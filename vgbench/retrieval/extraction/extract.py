@@ -63,10 +63,12 @@ class StoredForm:
         dtype: of the values, "float32" or "float16".
         views: describe these of each image instead of the whole image at `Inference.size`; the file then has
             `views.described` rows per image, one after the other.
+        mirrored: describe each image mirrored left to right; plain images alone are.
     """
 
     dtype: str = "float32"
     views: Views | None = None
+    mirrored: bool = False
 
 
 PLAIN = StoredForm()
@@ -192,12 +194,17 @@ def extract(
                 count.skipped(done)
             left = np.arange(done, len(table), dtype=np.int64)
             if form.views is None or form.views.plain:
-                batches = describe(network, table, left, inference, progress=count.described)
+                change = _mirror if form.mirrored else None
+                batches = describe(network, table, left, inference, progress=count.described, change=change)
             else:
                 batches = describe_views(network, table, left, form.views, inference, progress=count.described)
             _write_all(writer, batches, table, dim)
     parallel.barrier()
     return Descriptors(path)
+
+
+def _mirror(images: Tensor) -> Tensor:
+    return images.flip(-1)
 
 
 def _shape(network: Network, form: StoredForm, batch_size: int) -> tuple[int, int, int]:
@@ -258,6 +265,8 @@ def extraction_fingerprint(
         facts["upright"] = True
     if form.views is not None and not form.views.plain:
         facts["views"] = form.views.facts()
+    if form.mirrored:
+        facts["mirrored"] = True
     if network.mixes_batch:
         facts["batch"] = network.mixed_batch
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

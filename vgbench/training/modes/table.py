@@ -14,6 +14,7 @@ from vgbench.models import Network
 from vgbench.runtime import Inference
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.classes_options import ClassesOptions
+from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import JOINT_MODES, TrainOptions
@@ -32,6 +33,7 @@ class Recipe:
         network: the network itself, for a way that adds to it.
         roots: the folders of all datasets, where several are trained on together.
         rules: how images are cut into sequences, for a network of those.
+        own_code: code outside this project, package.module:Class, that the user typed, which checkpoints may name.
     """
 
     root: Path
@@ -47,6 +49,8 @@ class Recipe:
     network: Network | None = None
     roots: tuple[Path, ...] = ()
     rules: SequenceRules | None = None
+    distill: DistillOptions = field(default_factory=DistillOptions)
+    own_code: tuple[str, ...] = ()
 
 
 def build_mode(recipe: Recipe) -> TrainingMode[Any]:
