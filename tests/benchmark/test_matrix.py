@@ -96,7 +96,7 @@ def test_a_training_that_learns_from_the_network_of_another(read, tmp_path):
     assert jobs["both"].makers == ("b/train", "a/train") and jobs["itself"].makers == ("a/train", "a/train")
     assert jobs["of file"].makers == ("b/train",) and not jobs["of file"].taught
     assert jobs["of file"].options == {"distill_from": str(weights)}
-    with pytest.raises(UserError, match="distill_from: is of a training. Expected `train:` beside it"):
+    with pytest.raises(UserError, match=r"distill_from: is of a training. Expected `train:` beside it"):
         read([ONE, {"name": "b", "distill_from": "a", "eval": [{}]}])
     with pytest.raises(UserError, match="distill_from: no run above with a network is named c"):
         read([ONE, {"name": "b", "distill_from": "c", "train": {}}])

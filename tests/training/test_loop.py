@@ -50,6 +50,20 @@ def test_early_stopping(tmp_path, r5, patience, epochs, best, early):
     assert stored["epoch_num"] == best and stored["recalls"][5] == r5[best] == stored["best_r5"]
 
 
+def test_a_run_without_epochs_keeps_the_network_as_it_begins(tmp_path):
+    options = dataclasses.replace(OPTIONS, epochs_num=0)
+    first = tiny_network()
+    result, network = run_tiny(tmp_path, options=options, validate=recalls_of(40.0))
+    assert (result.epochs, result.steps, result.best_r5, result.stopped_early) == (0, 0, 40.0, False)
+    assert states_equal(first, network)
+    stored = read_checkpoint(tmp_path / "best_model.pth")
+    assert stored["recalls"] == {1: 0.0, 5: 40.0}
+    for key, value in first.state_dict().items():
+        assert torch.equal(stored["model_state_dict"][key], value)
+    again, _ = run_tiny(tmp_path, options=options, validate=recalls_of(40.0), resume=True)
+    assert again.epochs == 0 and again.best_r5 == 40.0
+
+
 def test_the_best_checkpoint_has_the_best_epochs_weights(tmp_path):
     seen = []
 

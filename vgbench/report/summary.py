@@ -37,8 +37,9 @@ def training_summary(
     early = ", stopped early" if result.stopped_early else ""
     duration = datetime.timedelta(seconds=round(result.seconds))
     speed = images_per_s(records)
+    best = f"{result.best_epoch} (of 0 to {result.epochs - 1}{early})" if result.epochs else "none was trained"
     rows = {
-        "best epoch": f"{result.best_epoch} (of 0 to {result.epochs - 1}{early})",
+        "best epoch": best,
         "val": _recalls(val),
         "test": f"{_recalls(test['recalls'][main_threshold(test)])} ({dataset_label(test)}, {test['queries']} queries)",
         "trained": f"{duration}, {result.steps:,} steps" + (f", {speed:,.1f} images/s" if speed else ""),

@@ -173,6 +173,8 @@ class _Loop(Generic[BatchT]):
         if progress == Progress():
             self._save(self.checkpoints.last)
         self.remaining = Remaining(self.epochs_num, progress.epoch + progress.round / self.rounds_per_epoch)
+        if self.epochs_num == 0:
+            self._untrained()
         while not self._is_over():
             while progress.round < self.rounds_per_epoch:
                 self._round(watch)
@@ -189,6 +191,14 @@ class _Loop(Generic[BatchT]):
             stopped_early,
             progress.seconds,
         )
+
+    def _untrained(self) -> None:
+        """Keep the network as it begins as the best: what a run without epochs leaves."""
+        found = self.validate(self.network, 0)
+        self.progress.best_r5, self.progress.best_r1, self.recalls = found.r5, found.r1, found.recalls
+        LOG.info("nothing is trained; val %s", ", ".join(f"R@{n} {recall:.1f}" for n, recall in found.recalls.items()))
+        for path in (self.checkpoints.best, self.checkpoints.last):
+            self._save(path)
 
     def _is_over(self) -> bool:
         progress = self.progress

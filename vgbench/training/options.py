@@ -68,7 +68,10 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
         "a checkpoint whose network and weights a new run begins with",
         common=True,
     )
-    epochs_num: int = option(1000, "epochs to train at most", range=_COUNT, common=True)
+    epochs_num: int = option(
+        1000, "epochs to train at most; 0: none, the network is saved as it begins, to be tested or combined",
+        range=at_least(0), common=True,
+    )  # fmt: skip
     patience: int = option(
         3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
     )
@@ -94,7 +97,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     def check_together(self) -> None:
         """Raise UserError for a schedule that has no effect within the training."""
         length = self.schedule_epochs or self.epochs_num
-        if self.schedule in ("cosine", "linear", "onecycle") and self.warmup_epochs >= length:
+        if length and self.schedule in ("cosine", "linear", "onecycle") and self.warmup_epochs >= length:
             raise UserError(
                 f"--warmup_epochs {self.warmup_epochs:g}: leaves nothing of the {length} epochs of --schedule "
                 f"{self.schedule}. Expected fewer than --schedule_epochs or --epochs_num"
