@@ -11,6 +11,7 @@ python3 -m datasets_vg verify synthetic_city
 python3 -m datasets_vg stats synthetic_city
 python3 -m datasets_vg map synthetic_city --output city.svg
 python3 -m datasets_vg export pitts30k --format gsv_cities --output datasets/pitts30k_places
+python3 -m datasets_vg holdout pitts30k --parts 4
 python3 -m datasets_vg msls score challenge.zip --raw ~/downloads/msls
 """
 
@@ -121,6 +122,13 @@ def _export(options: argparse.Namespace, datasets_folder: Path) -> int:
     return 0
 
 
+def _holdout(options: argparse.Namespace, datasets_folder: Path) -> int:
+    from datasets_vg.holdout import write_holdouts
+
+    print(write_holdouts(_root(options.dataset, datasets_folder), options.parts, options.buffer))
+    return 0
+
+
 def _root(dataset: str, datasets_folder: Path) -> Path:
     """Return the folder of a dataset given by name or by path."""
     is_path = "/" in dataset and not (datasets_folder / dataset).is_dir()
@@ -164,10 +172,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     exporting.add_arguments(exported, _positive, _count)
     exported.set_defaults(run=_export)
+    held = commands.add_parser(
+        "holdout", parents=[common], help="parts of a train split as tests of their own, to choose by without the test"
+    )
+    held.add_argument("--parts", type=_count(2), default=4, help="of the train split's region (default: 4)")
+    held.add_argument(
+        "--buffer", type=_positive, default=25.0, metavar="METRES",
+        help="images this near to the part that is held out are not trained on (default: 25)",
+    )  # fmt: skip
+    held.set_defaults(run=_holdout)
     challenge.add_commands(
         commands.add_parser("msls", help="the MSLS challenge: join prediction files, and score them")
     )
-    for command in (checked, measured, mapped, exported):
+    for command in (checked, measured, mapped, exported, held):
         command.add_argument("dataset", metavar="NAME_OR_FOLDER", help="a dataset's name, or the path of its folder")
     return parser
 
