@@ -79,6 +79,9 @@ def test_the_commands_run_in_their_order(
         if words[0] == "export":  # these sets are of a few images, which make no places
             assert _parser().parse_args(words).format == "gsv_cities"
             continue
+        if words[0] == "holdout":  # and no parts
+            assert _parser().parse_args(words).parts > 1
+            continue
         status = main(given(words, home, raw))
         shown = capsys.readouterr()
         assert status == 0, (words, shown.out[-500:], shown.err[-500:])
