@@ -54,7 +54,12 @@ def test_a_run_without_epochs_keeps_the_network_as_it_begins(tmp_path):
     options = dataclasses.replace(OPTIONS, epochs_num=0)
     first = tiny_network()
     result, network = run_tiny(tmp_path, options=options, validate=recalls_of(40.0))
-    assert (result.epochs, result.steps, result.best_r5, result.stopped_early) == (0, 0, 40.0, False)
+    assert (result.epochs, result.steps, result.best_epoch, result.best_r5) == (
+        0,
+        0,
+        0,
+        40.0,
+    ) and not result.stopped_early
     assert states_equal(first, network)
     stored = read_checkpoint(tmp_path / "best_model.pth")
     assert stored["recalls"] == {1: 0.0, 5: 40.0}

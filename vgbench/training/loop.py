@@ -195,7 +195,9 @@ class _Loop(Generic[BatchT]):
     def _untrained(self) -> None:
         """Keep the network as it begins as the best: what a run without epochs leaves."""
         found = self.validate(self.network, 0)
-        self.progress.best_r5, self.progress.best_r1, self.recalls = found.r5, found.r1, found.recalls
+        progress = self.progress
+        progress.best_epoch, progress.best_r5, progress.best_r1 = 0, found.r5, found.r1
+        self.recalls = found.recalls
         LOG.info("nothing is trained; val %s", ", ".join(f"R@{n} {recall:.1f}" for n, recall in found.recalls.items()))
         for path in (self.checkpoints.best, self.checkpoints.last):
             self._save(path)
