@@ -68,7 +68,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
         "a checkpoint whose network and weights a new run begins with",
         common=True,
     )
-    epochs_num: int = option(1000, "epochs at most; 0: the network is kept as it begins", range=at_least(0), common=True)
+    epochs_num: int = option(1000, "epochs at most; 0: the network stays as it begins", range=at_least(0), common=True)
     patience: int = option(
         3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
     )
