@@ -45,7 +45,7 @@ def wait_until(condition, seconds=90):
 
 
 def test_a_process_passes_on_the_end_and_takes_up_its_checkpoint(tmp_path):
-    last = tmp_path / "last.pth"
+    last, ended = tmp_path / "last.pth", tmp_path / "ended"
     code = (
         "import sys, time, signal, pathlib\n"
         f"last = pathlib.Path({str(last)!r})\n"
@@ -59,11 +59,12 @@ def test_a_process_passes_on_the_end_and_takes_up_its_checkpoint(tmp_path):
     child = os.fork()
     if child == 0:  # a process of its own, whose main thread gets the signal
         process = Process(call)
-        signal.signal(signal.SIGUSR1, lambda *_: process.end())
+        signal.signal(signal.SIGUSR1, lambda *_: (process.end(), ended.touch()))
         process.run()
         os._exit(0)
     wait_until(lambda: call.log.exists() and "ready" in call.log.read_text())
     os.kill(child, signal.SIGUSR1)
+    wait_until(ended.exists, 60)  # less than what a job has to save in: its end is seen when it comes
     os.waitpid(child, 0)
     assert last.exists(), "it had the time to save"
     assert Process(call).run() == "resumed"

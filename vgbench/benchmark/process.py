@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
@@ -52,9 +53,19 @@ class Process:
         """End it and all that it started, with time to save a checkpoint."""
         process = self._running
         for kind, seconds in ((signal.SIGTERM, SAVE_SECONDS), (signal.SIGKILL, 10.0)):
-            if process is None or process.poll() is not None:
+            if process is None or _is_over(process):
                 return
             os.killpg(process.pid, kind)
             deadline = time.monotonic() + seconds
-            while process.poll() is None and time.monotonic() < deadline:
+            while not _is_over(process) and time.monotonic() < deadline:
                 time.sleep(0.05)
+
+
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended; `poll` says no for ever to the handler of a signal that came during `wait`."""
+    if process.returncode is not None or sys.platform == "darwin" or os.name != "posix":
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True

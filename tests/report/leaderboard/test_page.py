@@ -30,12 +30,15 @@ def logs(tmp_path):
 class Page(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.rows, self.links, self.heads = [], [], 0
+        self.rows, self.links, self.heads, self.labels, self.choices, self.select = [], [], 0, [], [], ""
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         if tag == "tr" and "data-dataset" in found:
             self.rows.append([])
+        self.labels += [found["data-label"]] if "data-label" in found else []
+        self.select = found.get("id", "") if tag == "select" else self.select
+        self.choices += [found["value"]] if tag == "option" and self.select == "order" else []
         if tag == "td":
             self.rows[-1].append(found["data-sort"])
         if tag == "th":
@@ -52,7 +55,43 @@ def test_every_result_is_a_row_best_first(logs):
     assert [float(row[2]) for row in page.rows[1:]] == [80.0, 50.0]
     assert all(len(row) == page.heads for row in page.rows)
     assert "some/run%201/report.html" in page.links, "the report of a run is a link that opens from disk"
-    assert page.rows[1][0] == "resnet18conv4 + gem + spatial"
+    assert page.rows[1][0] == "resnet18conv4 + gem + spatial run 1"
+
+
+def test_results_of_one_network_are_told_apart(logs):
+    """By the options in which they differ; by their folders where there are none."""
+    content = json.loads((logs / "some" / "run 1" / "results.json").read_text())
+    for name, order, resize in (
+        ("a", "size", None),
+        ("b", "distance", None),
+        ("c", "distance", [64, 96]),
+        ("d", "distance", None),
+    ):
+        options = {"spatial_order": order, "resize": resize, "run_dir": f"logs/{name}"}
+        folder = logs / "other" / name / "eval-1"
+        folder.mkdir(parents=True)
+        given = ["spatial_order", "run_dir", *(["resize"] if resize else [])]
+        told = {**content, "dataset": "rome", "options": options, "options_set": given}
+        (folder / "results.json").write_text(json.dumps(told))
+    texts = {one.run: one.told_apart for one in read_entries(logs)}
+    assert texts["other/a/eval-1"] == "spatial_order size"
+    assert texts["other/b/eval-1"] == "spatial_order distance, b"
+    assert texts["other/c/eval-1"] == "resize 64 96, spatial_order distance"
+    assert texts["other/d/eval-1"] == "spatial_order distance, d"
+    assert texts["some/run 0"] == "run 0", "of the same network and dataset as run 1"
+    page = Page()
+    page.feed(write_leaderboard(logs).read_text())
+    assert len({(row[0], row[1]) for row in page.rows}) == len(page.rows)
+
+
+def test_on_a_phone_each_number_says_what_it_is(logs):
+    """There the table's head is not shown: what stands in it stands beside each number, and in the list to sort by."""
+    text = write_leaderboard(logs).read_text()
+    page = Page()
+    page.feed(text)
+    labels = ["R@1", "R@5", "dim", "ms per query", "bytes per image", "date"]
+    assert page.labels == labels * len(page.rows)
+    assert page.choices == ["", "0", "1", "2", "3", "4", "5", "6", "7", "8"] and page.heads == 9
 
 
 def test_costs_are_those_of_the_tables(logs):

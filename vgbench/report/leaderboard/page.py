@@ -31,8 +31,7 @@ def write_leaderboard(folder: Path) -> Path:
     costs = [name for name in COSTS if any(name in one.costs for one in entries)]
     page = render(
         "leaderboard/page.html",
-        values=values,
-        costs=costs,
+        columns=["network", "dataset", *(f"R@{value}" for value in values), *costs, "date", "run"],
         rows=[_row(one, values, costs) for one in entries],
         datasets=[_dataset(folder, name, entries) for name in dict.fromkeys(one.dataset for one in entries)],
     )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 
 from vgbench.report.tables.table import Cell, Column, Row, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    # A row that begins with one of these would be an argument of the \\ before it.
+    "[": "{[}", "]": "{]}", "*": "{*}",
 }  # fmt: skip
+# Pairs that a font draws as one sign.
+_LIGATURES = re.compile(r"(?<=-)(?=-)|(?<=`)(?=`)|(?<=')(?=')|(?<=,)(?=,)|(?<=[?!])(?=`)")
 # What a spreadsheet takes for a formula. Names of the folder protocol, @0500000.00@..., are none: a number between two
 # @ is no expression, and programs look these names up as they are.
 _FORMULA = re.compile(r"[=+\-\t\r\n]|@(?![+-]?\d+(\.\d*)?@)", re.ASCII)
@@ -74,7 +79,9 @@ def latex_text(table: Table, caption: str = "") -> str:
 
 def latex_escape(text: str) -> str:
     """Make text safe inside LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    printable = "".join(character if unicodedata.category(character) != "Cc" else " " for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in " ".join(printable.split()))
+    return _LIGATURES.sub("{}", escaped)
 
 
 def _latex_row(row: Row, columns: tuple[Column, ...]) -> str:
