@@ -25,10 +25,10 @@ RESULTS = Path("docs/results")
 INDEX = """# Demo tables
 
 Each table of [benchmarks/](../../benchmarks) at demo scale, as its own command made it: the synthetic city, images of
-64x96, a small network, one epoch of few images ([city.yaml](../../benchmarks/common/city.yaml)); where rows differ in how
-they are trained, steps enough that it shows ([city_longer.yaml](../../benchmarks/common/city_longer.yaml)). **They show that
-every row works, and how a table looks. They do not show which row is best**: that is little training, and one of the 110
-test queries is 0.9 points. For that, run the table itself, at full scale and with its three seeds.
+64x96, a small network, one epoch of few images ([city.yaml](../../benchmarks/common/city.yaml)); where rows differ in
+how they are trained, with steps enough that it shows ([city_longer.yaml](../../benchmarks/common/city_longer.yaml)).
+**They show that every row works, and how a table looks. They do not show which row is best**: that is little training,
+and one of the 110 test queries is 0.9 points. For that, run the table itself, at full scale and with its three seeds.
 
 | table | what it compares | jobs | seconds | of a processor |
 |:------|:-----------------|-----:|--------:|---------------:|
