@@ -23,6 +23,8 @@ def small_options(name: str, height: int, width: int) -> dict[str, Any]:
         "vlad_buff": {"netvlad_clusters": 4, "nv_pca": 6},
         "selavpr_pp": {"feat_dim": 10},
         "fol": {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
+        "r2former": {"out_dim": 6, "num_local": 9},
+        "pairvpr": {"out_dim": 6, "decoder_dim": 8, "decoder_depth": 2, "decoder_heads": 2},
         "boq": {"proj_channels": 64, "num_queries": 4, "row_dim": 3},
     }
     return options.get(name, {})

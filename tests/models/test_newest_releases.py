@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from token_networks import small_deit
 from torch import Tensor
 
 from vgbench.errors import UserError
 from vgbench.models import Network, build_network, rebuild_network
-from vgbench.models.backbones import dinov2
+from vgbench.models.backbones import deit, dinov2
 from vgbench.models.release_kinds import OwnRelease
 from vgbench.models.releases import RELEASES, load_release, release_of
 
@@ -27,6 +28,7 @@ C = 64
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for size, layers in (("vitb", 9), ("vitl", 4)):
         monkeypatch.setitem(dinov2.SIZES, size, dinov2.Size(C, layers, 4))
+    monkeypatch.setattr(deit.timm, "create_model", small_deit)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     return tmp_path / "hub" / "checkpoints"
@@ -111,6 +113,25 @@ def of_cricavpr(key: str) -> str:
     return of_data_parallel(key.replace("aggregation.gem.p", "aggregation.1.p"))
 
 
+def of_pairvpr(key: str) -> str:
+    return key.replace("backbone.", "encoder.model.").replace("aggregation.", "")
+
+
+def of_r2former(key: str) -> str:
+    renamed = key.replace("backbone.model.", "backbone.").replace("aggregation.reranker.", "Reranker.")
+    renamed = re.sub(r"^aggregation\.(head|head_dist)\.", r"backbone.\1.", renamed)
+    return "module." + renamed.replace("aggregation.", "")
+
+
+def of_stage_one(dim: int) -> dict[str, Tensor]:
+    """What Pair-VPR's files have besides: the masked pixels' layer and token, and the positions."""
+    return {
+        "mask_token": torch.zeros(1, 1, dim), "prediction_head.weight": torch.zeros(588, dim),
+        "prediction_head.bias": torch.zeros(588), "dec_pos_embed": torch.zeros(529, dim),
+        "dec_pos_embed_cls": torch.zeros(530, dim),
+    }  # fmt: skip
+
+
 FC = {"down": "D_fc1.", "up": "D_fc2."}
 SALAD = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9}
 CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
@@ -127,8 +148,14 @@ CASES: list[tuple[str, dict[str, Any], Callable[[str], str], str]] = [
     ("selavpr-pp-large", {"feat_dim": 24}, of_selavpr_pp, "module.linear2.weight"),
     ("edtformer", {"num_queries": 6, "row_dim": 3}, of_edtformer, "module.backbone.adapters.8.D_fc2.bias"),
     ("cricavpr", {}, of_cricavpr, "module.backbone.blocks.8.adapter.branch3.1.bn.running_mean"),
+    ("pairvpr-vitb", {"decoder_dim": 12, "decoder_depth": 2, "decoder_heads": 2}, of_pairvpr,
+     "dec_blocks.1.cross_attn.projk.weight"),
+    ("r2former", {}, of_r2former, "module.Reranker.blocks_2.1.attn.qkv.weight"),
     ("dino-mix", {"out_channels": 8}, of_dino_mix, "backbone.dino_model.blocks.3.ls2.gamma"),
 ]  # fmt: skip
+
+
+SIZES = {"dino-mix": (224, 224), "r2former": (64, 96)}
 
 
 def theirs_of(source: Network, rename: Callable[[str], str]) -> dict[str, Tensor]:
@@ -150,6 +177,13 @@ def test_a_file_with_the_authors_keys_fills_every_weight(
     for parameter in source.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     tensors = theirs_of(source, rename)
+    if name.startswith("pairvpr"):
+        tensors |= of_stage_one(12)
+    if name == "r2former":
+        tensors |= {
+            "module.Reranker.decoder_pos_embed": torch.zeros(1, 1001, 32),
+            "module.Reranker.ratio": torch.ones(1),
+        }
     assert key in tensors and len(tensors) >= len(source.state_dict()) - 2
     if release.file.name.endswith(".safetensors"):
         save_file(tensors, checkpoints / release.file.name)
@@ -162,7 +196,7 @@ def test_a_file_with_the_authors_keys_fills_every_weight(
         assert own in unused or torch.equal(network.state_dict()[own], value), own
     assert network.config == {"method": name}
     again = rebuild_network(network.config, network.state_dict())
-    images = torch.randint(0, 256, (2, 3, 126, 126) if name != "dino-mix" else (2, 3, 224, 224), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, *SIZES.get(name, (126, 126))), dtype=torch.uint8)
     with torch.inference_mode():
         torch.testing.assert_close(again.eval()(images), network.eval()(images), atol=1e-5, rtol=1e-4)
     less = dict(tensors)
@@ -179,6 +213,7 @@ def test_a_file_with_the_authors_keys_fills_every_weight(
         ("qaa-1024", 1024), ("qaa-2048", 2048), ("qaa-4096", 4096), ("vlad-buff", 4096), ("vlad-buff-8192", 8192),
         ("fol", 8448), ("fol-base", 8448), ("dino-mix", 4096), ("edtformer", 4096),
         ("cricavpr", 14 * C),
+        ("r2former", 256), ("pairvpr-vitb", 512), ("pairvpr-vitl", 512), ("pairvpr-vitg", 512),
     ],
 )  # fmt: skip
 def test_dimensions_with_64_channels_in_the_place_of_768(name: str, dimensions: int) -> None:

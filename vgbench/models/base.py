@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -90,6 +90,8 @@ class Aggregation(nn.Module):
         mixes_batch: as of `Backbone`.
         mixed_batch: how many images such batches have: what its authors test with.
         spare_keys: as of `Backbone`.
+        reranked_by: the re-ranker (`--rerank`) that compares its local tokens, "" where it has none. It then has
+            `token_dim` and `pair_tokens`, see `LocalTokens`.
     """
 
     descriptors_dim: int
@@ -99,6 +101,32 @@ class Aggregation(nn.Module):
     mixes_batch: bool = False
     mixed_batch: int = MIXED_BATCH
     spare_keys: tuple[str, ...] = ()
+    reranked_by: str = ""
+
+
+class LocalTokens(Protocol):
+    """What an aggregation offers a re-ranker.
+
+    Attributes:
+        token_dim: C, numbers of a token.
+    """
+
+    token_dim: int
+
+    def pair_tokens(self, features: Any) -> list[tuple[Tensor, Tensor]]:
+        """Return what is kept of each image: where its tokens are, float [T,2], x and y as shares of width and height,
+        and the tokens, float [T,C].
+
+        Args:
+            features: of B images, as the aggregation itself takes them.
+        """
+
+
+class PairNetwork(LocalTokens, Protocol):
+    """The same, and a network that looks at the tokens of two images."""
+
+    def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Return a score a pair, float32 [B], the larger the likelier the same place, of tokens [B,T,C] each."""
 
 
 def as_backbone(name: str, module: nn.Module) -> Backbone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,32 @@ _FLOATS = {r"^backbone\.adapters\.": "backbone.side.", r"^linear([12])\.": r"agg
            r"^aggregation\.1\.p$": "aggregation.gem.p"}  # fmt: skip
 _HASHES = {r"^backbone\.adapters_hashing\.": "backbone.side.", r"^linear3\.": "aggregation.linear1.",
            r"^linear4\.": "aggregation.linear2.", r"^aggregation_hashing\.1\.p$": "aggregation.gem.p"}  # fmt: skip
+# Pair-VPR's files have what only its first stage of training needs, and positions that are computed here.
+_PAIRVPR = {r"^encoder\.model\.": "backbone.", r"^(?!backbone\.)": "aggregation."}
+_PAIRVPR_ELSE = ("mask_token", "prediction_head.weight", "prediction_head.bias", "dec_pos_embed", "dec_pos_embed_cls")
+
+# R2Former's have two parameters that no score depends on.
+_R2FORMER = {r"^backbone\.(head|head_dist)\.": r"aggregation.\1.", r"^backbone\.": "backbone.model.",
+             r"^local_head\.": "aggregation.local_head.", r"^Reranker\.": "aggregation.reranker."}  # fmt: skip
+_R2FORMER_ELSE = ("Reranker.decoder_pos_embed", "Reranker.ratio")
+
+
+def load_r2former(network: nn.Module, path: Path) -> None:
+    """Load R2Former, its global part and its re-ranker; raises UserError if a file is of another network."""
+    with about(path):
+        tensors = extract_state_dict(read_checkpoint(path))
+        load_state_dict(network, _renamed(_without(tensors, _R2FORMER_ELSE), _R2FORMER))
+
+
+def load_pairvpr(network: nn.Module, path: Path) -> None:
+    """Load Pair-VPR, encoder and decoder; raises UserError if a file is of another network."""
+    with about(path):
+        tensors = extract_state_dict(read_checkpoint(path))
+        load_state_dict(network, _renamed(_without(tensors, _PAIRVPR_ELSE), _PAIRVPR))
+
+
+def _without(tensors: Mapping[str, Tensor], names: Container[str]) -> dict[str, Tensor]:
+    return {key: value for key, value in tensors.items() if key not in names}
 
 
 # EDTformer's branch, and CricaVPR's convolutions in each layer.

@@ -19,6 +19,8 @@ from vgbench.models.release_kinds import HubRelease, OwnRelease, Release, move_a
 from vgbench.models.released_readers import (
     load_cricavpr,
     load_edtformer,
+    load_pairvpr,
+    load_r2former,
     load_selavpr,
     load_selavpr_pp,
     load_vlad_buff,
@@ -41,6 +43,7 @@ _DINOV2 = {"backbone": "dinov2_vitb14"}
 _MIXVPR = ((128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz"), (512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj"),
            (4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L"))  # fmt: skip
 _CONVAP_FOLDER = "https://drive.google.com/drive/folders/1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL"
+_R2FORMER_FOLDER = "https://drive.google.com/drive/folders/14dkj0o0NpAD_1MB0Kqt7NiGxR5ekOdN_"
 _RETRIEVAL = {"aggregation": "gem", "fc_output_dim": 2048}
 _RADENOVIC = {
     "resnet50conv5": {
@@ -150,6 +153,12 @@ def _selavpr(trained_on: str, drive: str) -> OwnRelease:
     return OwnRelease(f"Lu et al., 2024; {trained_on}", (224, 224), parts, file, read=load_selavpr)
 
 
+def _pairvpr(size: str) -> OwnRelease:
+    parts = {"backbone": f"dinov2_vit{size}14_reg", "aggregation": "pairvpr"}
+    file = hugging_face("CSIRORobotics/Pair-VPR", f"pairvpr-vit{size.upper()}.pth")
+    return OwnRelease("Hausler and Moghadam, 2025; several sets", _322, parts, file, read=load_pairvpr)
+
+
 def _selavpr_pp(backbone: str, file: str, **parts: Any) -> OwnRelease:
     parts = {"backbone": backbone, "adapter": "multiconv", "aggregation": "selavpr_pp", **parts}
     released = github("Lu-Feng/SelaVPRplusplus", "SelaVPR%2B%2B", f"SelaVPRplusplus_{file}.pth")
@@ -192,6 +201,11 @@ def _present() -> dict[str, Release]:
         "selavpr-pp-large-rerank": _selavpr_pp("dinov2_vitl14", "large_rerank"),
         "selavpr-pp-hashing": _selavpr_pp("dinov2_vitb14", "base_rerank", hashing=True),
         "selavpr-pp-large-hashing": _selavpr_pp("dinov2_vitl14", "large_rerank", hashing=True),
+        "r2former": OwnRelease(
+            "Zhu et al., 2023; MSLS", _STREET, {"backbone": "deit_small", "aggregation": "r2former"},
+            ReleaseFile(_R2FORMER_FOLDER, "CVPR23_DeitS_Rerank.pth"), read=load_r2former,
+        ),
+        **{f"pairvpr-vit{size}": _pairvpr(size) for size in "blg"},
         "fol": _fol("dinov2_vitl14", "FoL_large.pth"),
         "fol-base": _fol("dinov2_vitb14", "FoL_base.pth"),
         **qaa,

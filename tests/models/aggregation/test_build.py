@@ -17,7 +17,8 @@ CHANNELS, HEIGHT, WIDTH = 12, 7, 10
 
 # L2-normalised always; the others are where --l2 says so, or not at all.
 UNIT = {"netvlad", "crn", "rrm", "convap", "convgem", "cosplace", "mixvpr", "salad", "megaloc", "boq",
-        "supervlad", "cricavpr", "edtformer", "qaa", "vlad_buff", "image", "selavpr", "selavpr_pp", "fol"}  # fmt: skip
+        "supervlad", "cricavpr", "edtformer", "qaa", "vlad_buff", "image", "selavpr", "selavpr_pp", "fol",
+        "pairvpr", "r2former"}  # fmt: skip
 
 
 FROZEN = {
@@ -25,7 +26,7 @@ FROZEN = {
     "qaa": {"dust_bin", "score.norm2_out.weight", "score.norm2_out.bias"},
 }
 # Branches of local features, which have no part in descriptors.
-OF_RERANKING = ("local.", "upconv")
+OF_RERANKING = ("local.", "upconv", "dec", "classvpr", "local_head.", "reranker.")
 
 
 def _layer(name: str) -> nn.Module:
@@ -40,6 +41,7 @@ def _inputs(name: str, batch: int = 3) -> Tensor | tuple[Tensor, ...]:
     return {
         "map+token": (features, torch.rand(batch, CHANNELS)),
         "map+token+attention": (features, torch.rand(batch, CHANNELS), torch.rand(batch, HEIGHT * WIDTH) / 30),
+        "earlier map+2 tokens+attention": (features, torch.rand(batch, 2, CHANNELS), torch.rand(batch, HEIGHT * WIDTH)),
         "tokens": features.flatten(2).transpose(1, 2),
         "vector": features[:, :, 0, 0],
     }.get(getattr(kinds, "takes", "map") if isinstance(getattr(kinds, "takes", "map"), str) else "map", features)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from token_networks import Pictures, maker
 
 from vgbench.data import Split
 from vgbench.data.table import TableBuilder
@@ -39,6 +40,12 @@ def table(root: Path, utm: np.ndarray) -> Any:
     for number, (east, north) in enumerate(utm):
         builder.add(f"{number}.jpg", float(east), float(north))
     return builder.build(root)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Callable[..., Pictures]:
+    """Return `token_networks.maker` in a folder of its own."""
+    return maker(tmp_path)
 
 
 @pytest.fixture

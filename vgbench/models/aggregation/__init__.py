@@ -35,6 +35,8 @@ AGGREGATIONS = Registry(
         "selavpr": "vgbench.models.aggregation.selavpr:SelaVPR",
         "selavpr_pp": "vgbench.models.aggregation.selavpr_pp:SelaVPRpp",
         "fol": "vgbench.models.aggregation.fol:FoL",
+        "r2former": "vgbench.models.aggregation.r2former:R2Former",
+        "pairvpr": "vgbench.models.aggregation.pairvpr:PairVPR",
     },
     positional=1,
     named=("tokens",),

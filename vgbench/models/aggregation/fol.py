@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgbench.models.aggregation.local_branch import DIMENSIONS, HIDDEN
+from vgbench.models.aggregation.local_branch import DIMENSIONS, HIDDEN, cell_positions
 from vgbench.models.aggregation.salad import SALAD
 from vgbench.models.layers import l2_normalise
 
 # Attention below this counts as none.
 FAINTEST = 0.01
+# Cells of the map whose local features are compared.
+RELIABLE = 225
 
 
 class FoL(SALAD):
@@ -22,6 +24,8 @@ class FoL(SALAD):
 
     takes = "map+token+attention"
     name = "fol"
+    reranked_by = "fol"
+    token_dim = DIMENSIONS
 
     def add_own(self, in_channels: int) -> None:
         """Make the branch of local features; the dustbin learns nothing."""
@@ -36,3 +40,19 @@ class FoL(SALAD):
     def local_features(self, features: Tensor) -> Tensor:
         """Return unit local features float32 [B,128,4h-3,4w-3] of a map [B,C,h,w]."""
         return l2_normalise(self.upconv2(F.relu(self.upconv(features))))
+
+    def pair_tokens(self, inputs: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+        """Return the local features in the reliable areas, in rows, as `LocalTokens.pair_tokens`.
+
+        Those are the cells of the map whose local features go to clusters the most, 225 of them; a local feature
+        belongs to the cell in which it falls where the map is stretched to the grid of local features.
+        """
+        features = inputs[0]
+        height, width = features.shape[2:]
+        weights = self.shares(inputs).sum(dim=1)  # [B,P]
+        best = weights.topk(min(RELIABLE, weights.shape[1]), dim=1).indices
+        reliable = torch.zeros_like(weights).scatter_(1, best, 1.0).view(-1, 1, height, width)
+        chosen = F.interpolate(reliable, size=(4 * height - 3, 4 * width - 3)).flatten(1) > 0
+        places = cell_positions(height, width).to(features.device)
+        found = self.local_features(features).flatten(2).transpose(1, 2)
+        return [(places[here], one[here]) for here, one in zip(chosen, found, strict=True)]

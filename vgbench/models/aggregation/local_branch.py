@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,3 +21,13 @@ class LocalBranch(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return l2_normalise(self.upconv2(F.relu(self.upconv1(features))))
+
+
+def cell_positions(height: int, width: int) -> Tensor:
+    """Return where the local features [4h-3,4w-3] of a map [h,w] lie, x and y as shares of the image, float32 [T,2].
+
+    Every fourth lies at the centre of a cell of the map, the first at that of the first.
+    """
+    y = (torch.arange(4 * height - 3) / 4 + 0.5) / height
+    x = (torch.arange(4 * width - 3) / 4 + 0.5) / width
+    return torch.stack([x.repeat(len(y)), y.repeat_interleave(len(x))], dim=1)

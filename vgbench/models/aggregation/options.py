@@ -43,10 +43,12 @@ class ConvApOptions(Options, needs="aggregation=convap", topic="aggregation"):
 
 
 @dataclass(frozen=True)
-class CosPlaceOptions(Options, needs="aggregation=cosplace", topic="aggregation"):
-    """CosPlace."""
+class CosPlaceOptions(Options, needs="aggregation=cosplace|r2former|pairvpr", topic="aggregation"):
+    """CosPlace, and heads that end with one layer as it does."""
 
-    out_dim: int | None = option(None, "dimensions of the descriptor", range=_COUNT, unset="512")
+    out_dim: int | None = option(
+        None, "dimensions of the descriptor", range=_COUNT, unset="512 for cosplace and pairvpr, 256 for r2former"
+    )
 
 
 @dataclass(frozen=True)

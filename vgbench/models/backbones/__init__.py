@@ -91,6 +91,7 @@ BACKBONES = Backbones(
         "regnet_y_32gf": "vgbench.models.backbones.regnet:regnet_y_32gf",
         "vit_b_16": "vgbench.models.backbones.vit:ViT",
         "vit": "vgbench.models.backbones.vit:DeepVGViT",  # as the Deep VG benchmark calls it
+        "deit_small": "vgbench.models.backbones.deit:deit_small",
         "maxvit_t": "vgbench.models.backbones.maxvit:MaxViT",
         "dinov2_vits14": "vgbench.models.backbones.dinov2:dinov2_vits14",
         "dinov2_vits14_reg": "vgbench.models.backbones.dinov2:dinov2_vits14_reg",

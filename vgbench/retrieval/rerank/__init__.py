@@ -30,6 +30,10 @@ RERANKERS = Rerankers(
         "diffusion": "vgbench.retrieval.rerank.diffusion:DiffusionReranker",
         "dense": "vgbench.retrieval.rerank.dense:DenseReranker",
         "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
+        "selavpr": "vgbench.retrieval.rerank.counted:SelavprReranker",
+        "fol": "vgbench.retrieval.rerank.counted:FolReranker",
+        "r2former": "vgbench.retrieval.rerank.token_pairs:R2formerReranker",
+        "pairvpr": "vgbench.retrieval.rerank.token_pairs:PairvprReranker",
         "geowarp": "vgbench.retrieval.rerank.geowarp:GeowarpReranker",
     },
 )

@@ -40,7 +40,7 @@ class ChainOptions(Options, topic="rerank"):
         20,
         "predictions of each query that are re-ranked; the rest keep their order",
         range=_COUNT,
-        needs="rerank=spatial|kreciprocal|local|dense|geowarp",
+        needs="rerank=spatial|kreciprocal|local|dense|selavpr|fol|r2former|pairvpr|geowarp",
         common="eval",
     )
 
@@ -170,7 +170,17 @@ class DenseOptions(Options, needs="rerank=dense", topic="rerank"):
 
 
 @dataclass(frozen=True)
+class FolOptions(Options, needs="rerank=fol", topic="rerank"):
+    """FoL's local features."""
+
+    fol_similarity: float = option(
+        0.7, "cosine that two local features must exceed to be counted as a match", range=between(-1, 1)
+    )
+
+
+@dataclass(frozen=True)
 class RerankOptions(
+    FolOptions,
     DenseOptions,
     VerifiedOptions,
     LocalOptions,

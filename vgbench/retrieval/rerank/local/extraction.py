@@ -56,6 +56,9 @@ def features_of(
     with writing_alone(path):
         store = FeatureStore(path, make.dim, make.binary)
         missing = store.missing(rows)
+        kept = len(np.unique(rows)) - len(missing)
+        if kept:
+            LOG.info("%s: same weights, images and size; features of %d images reused", path, kept)
         if len(missing) == 0:
             return store
         LOG.debug("%s: %d images to find local features in", path, len(missing))

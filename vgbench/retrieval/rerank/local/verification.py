@@ -57,7 +57,7 @@ class Plan:
 
     def prepared(self, candidates: NDArray[np.int64], context: RerankContext) -> PreparedFeatures:
         """Find the features of the queries and of their candidates int64 [Q,k], or take up those that are kept."""
-        return PreparedFeatures(self, *_features(self, candidates, context))
+        return PreparedFeatures(self, *features_of_both(self.extractor, self.size, self.keypoints, candidates, context))
 
 
 class Verifies(Protocol):
@@ -246,16 +246,19 @@ class Verifier:
         return score, np.concatenate(shares, axis=1).astype(np.float32)
 
 
-def _features(plan: Plan, candidates: NDArray[np.int64], context: RerankContext) -> tuple[FeatureStore, FeatureStore]:
+def features_of_both(
+    extractor: Extractor, size: ImageSize, keypoints: int, candidates: NDArray[np.int64], context: RerankContext
+) -> tuple[FeatureStore, FeatureStore]:
+    """Return the features of the queries and of their candidates int64 [Q,k], made or taken up (see `features_of`)."""
     split = context.split
     tables = context.all_queries, (split.database, candidates.reshape(-1))
     queries, database = (
         features_of(
             table,
             rows,
-            plan.extractor,
-            plan.size,
-            plan.keypoints,
+            extractor,
+            size,
+            keypoints,
             context.cache / f"{split.root.name}_{split.name}_{table.root.name}",
             context.inference,
         )
