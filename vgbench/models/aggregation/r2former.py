@@ -139,7 +139,7 @@ def partners(own: Tensor, others: Tensor, similarity: Tensor) -> Tensor:
     """
     best = similarity.topk(min(PARTNERS, similarity.shape[2]), dim=2)
     rows = best.indices.flatten(1).unsqueeze(2).expand(-1, -1, PLACE)
-    chosen = others.gather(1, rows).unflatten(1, best.indices.shape[1:])
+    chosen = others.gather(1, rows).view(*best.indices.shape, PLACE)
     return torch.cat([own.unsqueeze(2).expand_as(chosen), chosen, best.values.unsqueeze(3)], dim=3)
 
 
