@@ -29,6 +29,7 @@ PLACES, QUERIES = 4, 3
 PARTS: dict[str, dict[str, Any]] = {
     "selavpr": {"backbone": "dinov2_vits14"},
     "fol": {"backbone": "dinov2_vits14", "num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "mlp_dim": 9},
+    "selavpr_pp": {"backbone": "dinov2_vits14", "feat_dim": 10},
     "r2former": {"backbone": "deit_small", "num_local": 9, "out_dim": 6},
     "pairvpr": {"backbone": "dinov2_vits14_reg", "decoder_dim": 24, "decoder_depth": 2, "decoder_heads": 3},
 }

@@ -25,7 +25,7 @@ def check_tokens(name: str, network: Network | None) -> Network:
     """
     if network is None:
         raise UserError(f"--rerank {name}: there is no network. Expected the one that made the descriptors")
-    theirs = network.aggregation.reranked_by
+    theirs = getattr(network.aggregation, "reranked_by", "")
     if theirs != name:
         remedy = f"use --rerank {theirs}" if theirs else f"use --method {name}, or --aggregation {name}"
         raise UserError(f"--rerank {name}: {network.name} has no tokens for it. Expected a network that does; {remedy}")
