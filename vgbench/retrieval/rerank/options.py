@@ -27,7 +27,7 @@ class ChainOptions(Options, topic="rerank"):
 
     rerank: tuple[str, ...] | None = option(
         None,
-        "re-rankers, applied in this order",
+        "re-rankers, in this order",
         registry="vgbench.retrieval.rerank:RERANKERS",
         metavar="NAME",
         unset="none",
@@ -38,7 +38,7 @@ class ChainOptions(Options, topic="rerank"):
     )
     rerank_topk: int = option(
         20,
-        "predictions of each query that are re-ranked; the rest keep their order",
+        "predictions of a query that are re-ranked; the others stay",
         range=_COUNT,
         needs="rerank=spatial|kreciprocal|local|dense|selavpr|fol|r2former|pairvpr|geowarp",
         common="eval",
