@@ -65,9 +65,9 @@ STRIDES = {
 
 
 # Families with a test file of their own.
-ELSEWHERE = ("deit", 
+ELSEWHERE = (
     "alexnet", "cct384", "efficientnet_b", "efficientnet_v2", "convnext", "swin_v2", "mobilenet_v3", "regnet_",
-    "vit", "maxvit_t", "dinov2_", "dinov3_",
+    "deit", "vit", "maxvit_t", "dinov2_", "dinov3_",
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ RERANKERS = Rerankers(
         "local": "vgbench.retrieval.rerank.local.reranker:LocalReranker",
         "selavpr": "vgbench.retrieval.rerank.counted:SelavprReranker",
         "fol": "vgbench.retrieval.rerank.counted:FolReranker",
+        "descriptors": "vgbench.retrieval.rerank.descriptors:DescriptorReranker",
         "r2former": "vgbench.retrieval.rerank.token_pairs:R2formerReranker",
         "pairvpr": "vgbench.retrieval.rerank.token_pairs:PairvprReranker",
         "geowarp": "vgbench.retrieval.rerank.geowarp:GeowarpReranker",

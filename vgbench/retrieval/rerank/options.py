@@ -40,7 +40,7 @@ class ChainOptions(Options, topic="rerank"):
         20,
         "predictions of a query that are re-ranked; the others stay",
         range=_COUNT,
-        needs="rerank=spatial|kreciprocal|local|dense|selavpr|fol|r2former|pairvpr|geowarp",
+        needs="rerank=spatial|kreciprocal|local|dense|selavpr|fol|r2former|pairvpr|descriptors|geowarp",
         common="eval",
     )
 
@@ -179,7 +179,21 @@ class FolOptions(Options, needs="rerank=fol", topic="rerank"):
 
 
 @dataclass(frozen=True)
+class DescriptorOptions(Options, needs="rerank=descriptors", topic="rerank"):
+    """A second network, whose descriptors order what the first found."""
+
+    rerank_network: str | None = option(
+        None, "the second network: a name that --method knows, or a checkpoint", metavar="NAME", unset="none"
+    )
+    rerank_weights: str | None = option(
+        None, "a file that has its weights, where it is a name; nothing is fetched", metavar="FILE", unset="fetched",
+        needs="rerank_network",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class RerankOptions(
+    DescriptorOptions,
     FolOptions,
     DenseOptions,
     VerifiedOptions,
