@@ -71,7 +71,8 @@ def second_network(options: RerankOptions) -> tuple[Network, tuple[int, int] | N
         )
     size: tuple[int, int] | None = None
     if name in RELEASES or not Path(name).is_file():
-        network, size = load_release(name, weights=weights and Path(weights)), release_of(name).size
+        network = load_release(name, weights=Path(weights) if weights else None)
+        size = release_of(name).size
     else:
         if weights:
             raise UserError(f"--rerank_weights {weights}: {name} has its weights. Expected one of the two")
