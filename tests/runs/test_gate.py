@@ -78,3 +78,26 @@ def test_a_dataset_without_val_needs_another(pipeline: Pipeline, tmp_path: Path)
     with pytest.raises(UserError, match=r"--rerank_when learned: .*--gate_dataset_name") as caught:
         with_gate(reranked_when(pipeline, gate_dataset_name="village"), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("estimator", ["sue", "inliers"])
+def test_an_estimator_alone_has_the_limit_that_is_best_on_val(
+    pipeline: Pipeline, tmp_path: Path, estimator: str
+) -> None:
+    more: dict[str, Any] = {"uncertainty": (estimator,)}
+    if estimator == "inliers":
+        more |= {"local_features": ("orb",), "local_size": 128}
+    gate = with_gate(reranked_when(pipeline, rerank_when=estimator, **more), tmp_path).gate
+    assert gate is not None and gate.estimator == estimator and gate.model is None and gate.on_val is not None
+    val = read_split(pipeline.data.datasets_folder / "city", "val")  # type: ignore[operator]
+    found = reranked_when(pipeline, rerank_when=None, **more).evaluate(val, tmp_path).judged
+    assert found is not None and found.before is not None and found.after is not None
+    certainty = found.scores[estimator]
+    # Every limit that tells queries apart, by trial.
+    tried = []
+    for limit in (-np.inf, *np.unique(certainty), np.inf):
+        chosen = certainty < limit
+        tried.append((float(np.where(chosen, found.after, found.before).mean()), -int(chosen.sum())))
+    chosen = certainty < gate.below
+    assert (float(np.where(chosen, found.after, found.before).mean()), -int(chosen.sum())) == max(tried)
+    assert gate.on_val["recall"] == pytest.approx(100 * max(tried)[0], abs=1e-3)
