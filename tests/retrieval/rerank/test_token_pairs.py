@@ -221,7 +221,7 @@ def test_r2former_keeps_the_patches_that_are_looked_at_the_most() -> None:
             row, column = divmod(cell, 5)
             torch.testing.assert_close(places[rank], torch.tensor([(column + 0.5) / 5, (row + 0.5) / 4]))
             shares = torch.tensor([(column + 0.5) / 5, (row + 0.5) / 5, (looks[cell] / looks.max()).item()])
-            own = torch.cat([shares, linear(head.local_head, before[image, 2 + cell].double()).float()])
+            own = torch.cat([shares, linear(head.local_head, before[image, cell].double()).float()])
             torch.testing.assert_close(tokens[rank], own, atol=1e-5, rtol=1e-4)
     with pytest.raises(UserError, match="--resize 480 640"):
         network.backbone(torch.zeros(1, 3, 496, 640))

@@ -22,7 +22,7 @@ EARLIER = "earlier map+2 tokens+attention"
 class DeiT(Backbone):
     """[B,3,H,W], both sides multiples of 16, to what R2Former takes.
 
-    That is the patches before the last layer, as a map [B,C,h,w]; the class and the distillation token after it,
+    That is the sequence before the last layer without its last two patches, as a map [B,C,h,w]; the class and the distillation token after it,
     [B,2,C]; and the attention [B,hw] of the last layer from these two to the patches, summed over them and the heads.
     """
 
@@ -69,7 +69,9 @@ class DeiT(Backbone):
             tokens = block(tokens)
         last = model.blocks[-1]
         attention = _attention_of_two(last.attn, last.norm1(tokens))
-        earlier = tokens[:, 2:].transpose(1, 2).reshape(batch, -1, height, width)
+        # Its authors' code counts from the class token here, so each cell has what stands two places before it; the
+        # released weights were trained with that.
+        earlier = tokens[:, :-2].transpose(1, 2).reshape(batch, -1, height, width)
         return earlier, model.norm(last(tokens)[:, :2]), attention
 
     def _positions(self, height: int, width: int) -> Tensor:
