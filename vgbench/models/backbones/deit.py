@@ -22,8 +22,9 @@ EARLIER = "earlier map+2 tokens+attention"
 class DeiT(Backbone):
     """[B,3,H,W], both sides multiples of 16, to what R2Former takes.
 
-    That is the sequence before the last layer without its last two patches, as a map [B,C,h,w]; the class and the distillation token after it,
-    [B,2,C]; and the attention [B,hw] of the last layer from these two to the patches, summed over them and the heads.
+    That is the sequence before the last layer, without its last two patches, as a map [B,C,h,w]; the class and the
+    distillation token after it, [B,2,C]; and the attention [B,hw] of the last layer from these two to the patches,
+    summed over them and the heads.
     """
 
     kind = EARLIER
