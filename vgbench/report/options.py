@@ -28,7 +28,7 @@ class ReportOptions(Options):
         needs="heat_maps",
     )
     save_preds: int = option(
-        0, "write this many queries, from the first, with their predictions as JPEG files in preds/", range=_COUNT,
+        0, "JPEGs of the first N queries and their predictions in preds/", range=_COUNT,
         common="eval",
     )  # fmt: skip
     pairs_out: Path | None = option(
