@@ -259,6 +259,25 @@ def test_a_jobs_threads_are_decided_where_it_is_started(words, variable, threads
     assert campaign._call(job).environment.get("OMP_NUM_THREADS") == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--baseline", "gemm"], "--baseline gemm: no run has this name. Did you mean gem?"),
+        (["--slurm", "slurm.yaml"], "--slurm: there is no srun here"),
+    ],
+)
+def test_what_would_fail_later_is_said_before_anything_runs(run, words, message, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    (tmp_path / "slurm.yaml").write_text("slurm_partition: gpu")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    plain = benchmark.main
+    monkeypatch.setattr(benchmark, "main", lambda: plain([*sys.argv[1:], *words]))
+    status, _, err = run([{"name": "gem", "train": {}}])
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert not (tmp_path / "program" / "calls.jsonl").exists()
+
+
 def test_the_data_of_a_test_are_those_that_it_asks_for(tmp_path, pristine_dataset):
     """Its split and its folders of queries, and no coordinates where the truth needs none."""
     root = shutil.copytree(pristine_dataset, tmp_path / "sets" / "toy")

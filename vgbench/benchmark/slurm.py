@@ -6,6 +6,7 @@ job is queued again, where it goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ class SlurmExecutor:
         unknown = sorted(set(self.options) - set(OPTIONS))
         if unknown:
             raise UserError(f"--slurm: {unknown[0]} is not known. Expected {', '.join(OPTIONS)}")
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise UserError("--slurm: there is no srun here. Expected a machine that hands jobs over to SLURM")
 
     def has_room(self, call: Call) -> bool:
         return len(self._running) < self.at_a_time

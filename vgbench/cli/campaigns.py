@@ -23,7 +23,7 @@ from vgbench.data.digest import folder_digest
 from vgbench.data.options import DataOptions
 from vgbench.data.positives import BY_DISTANCE, GroundTruth
 from vgbench.data.protocol import read_splits
-from vgbench.errors import UserError
+from vgbench.errors import UserError, did_you_mean
 from vgbench.models import network_from_options
 from vgbench.models.from_options import check_same_network
 from vgbench.models.options import NetworkOptions
@@ -44,6 +44,11 @@ _WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions, TrainOptions
 def campaign_of(matrix: Matrix, typed: argparse.Namespace) -> Campaign:
     """Return the campaign that a command line asks for; raises UserError."""
     folder = typed.logs_folder / matrix.name
+    if typed.baseline is not None and typed.baseline not in matrix.rows:
+        raise UserError(
+            f"--baseline {typed.baseline}: no run has this name.{did_you_mean(typed.baseline, matrix.rows)} "
+            f"Expected one of {', '.join(matrix.rows)}"
+        )
     if typed.dry_run:
         matrix, folder = matrix.dry(), folder / "dry_run"
     others = sorted(path for path in typed.logs_folder.glob("*") if path.is_dir() and path != folder)
