@@ -56,6 +56,10 @@ def test_a_failure_ends_with_status_1_after_the_table(run):
         ([{"name": "a", "train": {}, "eval": [{"margin": 0.2}]}], "eval-1.yaml: unknown option --margin"),
         ([{"name": "a"}], "run 1 (a): neither `train:`"),
         ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "shrinkage": 2}}], "--shrinkage"),
+        (
+            [{"name": "a", "train": {}}, {"name": "b", "train": {"wandb": "mine"}}],
+            "b: train: --wandb mine: wandb is not",
+        ),
         # What only the network itself can refuse, of the last run as of the first.
         (
             [{"name": "a", "train": {}}, {"name": "b", "train": {"cut": 4}}],
@@ -68,7 +72,8 @@ def test_a_failure_ends_with_status_1_after_the_table(run):
         ([{"name": "a", "train": {}}, {"name": "b", "whiten": {"runs": ["a"], "resize": [0, 0]}}], "--resize 0 0"),
     ],
 )
-def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, content, message):
+def test_mistakes_are_one_line_and_status_2_before_anything_runs(run, tmp_path, monkeypatch, content, message):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
     status, _, err = run(content)
     assert status == 2 and message in err and err.count("\n") == 1 and err.startswith("error: ")
     assert not (tmp_path / "program" / "calls.jsonl").exists()
@@ -264,10 +269,12 @@ def test_a_jobs_threads_are_decided_where_it_is_started(words, variable, threads
     [
         (["--baseline", "gemm"], "--baseline gemm: no run has this name. Did you mean gem?"),
         (["--slurm", "slurm.yaml"], "--slurm: there is no srun here"),
+        (["--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: no cluster answers there"),
     ],
 )
 def test_what_would_fail_later_is_said_before_anything_runs(run, words, message, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
+    pytest.importorskip("ray")
     (tmp_path / "slurm.yaml").write_text("slurm_partition: gpu")
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.chdir(tmp_path)

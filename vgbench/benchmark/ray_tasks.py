@@ -7,6 +7,7 @@ the matrix and the datasets must be seen by all nodes under the same paths.
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from vgbench.benchmark.process import Process
 from vgbench.errors import UserError
 
 RETRIES = 5
+_SECONDS_TO_ANSWER = 10.0
 
 
 @dataclass
@@ -37,11 +39,12 @@ class RayExecutor:
     def __post_init__(self) -> None:
         self._ray = _library()
         try:
+            _check_answers(self.address)
             self._ray.init(
                 address=None if self.address == "local" else self.address, log_to_driver=False,
                 ignore_reinit_error=True, logging_level="warning",
             )  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"--ray {self.address}: no cluster answers there ({str(error).splitlines()[0]}). "
                 "Expected the address that `ray start --head` prints, or `local`"
@@ -79,6 +82,13 @@ class RayExecutor:
             return str(self._ray.get(reference))
         except Exception as error:
             return f"ended by Ray ({type(error).__name__}): {last_line(call.log, 0)}"
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError where nothing listens at `host:port`: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _run(call: Call) -> str:

@@ -36,6 +36,7 @@ from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, RunOptions, Settings, TrainSettings, flat
 from vgbench.training.options import TrainOptions
 from vgbench.training.start import FREEZING
+from vgbench.training.tracker import check_tracker
 
 # Options that change how fast or where a run works, or what it writes besides, and not its numbers.
 _WITHOUT_EFFECT = (*marked(Mark.NO_RESULT, RunOptions, DataOptions, TrainOptions), *option_names(ReportOptions))
@@ -134,7 +135,10 @@ def check_options(job: Job, config: Path) -> None:
         combine.check_options(job.script, flags(read_yaml(config)), len(job.makers))
         return
     settings = _settings(job.script, config)
-    start = settings.training.start_from if isinstance(settings, TrainSettings) else None
+    start = None
+    if isinstance(settings, TrainSettings):
+        start = settings.training.start_from
+        check_tracker(settings.training.wandb)
     elsewhere = job.makers or job.checkpoint or settings.run.resume or start
     if not elsewhere and not is_fetched(settings.network.method):
         _dimensions(settings)
