@@ -13,7 +13,8 @@ from vgbench.errors import UserError
 from vgbench.flags import plain
 from vgbench.models.aggregation import AGGREGATIONS
 from vgbench.models.build import build_network
-from vgbench.models.network import Network
+from vgbench.models.hashing import attach_hashing
+from vgbench.models.network import HASH_BITS, Network
 from vgbench.models.options import OFF_THE_SHELF, NetworkOptions, network_option_names
 from vgbench.models.releases import RELEASES, OwnRelease, load_release
 from vgbench.models.sequences.network import NAME as SEQ_AGGREGATION
@@ -36,6 +37,13 @@ def network_from_options(
         resize: height and width of the images in pixels, for those networks whose weights depend on it (MixVPR).
         seq_length: frames of a sequence, for networks of those.
     """
+    network = _without_codes(replace(options, hash_bits=None), resize, seq_length)
+    if options.hash_bits is not None:
+        attach_hashing(network, options.hash_bits)
+    return network
+
+
+def _without_codes(options: NetworkOptions, resize: tuple[int, int] | None, seq_length: int) -> Network:
     if options.seq_aggregation is None:
         return _of_images(options, resize)
     own = {name: getattr(options, name) for name in OF_SEQUENCES}
@@ -47,6 +55,7 @@ def network_from_options(
 def _of_images(options: NetworkOptions, resize: tuple[int, int] | None) -> Network:
     """Build the network that describes an image."""
     values = {name: value for name, value in asdict(options).items() if name not in OF_SEQUENCES}
+    del values[HASH_BITS]
     method, shelf, weights = values.pop("method"), values.pop("off_the_shelf"), values.pop("weights")
     if shelf != "imagenet":
         if method is not None:

@@ -18,6 +18,8 @@ from vgbench.runtime import Inference, Runtime
 from vgbench.runtime_options import BACKENDS
 
 GEOWARP = "geowarp"  # the part of a network that compares pairs of images
+HASHING, HASH_BITS = "hashing", "hash_bits"  # the part that makes codes of descriptors; what a configuration says of it
+BESIDE = (GEOWARP, HASHING)  # parts on which descriptors do not depend
 _HASH_BYTES = 64 * 2**20
 
 Infer = Callable[[Tensor], Tensor]
@@ -31,6 +33,7 @@ class Network(nn.Module):
         backbone: normalised images to local features.
         aggregation: local features to descriptors.
         geowarp: what compares pairs of images, where `models.geowarp.attach` has given it one.
+        hashing: what makes codes of descriptors, where `models.hashing.attach_hashing` has given it one.
         mixes_batch: whether an image's descriptor depends on the other images of its batch.
         mixed_batch: how many images a batch has then.
         descriptors_dim: D.
@@ -46,6 +49,7 @@ class Network(nn.Module):
         self.backbone = as_backbone(str(config.get("backbone", "of the network")), backbone)
         self.aggregation = as_aggregation(str(config.get("aggregation", "of the network")), aggregation)
         self.geowarp: nn.Module | None = None
+        self.hashing: nn.Module | None = None
         self.mixes_batch = self.backbone.mixes_batch or self.aggregation.mixes_batch
         mixing = self.aggregation if self.aggregation.mixes_batch else self.backbone
         self.mixed_batch = mixing.mixed_batch
@@ -120,12 +124,12 @@ def features_for_inference(network: Network, runtime: Runtime) -> Infer:
 def weights_hash(network: Network) -> str:
     """Return the sha256 (hex) of every parameter and buffer (non-persistent ones too) and of the configuration.
 
-    Those of GeoWarp are left out: descriptors do not depend on it.
+    Those of GeoWarp and of a hashing branch are left out: descriptors do not depend on them.
     """
-    config = {key: value for key, value in network.config.items() if key != GEOWARP}
+    config = {key: value for key, value in network.config.items() if key not in (GEOWARP, HASH_BITS)}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     named = [*network.named_parameters(), *network.named_buffers()]
-    named = [(name, tensor) for name, tensor in named if not name.startswith(f"{GEOWARP}.")]
+    named = [(name, tensor) for name, tensor in named if name.partition(".")[0] not in BESIDE]
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         flat = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy()

@@ -10,7 +10,7 @@ from typing import Any
 from vgbench.models.adapting.options import AdaptingOptions
 from vgbench.models.aggregation.options import AggregationOptions
 from vgbench.models.sequences.options import SequenceNetworkOptions
-from vgbench.options import Mark, Options, arguments, at_least, option, option_names
+from vgbench.options import Mark, Options, arguments, at_least, between, option, option_names
 
 L2_PLACES = ("before_pool", "after_pool", "none")
 PLACED_BY_L2 = ("mac", "spoc", "gem", "rmac")
@@ -43,6 +43,10 @@ class PartsOptions(Options, topic="network"):
     fc_output_dim: int | None = option(
         None, "project descriptors to this many dimensions by a fully connected layer", range=at_least(1)
     )
+    hash_bits: int | None = option(
+        None, "learn codes of this many bits beside the descriptors (SelaVPR++), for --quantise hash: codes are "
+        "searched, and the descriptors order what they find", range=between(1, 2**16), unset="no codes",
+    )  # fmt: skip
     trunc_te: int | None = option(
         None, "keep only this many layers of a transformer, from the first", range=at_least(1), unset="all"
     )

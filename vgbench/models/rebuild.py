@@ -9,7 +9,8 @@ from vgbench.errors import UserError, in_short
 from vgbench.models.build import build_network
 from vgbench.models.ensemble import build_ensemble
 from vgbench.models.geowarp import attach
-from vgbench.models.network import Network
+from vgbench.models.hashing import attach_hashing
+from vgbench.models.network import HASH_BITS, Network
 from vgbench.models.releases import load_release
 from vgbench.models.sequences.network import sequence_options, with_sequences, without_sequences
 from vgbench.models.stored_config import check_config
@@ -47,6 +48,10 @@ def rebuild_network(
 
 
 def _rebuilt(config: Mapping[str, Any], own: Collection[str]) -> Network:
+    if config.get(HASH_BITS):
+        network = _rebuilt(_without(config, HASH_BITS), own)
+        attach_hashing(network, config[HASH_BITS])
+        return network
     if of_sequences := sequence_options(config):
         return with_sequences(_rebuilt(without_sequences(config), own), **of_sequences)
     if "members" in config:

@@ -21,6 +21,7 @@ MOST = 2**20
 MOST_LAYERS = 256
 MOST_MEMBERS = 64
 DEEPEST = 8
+MOST_BITS = 2**16
 _OF_LAYERS = ("num_non_local", "num_layers", "mix_depth", "seqnet_width")
 _OF_CODE = ("backbone", "aggregation", "seq_aggregation")
 _EXPECTED = "Expected the network_config that train.py or combine writes"
@@ -41,6 +42,9 @@ def check_config(config: Any, own: Collection[str] = (), depth: int = 0) -> None
         raise UserError(f"network_config: is no mapping of names to values. {_EXPECTED}")
     if not isinstance(config.get("geowarp", False), bool):
         raise UserError(f"network_config: geowarp is a {type(config['geowarp']).__name__}. {_EXPECTED}")
+    bits = config.get("hash_bits")
+    if bits is not None and not 1 <= checked_value("hash_bits", bits, int) <= MOST_BITS:
+        raise UserError(f"network_config: hash_bits {bits} is out of range. {_EXPECTED}")
     if of_sequences := sequence_options(config):
         _check_sequences(of_sequences, own)
         config = without_sequences(config)

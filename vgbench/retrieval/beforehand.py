@@ -12,10 +12,11 @@ from vgbench.data.decode import image_size
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError, in_short
+from vgbench.models.hashing import hashing_of
 from vgbench.models.network import Network, for_inference
 from vgbench.quantities import bytes_text, duration_text
 from vgbench.retrieval.extraction.crops import Views
-from vgbench.retrieval.options import EvalOptions
+from vgbench.retrieval.options import LEARNED, EvalOptions
 from vgbench.retrieval.searching.exact import check_search, finder_of
 from vgbench.retrieval.searching.pca import check_components, pca_images
 from vgbench.runtime import Inference
@@ -41,6 +42,8 @@ def check_beforehand(
         if len(table) == 0:
             raise UserError(f"{table.root}: no {what}. Expected at least one image (.jpg, .jpeg, .png)")
     finder_of(options)
+    if options.quantise == LEARNED:
+        _check_codes(network, options, views)
     dim = views[0].dim(int(network.descriptors_dim))
     images = None
     if options.is_reduced:
@@ -50,6 +53,22 @@ def check_beforehand(
     if not (views[0].plain and views[1].plain):
         _try_views(network, split, inference, views)
     return images
+
+
+def _check_codes(network: Network, options: EvalOptions, views: tuple[Views, Views]) -> None:
+    """Raise UserError where the network has learned no codes of what is searched."""
+    if hashing_of(network) is None:
+        raise UserError(
+            f"--quantise hash: {network.name} has learned no codes. Expected a network trained with --hash_bits, or "
+            "--quantise binary"
+        )
+    dim = int(network.descriptors_dim)
+    if options.is_reduced or views[0].dim(dim) != dim:
+        other = "--pca_dim" if options.is_reduced else "--scale_pooling concat"
+        raise UserError(
+            f"--quantise hash: its codes are of descriptors as the network gives them. Expected no {other} beside it; "
+            "leave that out, or --quantise binary"
+        )
 
 
 def _try_views(network: Network, split: Split, inference: Inference, views: tuple[Views, Views]) -> None:

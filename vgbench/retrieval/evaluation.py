@@ -20,6 +20,7 @@ from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.files import check_space, is_file
+from vgbench.models.hashing import hashing_of
 from vgbench.models.network import Network
 from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_stage, run
@@ -213,7 +214,7 @@ def _find(
             database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
     exact = searcher_type(options) is ExactSearch
     with contextlib.nullcontext() if exact else clock.stage("index"):
-        searcher = make_searcher(database, options, runtime)
+        searcher = make_searcher(database, options, runtime, described.learned)
     with clock.stage("search"):
         predictions = views[1].method.merge(searcher.search(queries, count))
     return _Found(database, queries, original, predictions, searcher.bytes_per_image, images_per_s)
@@ -284,6 +285,12 @@ class _Extraction:
         self.runtime = inference.runtime
         self.folder, self.split = folder, split
         self.weights, self._forecast = weights, forecast
+
+    @property
+    def learned(self) -> dict[str, Any] | None:
+        """What the network has learned of codes."""
+        branch = hashing_of(self._network)
+        return None if branch is None else branch.thresholds()
 
     def check_space(self, views: tuple[Views, Views], pca: ImageTable | None) -> None:
         """Raise UserError where the descriptors of all tables, beside what is there of them, will not fit."""

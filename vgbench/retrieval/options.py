@@ -14,6 +14,8 @@ from vgbench.options import DISTINCT, Mark, Options, above, arguments, at_least,
 POOLINGS = ("mean", "max", "gem", "concat")
 PRESETS = ("down", "up", "random_crop")
 REFINE_IVFPQ = 16
+REFINE_HASH = 5
+LEARNED = "hash"  # the codes that a network brings
 _PRODUCT_CODES = "quantise=pq or index=ivfpq"
 _COUNT = at_least(1)
 
@@ -88,7 +90,8 @@ class CompressionOptions(Options):
     quantise: str = option(
         "none",
         "keep database descriptors as codes and search among those; binary: one bit a dimension, Hamming distances; "
-        "pq: product quantisation, asymmetric distances; both need faiss",
+        "hash: those that a network has learned (--hash_bits), whose default it is; pq: product quantisation, "
+        "asymmetric distances; all need faiss",
         registry="vgbench.retrieval.searching.tables:QUANTISERS",
     )
     quantise_args: tuple[str, ...] | None = arguments("quantise")
@@ -164,9 +167,9 @@ class IndexOptions(GraphOptions, CellOptions):
         "of an approximate search, compute this many times the wanted predictions again, exactly, from the file; "
         "0: none",
         range=at_least(0),
-        needs="index=ivf|ivfpq|hnsw or quantise=binary|pq",
+        needs="index=ivf|ivfpq|hnsw or quantise=binary|hash|pq",
         without="--refine {value}: the search is exact already",
-        unset=f"{REFINE_IVFPQ} with ivfpq, else 0",
+        unset=f"{REFINE_IVFPQ} with ivfpq, {REFINE_HASH} with hash, else 0",
     )
     compare_queries: int = option(
         1000,
@@ -180,10 +183,11 @@ class IndexOptions(GraphOptions, CellOptions):
         marks=Mark.NO_DISTANCE,
     )
 
-    @property
-    def refined(self) -> int:
-        """How many times the wanted predictions are scored again."""
-        return self.refine if self.refine is not None else (REFINE_IVFPQ if self.index == "ivfpq" else 0)
+    def refined(self, quantise: str = "none") -> int:
+        """How many times the wanted predictions are scored again, beside codes of a kind (`--quantise`)."""
+        if self.refine is not None:
+            return self.refine
+        return REFINE_IVFPQ if self.index == "ivfpq" else REFINE_HASH if quantise == "hash" else 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vgbench.runs.of_sequences import check_sequences
 from vgbench.runs.parts import check_parts
 from vgbench.runs.resolving import resolve
 from vgbench.runs.settings import EvalSettings, Settings, TrainSettings, groups_of
-from vgbench.runs.training import own_reranker, unit_length
+from vgbench.runs.training import own_codes, own_reranker, unit_length
 from vgbench.stored import own_names
 from vgbench.training.start import start_options
 
@@ -40,7 +40,7 @@ def train_settings(given: Mapping[str, Any]) -> TrainSettings:
     stored = options_to_resume(given)
     known = stored | start_options(given)
     chosen = {**known, **given}
-    implied = method_defaults(given) | own_reranker(chosen) | unit_length(chosen)
+    implied = method_defaults(given) | own_reranker(chosen) | own_codes(chosen) | unit_length(chosen)
     settings = resolve(TrainSettings, given, known, implied)
     check_parts(settings)
     check_sequences(settings)
@@ -57,7 +57,8 @@ def eval_settings(given: Mapping[str, Any]) -> EvalSettings:
         given["resume"] = to_test(Path(given["resume"]))
         checkpoint = read_checkpoint(given["resume"])
     stored = options_to_test(checkpoint, given)
-    implied = method_defaults(given) | field_threshold({**stored, **given}, given)
+    chosen = {**stored, **given}
+    implied = method_defaults(given) | own_codes(chosen) | field_threshold(chosen, given)
     settings = resolve(EvalSettings, given, stored, implied)
     check_parts(settings)
     check_sequences(settings)

@@ -18,6 +18,7 @@ from vgbench.runtime import Runtime
 from vgbench.training.frozen_cache import CachedMode, FrozenCache
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
+from vgbench.training.modes.hashing import with_hashing
 from vgbench.training.modes.table import Recipe, build_mode
 from vgbench.training.options import TrainOptions
 
@@ -34,11 +35,15 @@ def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: 
         UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen.
     """
     if not settings.training.cache_frozen:
-        return with_domain(build_mode(recipe), settings.domain, recipe)
+        return with_domain(_with_codes(settings, recipe), settings.domain, recipe)
     check_options(settings, runtime)
     cache = FrozenCache(frozen_part(network, settings.data.resize, runtime), settings.training.frozen_folder or Path())
     cached = dataclasses.replace(recipe.inference, read=cache.read)
-    return CachedMode(build_mode(dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
+    return CachedMode(_with_codes(settings, dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
+
+
+def _with_codes(settings: TrainSettings, recipe: Recipe) -> TrainingMode[Any]:
+    return with_hashing(build_mode(recipe), settings.hashing, recipe)
 
 
 def check_options(settings: TrainSettings, runtime: Runtime) -> None:

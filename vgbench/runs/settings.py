@@ -24,6 +24,7 @@ from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
+from vgbench.training.modes.hashing_options import HashingOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
 
@@ -99,6 +100,7 @@ class TrainSettings(Settings):
     distill: DistillOptions
     augmentation: AugmentOptions
     domain: DomainOptions
+    hashing: HashingOptions
 
 
 def flat(settings: Settings) -> dict[str, Any]:

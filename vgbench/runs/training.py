@@ -35,6 +35,14 @@ def inference_of(settings: Settings, runtime: Runtime) -> Inference:
     return Inference(data.resize, settings.evaluation.infer_batch_size, data.num_workers, runtime)
 
 
+def own_codes(options: dict[str, Any]) -> dict[str, Any]:
+    """A network with codes is tested by them, unless told to search otherwise."""
+    searched = ("quantise", "index", "pca_dim", "pca_file", "search_backend", "efficient_ram_testing", "scale_pooling")
+    if not options.get("hash_bits") or any(options.get(name) for name in searched):
+        return {}
+    return {"quantise": "hash"}
+
+
 def unit_length(options: dict[str, Any]) -> dict[str, Any]:
     """Poolings are normalised after they pool where places or a teacher train them, unless told otherwise.
 

@@ -10,6 +10,8 @@ from vgbench.data import DataOptions
 from vgbench.errors import UserError, about
 from vgbench.models import Network, rebuild_network
 from vgbench.models.from_options import check_same_network
+from vgbench.models.hashing import attach_hashing
+from vgbench.models.network import HASH_BITS
 from vgbench.models.options import NetworkOptions, stored_options
 from vgbench.models.stored_config import check_config
 from vgbench.models.weights import read_checkpoint
@@ -39,7 +41,7 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     content = read_checkpoint(path)
     config = _config(path, content, own_names(given))
-    free = FREEZING if _of_parts(config) else ()
+    free = (*(FREEZING if _of_parts(config) else ()), *(() if config.get(HASH_BITS) else (HASH_BITS,)))
     same = {name: value for name, value in given.items() if name not in free}
     check_same_network(path, config, same, "--start_from")
     options = options_of_file(path, content.get("options", {}), [DataOptions], given)
@@ -60,7 +62,10 @@ def start_network(path: Path, options: NetworkOptions, own: Collection[str] = ()
     config = _config(path, content, own)
     chosen = {name: getattr(options, name) for name in FREEZING if getattr(options, name) is not None}
     with about(path):
-        return rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content, own)
+        network = rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content, own)
+    if options.hash_bits is not None:
+        attach_hashing(network, options.hash_bits)
+    return network
 
 
 def _of_parts(config: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from vgbench.models.adapting.lora import merged
 from vgbench.models.backends.base import Infer, InferenceBackend
 from vgbench.models.base import Backbone
 from vgbench.models.fold_batch_norm import FusedConv2d, fuse
-from vgbench.models.network import GEOWARP, Network
+from vgbench.models.network import BESIDE, Network
 from vgbench.runtime import Runtime, onednn_has_bf16
 
 # Modules whose weights may be stored in half precision: what autocast would do to them at every call anyway.
@@ -40,8 +40,8 @@ def fused(network: Network, runtime: Runtime, *, pointwise: bool) -> Network:
     """Return a copy of a network in eval mode with fewer, larger steps, on the runtime's device in its precision."""
     network = cast(Network, merged(network))
     form = copy.copy(network)
-    # What looks at pairs of images has no part in descriptors, nor in maps.
-    form._modules = {name: module for name, module in network._modules.items() if name != GEOWARP}
+    # What looks at pairs of images, or at descriptors, has no part in those, nor in maps.
+    form._modules = {name: module for name, module in network._modules.items() if name not in BESIDE}
     form._buffers = {name: buffer.clone() for name, buffer in network._buffers.items() if buffer is not None}
     form.backbone = fuse(network.backbone, pointwise=pointwise)  # type: ignore[assignment]
     form.aggregation = copy.deepcopy(network.aggregation).requires_grad_(False)

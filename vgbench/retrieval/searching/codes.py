@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,20 +53,32 @@ class CodeSearch:
     """
 
     def __init__(
-        self, database: Descriptors, options: IndexOptions, compression: CompressionOptions, runtime: Runtime
+        self,
+        database: Descriptors,
+        options: IndexOptions,
+        compression: CompressionOptions,
+        runtime: Runtime,
+        learned: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Encode the database, or find the codes of an earlier run; raises UserError where it cannot be encoded."""
-        self.database, self.options, self.runtime = database, options, runtime
+        """Encode the database, or find the codes of an earlier run; raises UserError where it cannot be encoded.
+
+        Args:
+            learned: the state of a quantiser that the network brings; None: it is fitted to the database.
+        """
+        self.database, self.runtime = database, runtime
+        self.refined = options.refined(compression.quantise)
         kind: Any = QUANTISERS.resolve(compression.quantise)
         keywords = QUANTISERS.keywords("quantise", compression.quantise, compression.quantise_args)
-        facts = ["codes 1", database.fingerprint, compression.quantise, kind.facts(database, compression)]
+        of_kind = kind.facts(database, compression) if learned is None else [_digest(learned)]
+        facts = ["codes 1", database.fingerprint, compression.quantise, of_kind]
         facts += [list(compression.quantise_args or ())] if keywords else []
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         self.path = database.path.with_name(f"{database.path.stem}_{compression.quantise}-{name}.h5")
         with writing_alone(self.path):
             if not _is_kept(self.path, len(database)):
                 LOG.info("%s: encoding %d descriptors", self.path, len(database))
-                _encode(self.path, database, kind.fit(database, compression, **keywords))
+                made = learned and kind(database.shape[1], dict(learned))
+                _encode(self.path, database, made or kind.fit(database, compression, **keywords))
         with h5py.File(self.path, "r") as file:
             state = {key: np.asarray(file[key]) for key in file if key != "codes"}
         self.coder: Coder = kind(database.shape[1], state)
@@ -74,7 +87,7 @@ class CodeSearch:
     def search(self, queries: Descriptors, k: int) -> Predictions:
         """Find each query's min(k, N) nearest codes; distances are exact where refined, else those to the codes."""
         k = min(k, len(self.database))
-        wanted = min(len(self.database), k * max(1, self.options.refined))
+        wanted = min(len(self.database), k * max(1, self.refined))
         asked = queries.read().float().numpy()
         best = Predictions(np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0), np.float32))
         step = max(1, BLOCK_BYTES // self.coder.bytes)
@@ -83,9 +96,18 @@ class CodeSearch:
                 codes = file["codes"][first : first + step]
                 distances, rows = self.coder.nearest(codes, asked, min(wanted, len(codes)))
                 best = _merged(best, rows + first, distances, wanted)
-        if self.options.refined:
+        if self.refined:
             return refine(self.database, queries, best.indices, k, self.runtime)
         return best
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return what arrays are known by."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _merged(best: Predictions, rows: NDArray[np.int64], distances: NDArray[np.float32], k: int) -> Predictions:

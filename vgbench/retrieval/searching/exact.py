@@ -9,10 +9,10 @@ what is multiplied at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from vgbench import parallel
 from vgbench.errors import UserError
 from vgbench.retrieval.extraction.store import Descriptors, InMemory
-from vgbench.retrieval.options import EvalOptions, IndexOptions
+from vgbench.retrieval.options import LEARNED, EvalOptions, IndexOptions
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.searching.candidates import Candidates, fits, nearest_of_few
 from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, TorchFinder, norms
@@ -323,6 +323,15 @@ def check_search(options: EvalOptions, shape: tuple[int, int]) -> None:
         check(shape, options)
 
 
-def make_searcher(database: Descriptors, options: EvalOptions, runtime: Runtime) -> Searcher:
-    """Return the searcher of a database, built or found beside its descriptors."""
-    return searcher_type(options)(database, options, options, runtime)
+def make_searcher(
+    database: Descriptors, options: EvalOptions, runtime: Runtime, learned: Mapping[str, Any] | None = None
+) -> Searcher:
+    """Return the searcher of a database, built or found beside its descriptors.
+
+    Args:
+        learned: what the network has learned for `--quantise hash` (`HashingBranch.thresholds`).
+    """
+    make = searcher_type(options)
+    if options.quantise == LEARNED and learned is not None:
+        return make(database, options, options, runtime, learned)
+    return make(database, options, options, runtime)

@@ -94,7 +94,7 @@ class IndexSearch:
     def search(self, queries: Descriptors, k: int) -> Predictions:
         """Find each query's min(k, N) nearest rows, nearly; distances are exact where refined, else the index's own."""
         k = min(k, len(self.database))
-        wanted = min(len(self.database), k * max(1, self.options.refined))
+        wanted = min(len(self.database), k * max(1, self.options.refined()))
         if self.options.index == "hnsw":
             self.index.hnsw.efSearch = max(self.options.ef_search, wanted)
         squared = np.empty((len(queries), wanted), dtype=np.float32)
@@ -103,7 +103,7 @@ class IndexSearch:
             part = slice(first, first + _QUERIES_AT_ONCE)
             asked = queries.read(first, first + _QUERIES_AT_ONCE).float().numpy()
             squared[part], indices[part] = self.index.search(asked, wanted)
-        if self.options.refined:
+        if self.options.refined():
             found = refine(self.database, queries, indices, k, self.runtime)
         else:
             found = Predictions(indices, np.sqrt(np.maximum(squared, 0)))

@@ -21,6 +21,7 @@ QUANTISERS = Registry(
     "quantiser",
     {
         "binary": "vgbench.retrieval.searching.codes:BinaryCodes",
+        "hash": "vgbench.retrieval.searching.learned:LearnedCodes",
         "pq": "vgbench.retrieval.searching.product:ProductCodes",
     },
     positional=2,

@@ -134,6 +134,13 @@ class PlacesMode:
         # Of the round's first batch, where it is made of photographs and not of features.
         if self._hardest is None and images.dtype == torch.uint8:
             self._hardest = hardest_grid(images, batch.labels, descriptors.detach())
+        return self._part(descriptors, batch)
+
+    def judge(self, descriptors: Tensor, batch: LabelledBatch) -> Tensor | None:
+        """Return this rank's part of the loss [] of other descriptors [B,N]; None of a loss that learns of places."""
+        return None if self.own_optimizers else self._part(descriptors, batch)
+
+    def _part(self, descriptors: Tensor, batch: LabelledBatch) -> Tensor:
         # Every rank has the loss of all images, and takes its part of it.
         whole = loss_of(self.criterion, self.miner, parallel.all_gather(descriptors), parallel.all_gather(batch.labels))
         return whole / parallel.world()

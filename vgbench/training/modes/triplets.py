@@ -104,7 +104,10 @@ class TripletMode:
     def loss(self, forward: Forward, batch: TripletBatch, generator: torch.Generator) -> Tensor:
         """Return the loss [] of a batch: the sum over queries and negatives divided by their number."""
         batch = self.augment.augment_triplets(batch, generator)
-        descriptors = forward(batch.units)
+        return self.judge(forward(batch.units), batch)
+
+    def judge(self, descriptors: Tensor, batch: TripletBatch) -> Tensor:
+        """Return the loss [] of the descriptors [B,N] of a batch's images, or of others in their place."""
         total = self.criterion(descriptors[batch.query], descriptors[batch.positive], descriptors[batch.negatives])
         # This rank's part: the step's triplets are shared out.
         return total / (batch.step_size * batch.negatives.shape[1])

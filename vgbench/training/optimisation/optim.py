@@ -112,7 +112,7 @@ def with_gradient(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     ]
 
 
-_PARTS = {"backbone": "backbone", "aggregation": "head", "sequence": "head", "geowarp": "geowarp"}
+_PARTS = {"backbone": "backbone", "aggregation": "head", "sequence": "head", "geowarp": "geowarp", "hashing": "head"}
 
 
 def _part(name: str) -> str:
