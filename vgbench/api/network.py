@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from vgbench.api import hub
 from vgbench.data import DataOptions
 from vgbench.data.listing import report_left_out, walk
 from vgbench.data.protocol import parse_name
 from vgbench.data.table import ImageTable, TableBuilder
 from vgbench.errors import UserError, about
-from vgbench.models import Network, rebuild_network
+from vgbench.models import Network, hub, rebuild_network
 from vgbench.models.pretrained_folder import write_folder
 from vgbench.models.releases import RELEASES, load_release, release_of
 from vgbench.models.weights import read_checkpoint

@@ -20,6 +20,7 @@ from vgbench import parallel
 from vgbench.errors import UserError, reason_of
 from vgbench.files import alone_or_refused, write_text
 from vgbench.invocation import command
+from vgbench.models import hub
 from vgbench.models.pretrained_folder import CONFIG, MODEL
 from vgbench.options import Mark, marked
 from vgbench.runs import restart
@@ -136,7 +137,13 @@ def to_train_on(resume: Path) -> Path:
 
 
 def to_test(resume: Path) -> Path:
-    """Return the checkpoint that is tested, of a run's folder or of one that `save_pretrained` wrote."""
+    """Return the checkpoint that is tested, of a run's folder or of one that `save_pretrained` wrote.
+
+    `hf://owner/name[@revision]` is fetched from the Hugging Face hub; raises UserError as `hub.fetch` does.
+    """
+    name = hub.name_of(resume)
+    if name is not None:
+        return hub.fetch(name)
     if (resume / CONFIG).is_file() and (resume / MODEL).is_file():
         return resume / MODEL
     return checkpoint_of(resume, BEST, LAST)

@@ -35,15 +35,11 @@ def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: 
         UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen.
     """
     if not settings.training.cache_frozen:
-        return with_domain(_with_codes(settings, recipe), settings.domain, recipe)
+        return with_domain(with_hashing(build_mode(recipe), settings.hashing, recipe), settings.domain, recipe)
     check_options(settings, runtime)
     cache = FrozenCache(frozen_part(network, settings.data.resize, runtime), settings.training.frozen_folder or Path())
     cached = dataclasses.replace(recipe.inference, read=cache.read)
-    return CachedMode(_with_codes(settings, dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
-
-
-def _with_codes(settings: TrainSettings, recipe: Recipe) -> TrainingMode[Any]:
-    return with_hashing(build_mode(recipe), settings.hashing, recipe)
+    return CachedMode(build_mode(dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
 
 
 def check_options(settings: TrainSettings, runtime: Runtime) -> None:
@@ -61,6 +57,11 @@ def check_options(settings: TrainSettings, runtime: Runtime) -> None:
         raise UserError(
             f"--cache_frozen: --{name} {shown(value)} wants pixels at every step, and features are kept of images as "
             "they are. Expected one of the two; leave the other out"
+        )
+    if settings.network.hash_bits is not None:
+        raise UserError(
+            f"--cache_frozen: not with --hash_bits {settings.network.hash_bits}. Expected one of the two; train the "
+            "network first, and its codes by --start_from"
         )
     if runtime.backend != "eager":
         option = "--compile on" if runtime.compile else f"--inference_backend {runtime.backend}"

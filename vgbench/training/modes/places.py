@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench import parallel
@@ -20,13 +21,17 @@ from vgbench.data.translated import build_views
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream, stream_seed
+from vgbench.retrieval.extraction.extract import describe_rows
 from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of, miner_beside, needs_classes
 from vgbench.training.modes.base import Forward, Round
+from vgbench.training.modes.cliques import CliqueBatch, Clusters, draw_clique_batches
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.modes.sample_places import Sites, draw_batches
 from vgbench.training.modes.table import Recipe
 from vgbench.training.optimisation.optim import build_own_optimizer, load_optimizer
 from vgbench.training.pictures import hardest_grid
+
+_FEW_CELLS = 64  # that are described in a dry run
 
 
 def from_recipe(recipe: Recipe) -> PlacesMode:
@@ -56,10 +61,15 @@ class PlacesMode:
         self.miner_name = miner_beside(recipe.places.loss, recipe.places.miner)
         self.options: PlacesOptions = recipe.places
         if needs_classes(self.options.loss):
+            if self.hard:
+                raise UserError(
+                    f"--loss {self.options.loss}: learns something of each place, and --place_batches cliques makes "
+                    "new ones in each batch. Expected another --loss, such as MultiSimilarity"
+                )
             # What the loss learns of each place would be lost with every new grid.
             self.options = dataclasses.replace(self.options, place_shift=False)
         first = self._sites(0, 0)
-        if first.count < 2:
+        if first.count < 2 and not self.hard:
             raise UserError(
                 f"{images.root}: {first.count} places with {self.options.min_img_per_place} images or more. Expected "
                 "at least two; lower --min_img_per_place, or raise --place_cell where places are derived"
@@ -94,6 +104,11 @@ class PlacesMode:
         return (self.images,)
 
     @property
+    def hard(self) -> bool:
+        """Whether batches are made of what the network finds alike."""
+        return self.options.place_batches == "cliques"
+
+    @property
     def rounds_per_epoch(self) -> int:
         """How often an epoch goes through all places."""
         return self.options.passes_per_epoch
@@ -113,7 +128,10 @@ class PlacesMode:
         rng = numpy_stream(self.recipe.seed, "places", epoch, index, *([times] if times else []))
         world = parallel.world()
         together = dataclasses.replace(self.options, places_per_batch=self.options.places_per_batch * world)
-        drawn = draw_batches(self._sites(epoch, index), together, rng)
+        if self.hard:
+            drawn = self._cliques(network, self._labels(epoch, index), together, rng)
+        else:
+            drawn = draw_batches(self._sites(epoch, index), together, rng)
         batches = [own_part(batch) for batch in drawn if len(batch[0]) >= world]
         if not batches:
             raise UserError(self._nothing_drawn(epoch, index, len(drawn)))
@@ -180,6 +198,12 @@ class PlacesMode:
     def summary(self) -> str:
         """Return one line for the log."""
         options = self.options
+        if self.hard:
+            return (
+                f"cliques of {options.img_per_place} images within {options.place_gap:g} m among {len(self.images)} "
+                f"images, in cells of {options.place_cell:g} m that look alike: {options.loss} loss, miner "
+                f"{self.miner_name}, at most {options.places_per_batch} places per batch"
+            )
         origin = "known" if self.labels is not None else f"cells of {options.place_cell:g} m"
         return (
             f"{self.found} places ({origin}) of {options.min_img_per_place} images or more among {len(self.images)} "
@@ -187,9 +211,29 @@ class PlacesMode:
             f"{options.img_per_place} images per batch"
         )
 
+    def _cliques(
+        self, network: Network, labels: Rows, options: PlacesOptions, rng: np.random.Generator
+    ) -> list[tuple[Rows, Rows]]:
+        """Describe an image of each cell, and draw the batches of a pass."""
+        few = self.recipe.training.dry_run
+        clusters = Clusters.of(self.images, labels, _FEW_CELLS if few else options.clique_cells, rng)
+        described = describe_rows(network, self.images, clusters.samples(rng), self.recipe.inference)
+        wanted = CliqueBatch(options.places_per_batch, options.img_per_place, options.clique_similar, options.place_gap)
+        batches = options.clique_batches or -(-len(self.images) // (wanted.places * wanted.images))
+        batches = min(batches, self.recipe.training.accumulate_steps) if few else batches
+        unit = F.normalize(described, dim=1)
+        # On one rank: the products of several may differ in their last bits, and so the draws.
+        return parallel.on_main(lambda: draw_clique_batches(clusters, unit, wanted, batches, rng))
+
     def _nothing_drawn(self, epoch: int, index: int, drawn: int) -> str:
         """Say why a pass has no batch."""
         options, places = self.options, self._sites(epoch, index).count
+        if self.hard and not drawn:
+            return (
+                f"--place_batches cliques: no two places of {options.img_per_place} images within "
+                f"{options.place_gap:g} m of one another that lie farther apart. Expected denser images; lower "
+                "--img_per_place, raise --clique_similar or --clique_cells"
+            )
         if drawn:
             return (
                 f"--img_per_place {options.img_per_place}: no batch of the {places} places has an image for each of "
@@ -203,14 +247,19 @@ class PlacesMode:
 
     def _sites(self, epoch: int, index: int) -> Sites:
         """The places of a pass."""
+        labels, least = self._labels(epoch, index), self.options.min_img_per_place
+        return Sites.known(labels, least) if self.labels is not None else Sites.derived(labels, least, self.images)
+
+    def _labels(self, epoch: int, index: int) -> Rows:
+        """The place of each image in a pass, int64 [N]."""
         options = self.options
         if self.labels is not None:
-            return Sites.known(self.labels, options.min_img_per_place)
+            return self.labels
         origin = np.zeros(2)
         if options.place_shift:
             rng = numpy_stream(self.recipe.seed, "grid", epoch, index)
             origin = rng.random(2) * options.place_cell
-        labels = derive_places(
+        return derive_places(
             self.images,
             side=options.place_cell,
             bin_width=options.place_heading,
@@ -218,4 +267,3 @@ class PlacesMode:
             # Headings of 0, 90, 180 and 270 degrees are the middles of bins, not their borders.
             turn=-options.place_heading / 2,
         )
-        return Sites.derived(labels, options.min_img_per_place, self.images)

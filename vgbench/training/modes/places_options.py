@@ -9,6 +9,7 @@ from vgbench.options import Options, above, arguments, at_least, changed_options
 
 _MODE = "train_mode=places or train_modes=places"
 _SEVERAL = at_least(2)
+BATCHES = ("passes", "cliques")
 _DISTANCES = ("cosine", "euclidean", "snr")
 
 
@@ -34,6 +35,25 @@ class DerivedPlacesOptions(Options, needs=_MODE, topic="places"):
     place_shift: bool = option(
         True, "places derived from coordinates: put the grid somewhere else for every pass over them"
     )
+    place_batches: str = option(
+        "passes",
+        "places derived from coordinates: passes, each place once, in random batches; cliques: hard batches "
+        "(CliqueMining), of cells that the network finds alike, whose images nearer than --place_gap to one another "
+        "are a place",
+        choices=BATCHES,
+    )  # fmt: skip
+    clique_similar: int = option(
+        15, "cliques: cells that are most similar to a random one, which places are then made of", range=at_least(1),
+        needs="place_batches=cliques",
+    )  # fmt: skip
+    clique_cells: int = option(
+        10000, "cliques: cells of which an image is described before a pass, at most", range=_SEVERAL,
+        needs="place_batches=cliques",
+    )  # fmt: skip
+    clique_batches: int | None = option(
+        None, "cliques: batches of a pass", range=at_least(1), needs="place_batches=cliques",
+        unset="as many as hold every image once",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,14 @@ class PlacesOptions(DerivedPlacesOptions, needs=_MODE, topic="places"):
         if (self.loss, self.miner) == ("MultiSimilarity", "MultiSimilarity"):
             # Settings that were written down when this was the default say it beside every way to train.
             object.__setattr__(self, "miner", None)
-        if self.min_img_per_place < self.img_per_place:
+        if self.place_batches == "cliques":
+            for name in ("min_img_per_place", "place_spread"):
+                if getattr(self, name) != getattr(PlacesOptions, name):
+                    raise UserError(
+                        f"--{name} {getattr(self, name)}: is of passes, and --place_batches is cliques. Expected it "
+                        "without; leave it out"
+                    )
+        elif self.min_img_per_place < self.img_per_place:
             raise UserError(
                 f"--min_img_per_place {self.min_img_per_place}: fewer than --img_per_place {self.img_per_place}. "
                 "Expected at least as many; lower --img_per_place"

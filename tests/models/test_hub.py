@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,6 +16,7 @@ import torch
 from huggingface_hub import constants
 
 import vgbench
+from vgbench.cli import export
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.pretrained_folder import CONFIG, MODEL
@@ -101,6 +104,36 @@ def test_what_is_pushed_comes_back_bit_for_bit(hub: dict[str, bytes]) -> None:
         with torch.inference_mode():
             assert torch.equal(again(images), mine(images))
         assert again.inference.size == (64, 96)
+
+
+def test_eval_and_export_take_a_name_of_the_hub(hub: dict[str, bytes], tiny_dataset, tmp_path, call) -> None:
+    torch.manual_seed(3)
+    network = build_network("efficientnet_lite0_s16", "gem", "none")
+    vgbench.load_network(network, size=(32, 32), amp="off", device="cpu").push_to_hub("someone/my-town")
+    status, _, told = call(
+        "eval.py", "--resume=hf://someone/my-town@main", f"--datasets_folder={tiny_dataset.parent}",
+        f"--dataset_name={tiny_dataset.name}", "--num_workers=0", f"--run_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert status == 0, told
+    log = (tmp_path / "run" / "info.log").read_text()
+    assert "efficientnet_lite0_s16 + gem" in log and "32x32" in log
+    export.main(["--resume", "hf://someone/my-town", "--output", str(tmp_path / "out.ts")])
+    assert (tmp_path / "out.ts").stat().st_size > 1e5
+    status, _, told = call("eval.py", "--resume=hf://someone/nothing", f"--run_dir={tmp_path / 'no'}")
+    assert status == 2 and told.startswith("error: hf://someone/nothing: ") and told.count("\n") == 1
+    status, _, told = call("eval.py", "--resume=hf://someone", f"--run_dir={tmp_path / 'no'}")
+    assert status == 2 and "hf://someone: is no name of the hub" in told
+
+
+def test_without_a_connection_the_hub_is_asked_once(hub: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")  # where nobody listens
+        waits: list[float] = []
+        monkeypatch.setattr(time, "sleep", waits.append)
+        with pytest.raises(UserError, match=r"hf://someone/my-town: .*a connection; or its folder"):
+            vgbench.load_network("hf://someone/my-town")
+    assert not waits
 
 
 def test_a_hostile_repository_names_no_code(hub: dict[str, bytes]) -> None:

@@ -18,6 +18,12 @@ SCHEME = "hf://"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
+def name_of(path: Path) -> str | None:
+    """Return the "owner/name[@revision]" of `hf://owner/name[@revision]`, typed where a path is; None of a real path."""
+    text = path.as_posix()  # to which two slashes are one
+    return text.removeprefix("hf:").lstrip("/") if text.startswith("hf:/") else None
+
+
 def fetch(name: str) -> Path:
     """Return the file of a network's weights, its configuration beside it, in the hub's own cache.
 
@@ -33,8 +39,18 @@ def fetch(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _told(f"{SCHEME}{name}", "Expected a network that save_pretrained wrote, and a connection; or its folder"):
+        _check_reachable(found[1], found[2])
         hf_hub_download(found[1], CONFIG, revision=found[2], endpoint=_endpoint())
         return Path(hf_hub_download(found[1], MODEL, revision=found[2], endpoint=_endpoint()))
+
+
+def _check_reachable(repository: str, revision: str | None) -> None:
+    """Ask once for what is not in the cache: to fetch it at once, the client would try six times without a connection."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if all(isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in (CONFIG, MODEL)):
+        return
+    get_hf_file_metadata(hf_hub_url(repository, MODEL, revision=revision, endpoint=_endpoint()), endpoint=_endpoint())
 
 
 def push(network: Network, size: tuple[int, int], name: str, private: bool) -> str:
