@@ -19,7 +19,7 @@ _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def name_of(path: Path) -> str | None:
-    """Return the "owner/name[@revision]" of `hf://owner/name[@revision]`, typed where a path is; None of a real path."""
+    """Return the "owner/name[@revision]" of `hf://owner/name[@revision]`, typed as a path; None of others."""
     text = path.as_posix()  # to which two slashes are one
     return text.removeprefix("hf:").lstrip("/") if text.startswith("hf:/") else None
 
@@ -45,7 +45,7 @@ def fetch(name: str) -> Path:
 
 
 def _check_reachable(repository: str, revision: str | None) -> None:
-    """Ask once for what is not in the cache: to fetch it at once, the client would try six times without a connection."""
+    """Ask once for what is not in the cache: told to fetch it, the client tries six times without a connection."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     if all(isinstance(try_to_load_from_cache(repository, file, revision=revision), str) for file in (CONFIG, MODEL)):
