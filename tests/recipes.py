@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vgbench import parallel
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.models import build_network
@@ -16,6 +17,7 @@ from vgbench.training import TrainOptions
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.modes.table import Recipe
+from vgbench.training.optimisation.step import Memory, Stepper, set_training
 
 PLACES_OPTIONS = PlacesOptions(
     place_cell=20, img_per_place=3, min_img_per_place=3, places_per_batch=4, passes_per_epoch=2
@@ -51,6 +53,21 @@ def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
     }
     data = DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(32, 32), num_workers=0)
     return recipe_with(data, **(usual | changes))
+
+
+def gradients_of(mode: Any, network: Any, path: Path | None = None) -> dict[str, torch.Tensor]:
+    """Return the gradients of a round's first step, summed over all ranks, and where this is rank 0 store them."""
+    memory = Memory(calls_apart=bool(getattr(mode, "calls_apart", False)))
+    stepper = Stepper(network, Runtime(torch.device("cpu"), None, torch.contiguous_format), memory=memory)
+    set_training(network, freeze_bn=True)
+    batch = next(iter(mode.round(network, 0, 0)))
+    set_training(network, freeze_bn=True)  # mining tests it
+    stepper.backward(mode, batch, torch.Generator().manual_seed(0))
+    stepper.gradients.add_the_rest(torch.optim.SGD(network.parameters(), lr=1.0))
+    found = {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
+    if path is not None and parallel.is_main():
+        torch.save(found, path)
+    return found
 
 
 def network_of(seed: int = 0) -> Any:

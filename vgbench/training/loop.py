@@ -153,8 +153,8 @@ class _Loop(Generic[BatchT]):
             synchronise_norms(network)
         self.optimizer = build_optimizer(network, options)
         self.schedule = Schedule(options, options.epochs_num)
-        often = bool(getattr(mode, "calls_often", False))
-        memory = Memory(options.checkpoint_activations, options.grad_cache_chunk, often)
+        apart = bool(getattr(mode, "calls_apart", False))
+        memory = Memory(options.checkpoint_activations, options.grad_cache_chunk, apart)
         learner = mode.learner(network) if isinstance(mode, LearnsPart) else network
         self.stepper = Stepper(learner, runtime, options.clip_grad_norm, memory)
         self.ema = None if options.ema_decay is None else Ema(network, options.ema_decay)

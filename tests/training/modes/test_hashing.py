@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from calls import TRAINING, of
-from recipes import network_of, recipe_of
+from forked_ranks import on_ranks
+from recipes import gradients_of, network_of, recipe_of
 from torch import Tensor
 
+from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
 from vgbench.models.hashing import HashingBranch, attach_hashing
 from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of
@@ -44,8 +48,6 @@ def hashed(root: Path, kind: str, bits: int = 16, **options: float) -> tuple[Any
     recipe = recipe_of(root, kind)
     torch.manual_seed(1)
     attach_hashing(network, bits)
-    from dataclasses import replace
-
     recipe = replace(recipe, network=network)
     inner = build_mode(recipe)
     return network, inner, with_hashing(inner, HashingOptions(**options), recipe)
@@ -85,13 +87,28 @@ def test_the_network_learns_as_without_codes_and_the_branch_beside_it(tiny_datas
             assert torch.equal(grads[name], parameter.grad), name
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_two_ranks_have_the_gradients_of_one(tiny_dataset: Path, tmp_path: Path) -> None:
+    def made(share: int) -> tuple[Any, Any]:
+        network, inner, mode = hashed(tiny_dataset, "places")
+        inner.augment = BatchAugment(AugmentOptions())  # drawn for each rank apart
+        inner.options = replace(inner.options, places_per_batch=4 // share, place_batches="cliques", clique_batches=1)
+        return mode, network
+
+    whole = gradients_of(*made(1))
+    statuses, said = on_ranks(2, lambda rank: gradients_of(*made(2), tmp_path / "two.pt"), tmp_path)
+    assert statuses == [0, 0], said
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    assert two.keys() == whole.keys() and "hashing.projection.weight" in whole
+    for name, value in whole.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5 * float(value.abs().max()), rtol=1e-3)
+
+
 def test_without_a_branch_or_descriptors(tiny_dataset: Path) -> None:
     recipe = recipe_of(tiny_dataset, "places")
     mode = build_mode(recipe)
     assert with_hashing(mode, HashingOptions(), recipe) is mode
     with pytest.raises(UserError, match="--hash_bits: --train_mode geowarp trains what compares pairs"):
-        from dataclasses import replace
-
         network = network_of()
         attach_hashing(network, 4)
         with_hashing(mode, HashingOptions(), replace(recipe_of(tiny_dataset, "geowarp"), network=network))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recipes import network_of, recipe_of
+from forked_ranks import on_ranks
+from recipes import gradients_of, network_of, recipe_of
 from torch import Tensor
 
 from vgbench.data import DataOptions, train_roots
-from vgbench.data.augment import AugmentOptions
+from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
 from vgbench.runtime import Runtime
 from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
@@ -126,6 +128,25 @@ def test_a_cut_run_ends_with_the_same_bits_and_tells_each_loss(
     _train(joint(tiny_dataset)[0], resumed, tmp_path / "cut", options, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_two_ranks_have_the_gradients_of_one(tiny_dataset: Path, tmp_path: Path) -> None:
+    def made(share: int) -> Any:
+        mode, _ = joint(tiny_dataset, ("places", "classes"), (1.0, 0.5))
+        places, classes = mode.modes
+        places.augment = classes.augment = BatchAugment(AugmentOptions())  # drawn for each rank apart
+        places.options = dataclasses.replace(places.options, places_per_batch=4 // share)
+        classes.options = dataclasses.replace(classes.options, images_per_batch=8 // share)
+        return mode
+
+    whole = gradients_of(made(1), network_of())
+    statuses, said = on_ranks(2, lambda rank: gradients_of(made(2), network_of(), tmp_path / "two.pt"), tmp_path)
+    assert statuses == [0, 0], said
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    assert two.keys() == whole.keys() and len(whole) > 10
+    for name, value in whole.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5 * float(value.abs().max()), rtol=1e-3)
 
 
 def test_what_does_not_fit_is_refused(tiny_dataset: Path) -> None:

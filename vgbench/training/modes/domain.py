@@ -84,6 +84,11 @@ class DomainMode(Generic[BatchT]):
         self.optimizer = torch.optim.Adam(self.adversary.parameters(), lr=options.grl_lr)
 
     @property
+    def calls_apart(self) -> bool:
+        """The inner mode's."""
+        return bool(getattr(self.mode, "calls_apart", False))
+
+    @property
     def images(self) -> ImageTable:
         """The inner mode's."""
         return self.mode.images

@@ -55,7 +55,7 @@ class HashingMode:
         options: weights of the losses.
     """
 
-    calls_often = True  # the branch stands outside of the call of the network
+    calls_apart = True  # the branch learns outside of the call of the network
 
     def __init__(self, mode: TrainingMode[BatchT], branch: HashingBranch, options: HashingOptions) -> None:
         self.mode, self.branch, self.options = mode, branch, options

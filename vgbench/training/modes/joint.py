@@ -91,8 +91,6 @@ class JointMode:
         weights: of each, above 0.
     """
 
-    calls_often = True  # of the network, before one backward
-
     def __init__(self, modes: Mapping[str, TrainingMode[Any]], weights: Sequence[float]) -> None:
         self.names, self.modes, self.weights = tuple(modes), tuple(modes.values()), tuple(weights)
         self._losses: list[Tensor] = []

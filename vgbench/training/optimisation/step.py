@@ -30,12 +30,12 @@ class Memory:
     Attributes:
         checkpoint_activations: compute a block's inner activations again in the backward pass instead of keeping them.
         grad_cache_chunk: images that go through the network together; None: a batch's.
-        calls_often: whether a batch's loss calls the network more than once.
+        calls_apart: whether parameters of the network learn outside of its call.
     """
 
     checkpoint_activations: bool = False
     grad_cache_chunk: int | None = None
-    calls_often: bool = False
+    calls_apart: bool = False
 
 
 PLENTY = Memory()
@@ -68,9 +68,9 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.amp_dtype == torch.float16)
         # The number of distinct images changes from batch to batch.
         call = torch.compile(network, dynamic=True) if runtime.compile else network
-        # In buckets, a network is called once for each backward.
+        # In buckets, all that learns is reached through the call.
         self.gradients = SharedGradients(
-            network, call, overlap=memory.grad_cache_chunk is None and not memory.calls_often
+            network, call, overlap=memory.grad_cache_chunk is None and not memory.calls_apart
         )
 
     def backward(
