@@ -86,7 +86,7 @@ def attach_hashing(network: Network, bits: int) -> HashingBranch:
     found = hashing_of(network)
     if found is None:
         device = next(network.parameters()).device
-        found = HashingBranch(network.descriptors_dim, bits).to(device)
+        found = HashingBranch(network.descriptors_dim, bits).to(device).train(network.training)
         network.hashing = found
         network.config[HASH_BITS] = bits
     if found.bits != bits:
