@@ -68,7 +68,7 @@ def test_two_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values())
         learned |= gradients.keys()
         stepper.update([optimizer])
-    unused = {key for key in before.keys() - learned}
+    unused = before.keys() - learned
     assert all(key.startswith(UNUSED.get(name, "nothing")) for key in unused), unused
     assert bool(unused) == (name in UNUSED)
     after = dict(network.named_parameters())

@@ -43,15 +43,15 @@ class DerivedPlacesOptions(Options, needs=_MODE, topic="places"):
         choices=BATCHES,
     )  # fmt: skip
     clique_similar: int = option(
-        15, "cliques: cells that are most similar to a random one, which places are then made of", range=at_least(1),
+        15, "cells that are most similar to a random one, which places are then made of", range=at_least(1),
         needs="place_batches=cliques",
     )  # fmt: skip
     clique_cells: int = option(
-        10000, "cliques: cells of which an image is described before a pass, at most", range=_SEVERAL,
+        10000, "cells of which an image is described before a pass, at most", range=_SEVERAL,
         needs="place_batches=cliques",
     )  # fmt: skip
     clique_batches: int | None = option(
-        None, "cliques: batches of a pass", range=at_least(1), needs="place_batches=cliques",
+        None, "batches of a pass", range=at_least(1), needs="place_batches=cliques",
         unset="as many as hold every image once",
     )  # fmt: skip
 
