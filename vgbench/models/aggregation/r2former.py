@@ -63,7 +63,10 @@ class R2Former(Aggregation):
         return list(zip(places, tokens, strict=True))
 
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Return the probability float32 [B] that pairs of tokens [B,T,131] and [B,S,131] are of one place."""
+        """Return the probability float32 [B] that pairs of tokens [B,T,131] and [B,S,131] are of one place.
+
+        Which of the two is the query matters a little.
+        """
         with full_precision(queries):
             logits: Tensor = self.reranker(queries.float(), candidates.float())
             return logits.softmax(dim=1)[:, 1]
@@ -88,17 +91,14 @@ class Correlations(nn.Module):
         self.decoder_pred = nn.Linear(WIDTH, 2)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the logits of pairs of tokens [B,T,131] and [B,S,131]."""
+        """Return the logits of pairs of tokens [B,T,131], of queries, and [B,S,131], of candidates."""
         places = [tokens[:, :, :PLACE].clamp(0, 1) for tokens in (first, second)]
         units = [F.normalize(tokens[:, :, PLACE:], dim=2) for tokens in (first, second)]
         similarity = torch.matmul(units[0], units[1].transpose(1, 2))
-        pairs = torch.cat(
-            [
-                partners(places[0], places[1], similarity),
-                partners(places[1], places[0], similarity.transpose(1, 2)),
-            ],
-            dim=1,
-        )
+        own, best, values = partners(places[0], places[1], similarity)
+        theirs, found, others = partners(places[1], places[0], similarity.transpose(1, 2))
+        # What is of the query comes first in both, as in its authors' code, with which the weights were trained.
+        pairs = torch.cat([torch.cat([own, best, values], dim=3), torch.cat([found, theirs, others], dim=3)], dim=1)
         batch, count = pairs.shape[:2]
         x = self.pair_head(pairs) + waves(pairs[..., PLACE : PLACE + 2])
         x = self.pair_head_2(self.joined(x.flatten(0, 1), self.blocks_2, self.cls_token_2))
@@ -129,8 +129,8 @@ class Layer(nn.Module):
         return y
 
 
-def partners(own: Tensor, others: Tensor, similarity: Tensor) -> Tensor:
-    """Return each patch with those of the other image that it resembles most, float [B,T,k,7].
+def partners(own: Tensor, others: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each patch k times, those k of the other image that it resembles most, and how much, [B,T,k,...].
 
     Args:
         own: float [B,T,3], x, y and attention.
@@ -140,7 +140,7 @@ def partners(own: Tensor, others: Tensor, similarity: Tensor) -> Tensor:
     best = similarity.topk(min(PARTNERS, similarity.shape[2]), dim=2)
     rows = best.indices.flatten(1).unsqueeze(2).expand(-1, -1, PLACE)
     chosen = others.gather(1, rows).view(*best.indices.shape, PLACE)
-    return torch.cat([own.unsqueeze(2).expand_as(chosen), chosen, best.values.unsqueeze(3)], dim=3)
+    return own.unsqueeze(2).expand_as(chosen), chosen, best.values.unsqueeze(3)
 
 
 def waves(places: Tensor) -> Tensor:
