@@ -15,6 +15,7 @@ from vgbench.data.sequences import SequenceTable
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.weights import read_checkpoint
+from vgbench.report.leaderboard.entries import read_entries
 from vgbench.training.checkpoint import save_checkpoint
 
 SMALL: dict[str, Any] = {
@@ -45,7 +46,10 @@ def test_trained_and_tested_from_the_checkpoint_alone(street: dict[str, Any], tm
     facts = results(tmp_path / "run")
     assert (facts["queries"], facts["database"], facts["protocol"]) == (8, 14, "sequences of 3, central frame")
     assert facts["sequences"]["length"] == 3 and facts["sequences"]["query_frames"] == 10
-    assert "sequences of 3 frames" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "sequences of 3 frames" in page and "gem + seqgem of 3" in page
+    [entry] = read_entries(tmp_path / "run")
+    assert "seqgem of 3" in entry.network
     content = read_checkpoint(trained.best)
     assert content["network_config"]["seq_aggregation"] == "seqgem" and "sequence.p" in content["model_state_dict"]
     where = {name: street[name] for name in ("datasets_folder", "num_workers", "device", "amp", "heat_maps")}

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgbench.models.base import Backbone, as_aggregation, as_backbone
+from vgbench.models.sequences.options import over_frames
 from vgbench.runtime import Inference, Runtime
 from vgbench.runtime_options import BACKENDS
 
@@ -89,7 +90,7 @@ class Network(nn.Module):
 
 def name_of(config: Mapping[str, Any]) -> str:
     """Return what a table calls the network of a configuration."""
-    return str(config.get("method") or f"{config['backbone']} + {config['aggregation']}")
+    return str(config.get("method") or f"{config['backbone']} + {config['aggregation']}") + over_frames(config)
 
 
 def in_fixed_batches(network: Network, inference: Inference) -> Inference:

@@ -15,6 +15,7 @@ import vgbench
 from vgbench.data import Neighbours, Split
 from vgbench.files import written_whole
 from vgbench.models.network import name_of
+from vgbench.models.sequences.options import over_frames
 from vgbench.report.chart import Series, line_chart
 from vgbench.report.city_map import city_map
 from vgbench.report.gallery import TOP, Card, Evidence, choose_queries, gallery, spread
@@ -209,9 +210,9 @@ def _links(cards: Sequence[Card]) -> dict[int, str]:
 def _network_name(results: Results) -> str:
     network = results.get("network") or {}
     if network.get("method"):
-        return str(network["method"])
+        return str(network["method"]) + over_frames(network)
     name = " + ".join(str(network[key]) for key in ("backbone", "aggregation") if network.get(key))
-    return name or "network"
+    return (name or "network") + over_frames(network)
 
 
 def _headline(results: Results) -> list[tuple[str, str, str]]:

@@ -39,11 +39,6 @@ class SequenceNetwork(Network):
         self.descriptors_dim = int(cast(int, sequence.descriptors_dim))
 
     @property
-    def name(self) -> str:
-        """What a table calls it."""
-        return f"{super().name} + {self.config[NAME]} of {self.seq_length}"
-
-    @property
     def of_frames(self) -> Network:
         """The network of one frame, with the same weights: images [B,3,H,W] to [B,F]."""
         frames = Network(self.backbone, self.aggregation, without_sequences(self.config))

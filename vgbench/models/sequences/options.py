@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vgbench.options import Options, arguments, at_least, option
 
@@ -27,3 +29,9 @@ class SequenceNetworkOptions(Options, topic="sequence"):
         None, "dimensions of SeqNet's descriptors", range=at_least(1), unset="those of a frame",
         needs="seq_aggregation=seqnet",
     )  # fmt: skip
+
+
+def over_frames(config: Mapping[str, Any]) -> str:
+    """Return what a name ends with where the network is of sequences: " + seqgem of 5"; else ""."""
+    name = config.get("seq_aggregation")
+    return f" + {name} of {config.get('seq_length')}" if name else ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vgbench.models.sequences.options import over_frames
 from vgbench.report.labels import dataset_label, main_threshold
 from vgbench.report.tables.costs import COSTS
 
@@ -117,7 +118,7 @@ def _network(content: dict[str, Any]) -> str:
     name = str(config.get("method") or " + ".join(str(config[k]) for k in ("backbone", "aggregation") if k in config))
     steps = [str(step["name"]) for step in content.get("rerank") or ()]
     compressed = (content.get("compression") or {}).get("what")
-    return " + ".join([name or "unknown", *([str(compressed)] if compressed else []), *steps])
+    return " + ".join([(name or "unknown") + over_frames(config), *([str(compressed)] if compressed else []), *steps])
 
 
 def _short(value: Any) -> str:
