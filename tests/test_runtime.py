@@ -46,6 +46,30 @@ def test_an_allocator_that_refuses_everything_keeps_adapting() -> None:
     assert allocator.set == []
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is on Linux")
+def test_freed_memory_goes_back_to_the_system_between_stages() -> None:
+    code = """
+import ctypes, sys
+import torch
+from vgbench import runtime
+
+def resident() -> float:
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith("RssAnon")).split()[1]) / 1024
+
+if not hasattr(ctypes.CDLL(None), "malloc_trim") or not runtime._keep_freed_blocks(ctypes.CDLL(None).mallopt):
+    sys.exit(0)
+held = [torch.ones(2**18) for _ in range(100)]  # 100 MB
+last = torch.ones(2**18)  # so that the heap's end does not come back by itself
+before = resident()
+del held
+kept = resident()
+runtime.release_freed_memory()
+assert before - kept < 10 and kept - resident() > 90, (before, kept, resident())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 FAULTS = """
 import ctypes, resource, sys
 import torch

@@ -166,6 +166,18 @@ def _keep_freed_memory() -> None:
         _keep_freed_blocks(library.mallopt)
 
 
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc: between stages that need it otherwise.
+
+    What `_keep_freed_memory` keeps serves the next batch of the same stage. The blocks of another stage have other
+    sizes and would come on top of it.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 def _keep_freed_blocks(mallopt: Callable[[int, int], int]) -> bool:
     """Set glibc's allocator through its `mallopt` (1: done, 0: refused); return whether blocks will be kept.
 

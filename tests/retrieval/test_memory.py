@@ -55,18 +55,18 @@ def test_the_count_sees_what_both_libraries_hold() -> None:
 
 def test_search_and_reranking_hold_no_more_for_more_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vgbench.retrieval.rerank.expansion._BYTES", BLOCK)
-    monkeypatch.setattr("vgbench.retrieval.searching.candidates._ROUND_BYTES", (BLOCK, BLOCK))
+    monkeypatch.setattr("vgbench.retrieval.searching.candidates._ROUND_BYTES", (BLOCK // 8, BLOCK))
 
     def found_by(database: Descriptors, queries: Descriptors, k: int) -> Any:
         return search(database, queries, k, block_bytes=BLOCK)
 
     held = {}
-    for count in (160, 480):
+    for count in (512, 1024):
         with files(tmp_path, count)[0] as database, Descriptors(tmp_path / f"{count}_1.h5") as queries:
             found = found_by(database, queries, 5)
             context = context_of(database, queries, found_by)
             searching = most_held(lambda d=database, q=queries: found_by(d, q, 5))
             held[count] = searching, most_held(lambda p=found, c=context: QueryExpansion()(p, c))
-    # 320 images and 160 queries more, which would be 5 and 2.6 MB of float32: only predictions and the like.
+    # 512 images and 256 queries more, which would be 8 and 4 MB of float32: only predictions and the like.
     for less, more in zip(*held.values(), strict=True):
-        assert more - less < 300 * 480, held
+        assert more - less < 300 * (512 + 256), held

@@ -15,10 +15,12 @@ from torch import Tensor
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.searching.distinct import distinct_rows
 from vgbench.retrieval.searching.finder_torch import UNIT64, QueryBlock, Tile, at_least, score_error, score_into
+from vgbench.runtime import release_freed_memory
 
 _ROUND_BYTES = (2**21, 2**26)  # float64 values of one round of differences: in a CPU's cache; on a GPU
 _READS = 4
-_DIMENSIONS = 4096  # float64 vectors are multiplied so many dimensions at a time: less is held of them at once
+_DIMENSIONS = 2048  # rows are read so many dimensions at a time: pairs of more rows then lie in one read
+_PIECE = 512  # and multiplied so many at a time in float64, so that the rows of a round stay in a core's cache
 # |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
 # be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
 _SAFE = 2.0**20
@@ -105,6 +107,7 @@ class Candidates:
         stay = ~crowded[self._query]
         stay[theirs[best.reshape(-1)]] = True
         self._query, self._row, self._score = self._query[stay], self._row[stay], self._score[stay]
+        release_freed_memory()  # hundreds of blocks of many sizes leave the heap in fragments
 
     def _nearest(self, which: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Return, of some of the candidates, each query's k best by exact distance, then row.
@@ -149,14 +152,14 @@ def squared_distances(
         query: int64 [M], which of the queries.
         database: read in order, where rows are needed.
         row: int64 [M], which of its rows.
-        work_bytes: about the most that is held of the queries in float64, some dimensions at a time; a quarter of it of
-            the rows, as stored.
+        work_bytes: the most that is held of the queries in float64, some dimensions at a time, and four times what is
+            held of the rows, as stored.
     """
     if query.is_cuda:
         return _by_reading(queries, query, database, row, work_bytes)
     squared = torch.empty(len(query), dtype=torch.float64)
     doubtful = torch.empty(len(query), dtype=torch.bool)
-    at_once = max(1, work_bytes // (8 * min(database.shape[1], _DIMENSIONS)))
+    at_once = max(1, work_bytes // (8 * min(database.shape[1], _PIECE)))
     for first in range(0, len(queries), at_once):
         block = slice(first, first + at_once)
         own: Tensor | slice = slice(None)
@@ -174,16 +177,16 @@ class _Reading:
     """The rows of some pairs, each once and in order, a read at a time."""
 
     def __init__(self, query: Tensor, row: Tensor, queries: int) -> None:
-        self.rows, self._which = torch.unique(row, return_inverse=True)
+        self.rows, self.which = torch.unique(row, return_inverse=True)
         # By row, and each row's pairs by query.
-        self._order = (self._which * queries + query).argsort()
-        self._ends = torch.bincount(self._which, minlength=len(self.rows)).cumsum(0).tolist()
+        self._order = (self.which * queries + query).argsort()
+        self._ends = torch.bincount(self.which, minlength=len(self.rows)).cumsum(0).tolist()
         self._ends.append(0)  # what comes before the first
 
     def pairs(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return the pairs int64 [m] of the rows first..last, and which of these rows each of them has."""
         pairs = self._order[self._ends[first - 1] : self._ends[last - 1]]
-        return pairs, self._which[pairs] - first
+        return pairs, self.which[pairs] - first
 
     def read(self, database: Descriptors, at_once: int, dimensions: slice) -> Iterator[tuple[int, Tensor]]:
         """Yield where among the rows a read begins, and its vectors [<=at_once, d] as stored, on the CPU."""
@@ -195,27 +198,40 @@ def _by_products(
     vectors: Tensor, query: Tensor, database: Descriptors, row: Tensor, read_bytes: int
 ) -> tuple[Tensor, Tensor]:
     """Return squared distances float64 [M] of queries `vectors` [Q,D], and where (bool [M]) too few digits are left."""
-    squared = torch.zeros(len(query), dtype=torch.float64)
-    sums = torch.zeros_like(squared)
     reading = _Reading(query, row, len(vectors))
     dim = database.shape[1]
+    # All three are summed up over the same pieces in the same order: descriptors that are equal are 0 apart.
+    own = torch.zeros(len(vectors), dtype=torch.float64)
+    others = torch.zeros(len(reading.rows), dtype=torch.float64)
+    both = torch.zeros(len(query), dtype=torch.float64)
+    used = max(1, 2 * _ROUND_BYTES[0] // (8 * min(dim, _PIECE)))
     for start in range(0, dim, _DIMENSIONS):
         dimensions = slice(start, min(start + _DIMENSIONS, dim))
-        own = vectors[:, dimensions].double()
-        own_squares = _own_squares(own)
-        width = own.shape[1]
-        at_once, used = (max(1, size // (8 * width)) for size in (2 * read_bytes, _ROUND_BYTES[0]))
+        asked = vectors[:, dimensions]
+        for piece in _pieces(asked.shape[1]):
+            own += _own_squares(asked[:, piece].double())
+        at_once = max(1, read_bytes // (4 * asked.shape[1]))
         for begin, stored in reading.read(database, at_once, dimensions):
             for first in range(begin, begin + len(stored), used):
                 last = min(first + used, begin + len(stored))
                 pairs, which = reading.pairs(first, last)
                 by_query = query[pairs].argsort()
                 pairs, which = pairs[by_query], which[by_query]
-                rows = stored[first - begin : last - begin].double()
-                both = own_squares[query[pairs]] + _own_squares(rows)[which]
-                squared[pairs] += both - 2 * _products(own, query[pairs], rows, which)
-                sums[pairs] += both
+                rows = stored[first - begin : last - begin]
+                both[pairs] = _add_products(both[pairs], others[first:last], asked, rows, (query[pairs], which))
+    sums = own[query] + others[reading.which]
+    squared = sums - 2 * both
     return squared, squared < _SAFE * UNIT64 * (dim + 17) * sums
+
+
+def _add_products(both: Tensor, squares: Tensor, asked: Tensor, rows: Tensor, pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Add the inner products of pairs of `asked` [q,d] and `rows` [r,d], and, in place, the squares of the rows."""
+    wanted = _pattern(*pairs, (len(asked), len(rows)))
+    for piece in _pieces(rows.shape[1]):
+        vectors = rows[:, piece].double()
+        squares += _own_squares(vectors)
+        both = both + _products(wanted, asked[:, piece].double(), vectors)
+    return both
 
 
 def _by_reading(queries: QueryBlock, query: Tensor, database: Descriptors, row: Tensor, work_bytes: int) -> Tensor:
@@ -233,23 +249,30 @@ def _by_reading(queries: QueryBlock, query: Tensor, database: Descriptors, row: 
     return squared
 
 
+def _pieces(dim: int) -> list[slice]:
+    return [slice(start, min(start + _PIECE, dim)) for start in range(0, dim, _PIECE)]
+
+
 def _own_squares(vectors: Tensor) -> Tensor:
     """Return squared norms [N] of float64 [N,D] by the same sum as `_products`."""
     each = torch.arange(len(vectors))
-    return _products(vectors, each, vectors, each)
+    return _products(_pattern(each, each, (len(vectors), len(vectors))), vectors, vectors)
 
 
-def _products(a: Tensor, a_rows: Tensor, b: Tensor, b_rows: Tensor) -> Tensor:
-    """Return the inner products [M] of float64 a[a_rows[i]] and b[b_rows[i]]; a_rows ascend."""
-    starts = torch.zeros(len(a) + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(a_rows, minlength=len(a)), 0, out=starts[1:])
+def _pattern(a_rows: Tensor, b_rows: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return a sparse float64 matrix that has a place for each pair, int64 [M] each; a_rows ascend."""
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(a_rows, minlength=shape[0]), 0, out=starts[1:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
-        wanted = torch.sparse_csr_tensor(
-            starts, b_rows, torch.zeros(len(b_rows), dtype=a.dtype), (len(a), len(b)), check_invariants=False
-        )
-        # Reads both rows where they lie: copies of the pairs' rows would cost ten times as much.
-        products: Tensor = torch.sparse.sampled_addmm(wanted, a, b.T, beta=0.0).values()
+        places = torch.zeros(len(b_rows), dtype=torch.float64)
+        return torch.sparse_csr_tensor(starts, b_rows, places, shape, check_invariants=False)
+
+
+def _products(wanted: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner products float64 [M] of a[i] and b[j], for the places (i, j) of a `_pattern`."""
+    # Reads both rows where they lie: copies of the pairs' rows would cost ten times as much.
+    products: Tensor = torch.sparse.sampled_addmm(wanted, a, b.T, beta=0.0).values()
     return products
 
 

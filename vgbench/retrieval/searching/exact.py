@@ -2,8 +2,8 @@
 
 Float32 products tell which rows may be among the nearest, within bounds on their rounding; at the end those few, read
 once more, are told apart in float64. Memory is two blocks of the file, one float32 tile, its scores, one block of
-queries and the values at the end, about 230 MB whatever the database's size: blocks are what is read at once, tiles
-what is multiplied at once.
+queries and the values at the end, about 130 MB whatever the database's size: blocks are what is read at once, tiles
+what is multiplied at once. What the stage before had freed is given back to the system first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vgbench.retrieval.searching.candidates import Candidates, fits, nearest_of_
 from vgbench.retrieval.searching.finder_torch import GROUP, QueryBlock, Tile, TorchFinder, norms
 from vgbench.retrieval.searching.tables import INDICES, QUANTISERS
 from vgbench.retrieval.searching.tables import SEARCH_BACKENDS as SEARCH_BACKENDS
-from vgbench.runtime import Runtime
+from vgbench.runtime import Runtime, release_freed_memory
 
 
 class PairFinder(Protocol):
@@ -41,10 +41,11 @@ class PairFinder(Protocol):
         """Yield (query rows, tile rows, scores), [M] each, that hold every pair that may enter the k best."""
 
 
-BLOCK_BYTES = 16 * 2**20  # one read
-# In sizes of one read: the queries of one pass over the file; the float64 values that are compared at the end.
-_QUERY_BLOCKS, _LAST_BLOCKS = 4, 4
-_SCORE_BLOCKS = 4  # and the scores of a tile with the maxima of its groups
+BLOCK_BYTES = 8 * 2**20  # one read
+# In sizes of one read: the queries of one pass over the file; the float64 values that are compared at the end; a
+# database that is searched without streaming.
+_QUERY_BLOCKS, _LAST_BLOCKS, _FEW_BLOCKS = 8, 4, 2
+_SCORE_BLOCKS = 8  # and the scores of a tile with the maxima of its groups
 _MOST_QUERIES = 8192
 
 MakeFinder = Callable[[QueryBlock, int, int], PairFinder]
@@ -68,7 +69,7 @@ def search(
         k: predictions per query.
         backend: a name in SEARCH_BACKENDS, or what makes a finder.
         runtime: whose device multiplies; the CPU if None.
-        block_bytes: the size of one read; about nine times as much is held at a time.
+        block_bytes: the size of one read; about sixteen times as much is held at a time.
 
     Raises:
         UserError: no queries, an empty database, different dimensions, values that are not finite, or a backend that
@@ -139,6 +140,7 @@ def search_rows(
     # Each block of queries costs a pass over the file; many queries make tiles of few rows. A GPU has more memory.
     scale = 8 if device.type == "cuda" else 1
     query_rows = max(1, min(scale * _QUERY_BLOCKS * block_bytes // (4 * queries.shape[1]), scale * _MOST_QUERIES))
+    query_rows = -(-len(queries) // -(-len(queries) // query_rows))  # blocks of one size
     with torch.inference_mode(), _full_float32():
         for first in range(0, len(queries), query_rows):
             block = QueryBlock.of(queries.read(first, first + query_rows).to(device))
@@ -165,19 +167,34 @@ def _search_block(
     block_bytes: int,
 ) -> tuple[Tensor, Tensor]:
     """Stream the database's rows past one block of queries; return squared distances and rows, both [Q,k]."""
-    if make_finder is TorchFinder and fits(span[1] - span[0], queries, block_bytes):
+    if make_finder is TorchFinder and fits(span[1] - span[0], queries, _FEW_BLOCKS * block_bytes):
         stored = database.read(*span)
         tile = _tile(stored.float(), database, span[0])
         few = nearest_of_few(queries, InMemory(stored, database.path), tile, k, _LAST_BLOCKS * block_bytes)
         if few is not None:
             return few[0], few[1] + span[0]
     candidates = Candidates(queries, k, database, _LAST_BLOCKS * block_bytes)
+    release_freed_memory()
+    _stream(database, span, queries, candidates, make_finder, block_bytes)
+    release_freed_memory()  # the reads', before the end takes its own
+    return candidates.best()
+
+
+def _stream(
+    database: Descriptors,
+    span: tuple[int, int],
+    queries: QueryBlock,
+    candidates: Candidates,
+    make_finder: MakeFinder,
+    block_bytes: int,
+) -> None:
+    """Read the database's rows once, and offer those that may be among the nearest."""
     device = queries.vectors.device
     block_rows = max(1, block_bytes // database.row_bytes)
     tile_rows = _tile_rows(len(queries), database.shape[1], block_bytes * (8 if device.type == "cuda" else 1))
     tile_rows = min(tile_rows, block_rows, span[1] - span[0])
     buffer = torch.empty((tile_rows, database.shape[1]), dtype=torch.float32, device=device)
-    finder = make_finder(queries, k, tile_rows)
+    finder = make_finder(queries, candidates.k, tile_rows)
     for block_start, block in database.blocks(block_rows, *span, pin_memory=device.type == "cuda"):
         stored = block.to(device, non_blocking=True)
         for start in range(0, len(stored), tile_rows):
@@ -186,7 +203,6 @@ def _search_block(
             error = finder.error(tile)
             for query, row, score in finder.pairs(tile, candidates.floor, candidates.kth_squared):
                 candidates.offer(query, row + first_row, score, error)
-    return candidates.best()
 
 
 def _tile_rows(queries: int, dim: int, work_bytes: int) -> int:

@@ -18,7 +18,7 @@ from vgbench.retrieval.searching.distinct import distinct_rows
 GROUP = 32  # database rows that share one maximum
 _PAIRS_AT_ONCE = 2**20
 _DENSE = 6  # where more than this part of the groups passes, comparing all scores is faster than picking
-_CROWD_BYTES = 2**24  # of the float64 queries that look at a crowd at a time
+_CROWD_BYTES = 2**23  # of the float64 queries that look at a crowd at a time
 UNIT = 2.0**-24  # unit roundoff of float32
 UNIT64 = 2.0**-53
 # Products of long descriptors are summed up in pieces of this many dimensions: rounding grows with the longest sum, so
@@ -184,8 +184,8 @@ class TorchFinder:
 
     def _of_crowds(self, tile: Tile, among: Tensor, kth_squared: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         crowd = Crowd(tile, self.k)
-        for part in torch.split(among, max(1, _CROWD_BYTES // (8 * tile.dim))):
-            query, row = crowd.pairs(self.queries.subset(part), kth_squared[part])
+        for part in torch.split(among, max(1, _CROWD_BYTES // (8 * max(tile.rows, min(tile.dim, PIECE))))):
+            query, row = crowd.pairs(self.queries.vectors, part, kth_squared[part])
             yield part[query], row, self._scores[row, part[query]]
 
 
@@ -205,11 +205,12 @@ class Crowd:
     def __init__(self, tile: Tile, k: int) -> None:
         self.k = k
         first, which = distinct_rows(tile.vectors)
-        self._vectors = tile.vectors[first].double()
-        # Distances are the same from any origin, and rounding is least from one among the crowd.
-        self._origin = self._vectors[0].clone()
-        self._vectors -= self._origin
-        self._half_squares = torch.linalg.vector_norm(self._vectors, dim=1).square_().div_(2)
+        self._vectors = tile.vectors[first]
+        if len(first) == tile.rows:  # as a rule: no copy is held
+            self._vectors, which = tile.vectors, torch.arange(tile.rows, device=which.device)
+        self._half_squares = torch.zeros(len(first), dtype=torch.float64, device=which.device)
+        for piece in pieces(tile.dim):
+            self._half_squares += torch.linalg.vector_norm(self._seen(self._vectors, piece), dim=1).square_().div_(2)
         # The place of each row among its equals, in ascending order of row.
         order = which.argsort(stable=True)
         counts = torch.bincount(which, minlength=len(first))
@@ -219,15 +220,32 @@ class Crowd:
         self._rows = (copy < k).nonzero()[:, 0]
         self._which = which[self._rows]
 
-    def pairs(self, queries: QueryBlock, kth_squared: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (query rows, tile rows), int64 [M] each, that hold every pair that may enter the k best."""
-        vectors = queries.vectors.double().sub_(self._origin)
-        squared_norms = torch.linalg.vector_norm(vectors, dim=1).square_()
-        scores = (self._vectors @ vectors.T).sub_(self._half_squares[:, None])
+    def pairs(self, queries: Tensor, among: Tensor, kth_squared: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pairs int64 [M] of places in `among` and of tile rows: every pair that may enter the k best.
+
+        Args:
+            queries: float32 [Q,D].
+            among: int64 [q], which of them are asked.
+            kth_squared: float64 [q], theirs.
+        """
+        squared_norms = torch.zeros(len(among), dtype=torch.float64, device=self._vectors.device)
+        scores = -self._half_squares[:, None].repeat(1, len(among))
+        dim = self._vectors.shape[1]
+        for piece in pieces(dim):
+            vectors = self._seen(queries, piece, among)
+            squared_norms += torch.linalg.vector_norm(vectors, dim=1).square_()
+            scores.addmm_(self._seen(self._vectors, piece), vectors.T)
         radius = float((2 * self._half_squares.max()).sqrt())
-        error = plain_score_error(vectors.shape[1], squared_norms.sqrt(), radius, UNIT64)
+        error = plain_score_error(dim, squared_norms.sqrt(), radius, UNIT64)
         threshold = (squared_norms - kth_squared) / 2 - error
         if len(scores) >= self.k:
             threshold = torch.maximum(threshold, scores.T.topk(self.k).values[:, -1] - 2 * error)
         row, query = (scores >= threshold)[self._which].nonzero(as_tuple=True)
         return query, self._rows[row]
+
+    def _seen(self, vectors: Tensor, piece: slice, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return some dimensions of some vectors in float64, from one of the crowd: any origin keeps distances.
+
+        Rounding is least from there. All dimensions at a time would be twice a tile.
+        """
+        return vectors[:, piece][rows].double().sub_(self._vectors[0, piece])
