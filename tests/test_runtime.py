@@ -67,7 +67,7 @@ kept = resident()
 runtime.release_freed_memory()
 assert before - kept < 10 and kept - resident() > 90, (before, kept, resident())
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 FAULTS = """
