@@ -21,6 +21,7 @@ from vgbench.randomness import seed_everything, torch_stream
 from vgbench.runtime import Runtime
 from vgbench.signals import between_steps
 from vgbench.training.agreement import Agreement
+from vgbench.training.ahead import ahead
 from vgbench.training.checkpoint import Checkpoints, Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import BatchT, LearnsPart, Round, Tells, TrainingMode, rest
@@ -314,7 +315,8 @@ class _Loop(Generic[BatchT]):
         seed_everything(self.seed, "steps", epoch, index)
         title = f"epoch {epoch}, round {index + 1}/{self.rounds_per_epoch}"
         with tqdm(total=total, initial=done, desc=title, unit="batch", leave=False, disable=None) as bar:
-            for number, batch in enumerate(islice(rest(batches, done), max(total - done, 0)), done):
+            following = islice(rest(batches, done), max(total - done, 0))
+            for number, batch in enumerate(ahead(following, self.runtime.device), done):
                 if part is not None and number == done:
                     part.restore_generators()
                 first = number - number % together  # of those that share a step; the round's last may be fewer

@@ -6,14 +6,15 @@ import math
 
 import pytest
 import torch
-from tiny_training import OPTIONS, TinyMode, run_tiny, tiny_network
+from tiny_training import OPTIONS, TinyBatch, TinyMode, run_tiny, tiny_network
 from torch import nn
 from toy_training import STEPS, ToyMode, error, images_of, toy_network, toy_recall
 
+from vgbench.models import build_network
 from vgbench.runtime import Runtime
 from vgbench.training import EpochRecalls, TrainOptions, build_own_optimizer
 from vgbench.training.optimisation.optim import with_gradient
-from vgbench.training.optimisation.step import Stepper
+from vgbench.training.optimisation.step import Stepper, set_training
 
 ONE_ROUND = {"epochs_num": 1, "queries_per_epoch": 1, "cache_refresh_rate": 1}
 
@@ -185,3 +186,37 @@ def test_gradients_from_elsewhere_do_not_count(tmp_path):
     run_tiny(tmp_path / "dirty", network=network)
     _, clean = run_tiny(tmp_path / "clean")
     assert torch.equal(network.out.weight, clean.out.weight)
+
+
+@pytest.mark.parametrize("amp", [None, torch.bfloat16])
+@pytest.mark.parametrize("backbone", ["resnet18conv4", "efficientnet_lite0_s16"])
+def test_frozen_layers_run_without_autograd_and_every_gradient_is_channels_last(backbone, amp):
+    runtime = Runtime(amp_dtype=amp, channels_last=True)
+    network = runtime.prepare(build_network(backbone, "gem", pretrain="none"))
+    set_training(network, freeze_bn=False)
+    frozen, trained, gradients = [], [], []
+
+    def look(layer, _, found):
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        (trained if found.requires_grad else frozen).append(layer)
+        if found.requires_grad:
+            found.register_hook(gradients.append)
+
+    layers = [layer for layer in network.backbone.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d))]
+    for layer in layers:
+        layer.register_forward_hook(look)
+    images = torch.randint(0, 256, (4, 3, 96, 96), dtype=torch.uint8)
+    stepper = Stepper(network, runtime)
+    stepper.backward(ToyLoss(), TinyBatch(images), torch.Generator())
+    assert set(frozen) == {layer for layer in layers if not layer.weight.requires_grad} and frozen
+    assert len(gradients) == len(trained) > 0
+    weights = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    for gradient in (*gradients, *(gradient for gradient in weights if gradient.dim() == 4)):
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+class ToyLoss:
+    """A loss of descriptors that has a gradient for each of them."""
+
+    def loss(self, forward, batch, generator):
+        return forward(batch.images).square().sum(1).sub(2).square().mean()

@@ -1,0 +1,41 @@
+"""Batches on the device, the next one copied while the step of this one is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from vgbench.training.modes.base import BatchT
+
+
+def ahead(batches: Iterable[BatchT], device: torch.device) -> Iterator[BatchT]:
+    """Yield batches in their order: on a GPU copied there by a stream of its own, one ahead; elsewhere as they are.
+
+    The copies overlap with the computations where the batches are in pinned memory, as `BatchLoader` gives them.
+    """
+    if device.type != "cuda":
+        yield from batches
+        return
+    beside = torch.cuda.Stream(device)
+    coming: tuple[BatchT, torch.cuda.Event] | None = None
+    for batch in batches:
+        following = _copied(batch, device, beside)
+        if coming is not None:
+            yield _arrived(coming, device)
+        coming = following
+    if coming is not None:
+        yield _arrived(coming, device)
+
+
+def _copied(batch: BatchT, device: torch.device, beside: torch.cuda.Stream) -> tuple[BatchT, torch.cuda.Event]:
+    # The memory that it takes may be that of an earlier batch, which steps read that were asked for until now.
+    beside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(beside):
+        return batch.to(device), beside.record_event()
+
+
+def _arrived(coming: tuple[BatchT, torch.cuda.Event], device: torch.device) -> BatchT:
+    batch, event = coming
+    torch.cuda.current_stream(device).wait_event(event)
+    return batch
