@@ -21,6 +21,7 @@ PLAIN = ["--backbone=resnet18conv4", "--aggregation=gem", "--epochs_num=1", "--d
         (["--freeze=0"], "trains its first step"),
         (["--compile=on"], "--compile on"),
         (["--grl_folder=."], "--grl_folder"),
+        (["--train_dataset_name", "tiny", "tiny"], "one dataset"),
     ],
 )
 def test_what_needs_pixels_is_refused(

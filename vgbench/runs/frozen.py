@@ -15,7 +15,7 @@ from vgbench.models.frozen import frozen_part
 from vgbench.options import shown
 from vgbench.runs.settings import TrainSettings
 from vgbench.runtime import Runtime
-from vgbench.training.frozen_cache import CachedMode, FrozenCache
+from vgbench.training.frozen_cache import CachedMode, FrozenCache, Looks
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.hashing import with_hashing
@@ -39,7 +39,13 @@ def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: 
     check_options(settings, runtime)
     cache = FrozenCache(frozen_part(network, settings.data.resize, runtime), settings.training.frozen_folder or Path())
     cached = dataclasses.replace(recipe.inference, read=cache.read)
-    return CachedMode(build_mode(dataclasses.replace(recipe, inference=cached)), cache, recipe.inference)
+    mode = build_mode(dataclasses.replace(recipe, inference=cached))
+    if not isinstance(mode, Looks):
+        raise UserError(
+            "--cache_frozen: is for triplets or places of one dataset. Expected one --train_dataset_name and no "
+            "--train_modes; leave one of them out"
+        )
+    return CachedMode(mode, cache, recipe.inference)
 
 
 def check_options(settings: TrainSettings, runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, cast
+from typing import Any, Generic, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 _REMEDY = "name a folder on another disk with --frozen_folder, or leave --cache_frozen out"
 
 
+@runtime_checkable
 class Looks(Protocol):
     """A way to train that says which tables of images it looks at."""
 
