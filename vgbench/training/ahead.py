@@ -17,7 +17,7 @@ def ahead(batches: Iterable[BatchT], device: torch.device) -> Iterator[BatchT]:
     if device.type != "cuda":
         yield from batches
         return
-    beside = torch.cuda.Stream(device)
+    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     coming: tuple[BatchT, torch.cuda.Event] | None = None
     for batch in batches:
         following = _copied(batch, device, beside)
