@@ -207,7 +207,7 @@ def test_lists_of_names_are_what_the_declarations_say() -> None:
         "save_dir", "run_dir", "resume", "own_code", "dry_run", "pairs_out", "wandb",
     }  # fmt: skip
     assert set(marked(Mark.NO_RESULT, *some)) == {
-        "save_dir", "run_dir", "resume", "num_workers", "datasets_folder", "wandb",
+        "save_dir", "run_dir", "resume", "num_workers", "datasets_folder", "wandb", "frozen_folder",
     }  # fmt: skip
     assert set(marked(Mark.NO_DISTANCE, *some)) == {
         "infer_batch_size", "search_backend", "threshold", "compare_queries", "recall_values", "pose_candidates",
