@@ -15,7 +15,7 @@ class SequenceNetworkOptions(Options, topic="sequence"):
 
     seq_aggregation: str | None = option(
         None,
-        "describe sequences of --seq_length frames, and find sequences: how descriptors of frames become one",
+        "describe and find sequences of --seq_length frames: how descriptors of frames become one",
         registry="vgbench.models.sequences:SEQ_AGGREGATIONS",
         unset="images alone",
         metavar="NAME",
