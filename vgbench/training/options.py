@@ -70,7 +70,7 @@ class TrainOptions(TripletOptions, MiningOptions, ScheduleOptions, OptimOptions,
     )
     epochs_num: int = option(1000, "epochs at most; 0: the network stays as it begins", range=at_least(0), common=True)
     patience: int = option(
-        3, "stop after this many epochs without a better R@5 on val (or R@1 at the same R@5)", range=_COUNT, common=True
+        3, "stop after this many epochs without a better R@5 on val (R@1 at the same R@5)", range=_COUNT, common=True
     )
     freeze_bn: bool = option(False, "keep the running statistics of BatchNorm layers as they are")
     cache_frozen: bool = option(

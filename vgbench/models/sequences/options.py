@@ -15,7 +15,7 @@ class SequenceNetworkOptions(Options, topic="sequence"):
 
     seq_aggregation: str | None = option(
         None,
-        "describe and find sequences of --seq_length frames: how descriptors of frames become one",
+        "find sequences, by one descriptor of their --seq_length frames",
         registry="vgbench.models.sequences:SEQ_AGGREGATIONS",
         unset="images alone",
         metavar="NAME",

@@ -75,7 +75,7 @@ class PlacesOptions(DerivedPlacesOptions, needs=_MODE, topic="places"):
     )
     loss: str = option(
         "MultiSimilarity",
-        "loss of --train_mode places, of pytorch-metric-learning; --help loss lists them",
+        "loss of places, of pytorch-metric-learning; --help loss lists them",
         common=True,
     )
     loss_args: tuple[str, ...] | None = arguments("loss", "its keywords, e.g. alpha=1 beta=50")
