@@ -20,6 +20,7 @@ from vgbench.data.protocol import read_split
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.models.geowarp import attach
+from vgbench.models.hashing import attach_hashing
 from vgbench.retrieval.adaptive.stage import Reranking
 from vgbench.retrieval.evaluation import Evaluation, evaluate
 from vgbench.retrieval.options import POOLINGS, EvalOptions
@@ -34,7 +35,8 @@ SIZES = [(1, 1), (2, 3)]  # database images, queries
 SIDE = 48
 # Why a part may have to refuse: nothing else is taken for a success.
 IMPOSSIBLE = (
-    "cannot import|was not trained for --local_features|fewer than its .* centroids|have no more than . components"
+    "cannot import|was not trained for --local_features|fewer than its .* centroids|have no more than . components|"
+    "has no tokens for it|says no second network"
 )
 
 
@@ -80,7 +82,8 @@ def cases() -> Iterator[Any]:
 def network() -> Network:
     network: Network = network_of()
     attach(network)
-    return network
+    attach_hashing(network, 16)
+    return network.eval()
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]} by {size[1]}")

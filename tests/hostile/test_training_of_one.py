@@ -25,12 +25,16 @@ from vgbench.training.losses.metric import (
     loss_names,
     miner_names,
 )
+from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.table import build_mode
 from vgbench.training.optimisation.step import Stepper, set_training
 from vgbench.training.tables import LOSSES, MARGIN_LOSSES, MINERS, TRAINING_MODES
 
 # Why a way to train may have to refuse: nothing else is taken for a success.
-IMPOSSIBLE = "no sampled query has a negative|Expected at least two|no group of two classes or more"
+IMPOSSIBLE = (
+    "no sampled query has a negative|Expected at least two|no group of two classes or more|"
+    "one image. Expected two or more, which the teacher compares"
+)
 
 
 def modes() -> Iterator[Any]:
@@ -61,6 +65,15 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return root
 
 
+def _teacher(root: Path) -> Path:
+    """Return the checkpoint of a network to learn from."""
+    path = root / "teacher.pth"
+    if not path.exists():
+        network = network_of(7)
+        torch.save({"network_config": network.config, "model_state_dict": network.state_dict()}, path)
+    return path
+
+
 def one_step(root: Path, name: str, training: dict[str, Any], own: dict[str, Any], side: int) -> float:
     """Take a step of a way to train, with batches as small as they can be; returns the loss."""
     small = {
@@ -76,6 +89,7 @@ def one_step(root: Path, name: str, training: dict[str, Any], own: dict[str, Any
             CLASSES_OPTIONS, min_images_per_class=1, images_per_batch=1, iterations_per_epoch=1,
             **(own if name == "classes" else {}),
         ),
+        "distill": DistillOptions(distill_from=_teacher(root), distill_batch_size=2),
     }  # fmt: skip
     data = DataOptions(datasets_folder=root.parent, dataset_name=root.name, resize=(side, side), num_workers=0)
     network = network_of()

@@ -15,6 +15,7 @@ from small_heads import small_options
 from torch import Tensor, nn
 
 from vgbench.models import AGGREGATIONS, build_aggregation, build_network
+from vgbench.models.backbones.deit import EARLIER
 
 CHANNELS = 12
 # Those whose weights are made for one size of map.
@@ -55,6 +56,8 @@ def _features(name: str, batch: int, height: int, width: int) -> Any:
     if takes in ("map+token", "map+token+attention"):
         attention = torch.rand(batch, height * width) / (height * width)
         return (features, torch.rand(batch, CHANNELS), attention)[: takes.count("+") + 1]
+    if takes == EARLIER:
+        return features, torch.rand(batch, 2, CHANNELS), torch.rand(batch, height * width)
     if takes == "tokens":
         return features.flatten(2).transpose(1, 2)
     return features[:, :, 0, 0] if takes == "vector" else features
