@@ -173,6 +173,7 @@ TESTED_IN = {
     "runtime_options.py": "test_runtime.py",
     "training/fitting.py": "training/test_part_round.py",
     "training/losses/centroid_triplet.py": "training/losses/test_metric.py",
+    "training/losses/similarity.py": "training/modes/test_distill.py training/modes/test_hashing.py",
     "training/losses/sare.py": "training/losses/test_triplet.py models/test_conformance.py",
     "training/mining/base.py": _MINERS,
     "training/mining/full.py": _MINERS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, ext
 from vgbench.retrieval.extraction.store import DTYPES, StoredRows
 from vgbench.retrieval.extraction.writer import begun_bytes
 from vgbench.runtime import Inference
-from vgbench.training.modes.base import BatchT, Forward, Round, Tells, TrainingMode
-from vgbench.training.pictures import Shows
+from vgbench.training.modes.around import ModeAround
+from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode
 
 LOG = logging.getLogger(__name__)
 _REMEDY = "name a folder on another disk with --frozen_folder, or leave --cache_frozen out"
@@ -102,7 +102,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if is_file(path) else 0
 
 
-class CachedMode(Generic[BatchT]):
+class CachedMode(ModeAround[BatchT]):
     """A TrainingMode around another, whose batches are features; the layers that make them run once.
 
     Args:
@@ -112,7 +112,8 @@ class CachedMode(Generic[BatchT]):
     """
 
     def __init__(self, mode: TrainingMode[BatchT], cache: FrozenCache, inference: Inference) -> None:
-        self.mode, self.cache, self.inference = mode, cache, inference
+        super().__init__(mode)
+        self.cache, self.inference = cache, inference
         self._rest: tuple[Network, Network] | None = None
         self._prepared = False
 
@@ -120,16 +121,6 @@ class CachedMode(Generic[BatchT]):
     def tables(self) -> Sequence[ImageTable]:
         """All images that it looks at."""
         return cast(Looks, self.mode).tables
-
-    @property
-    def images(self) -> ImageTable:
-        """The inner mode's."""
-        return self.mode.images
-
-    @property
-    def rounds_per_epoch(self) -> int:
-        """The inner mode's."""
-        return self.mode.rounds_per_epoch
 
     def learner(self, network: Network) -> Network:
         """Return the layers of a network that see the batches, which it shares with them."""
@@ -148,26 +139,6 @@ class CachedMode(Generic[BatchT]):
     def loss(self, forward: Forward, batch: BatchT, generator: torch.Generator) -> Tensor:
         """Return the inner mode's loss."""
         return self.mode.loss(forward, batch, generator)
-
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Return what there is to see."""
-        return self.mode.pictures() if isinstance(self.mode, Shows) else {}
-
-    def numbers(self) -> dict[str, float]:
-        """Return the inner mode's numbers."""
-        return self.mode.numbers() if isinstance(self.mode, Tells) else {}
-
-    def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
-        """Return the inner mode's."""
-        return self.mode.optimizers(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner mode's."""
-        return self.mode.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back the inner mode's."""
-        self.mode.load_state_dict(state)
 
     def summary(self) -> str:
         """Return one line for the log."""

@@ -21,7 +21,7 @@ from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
 from vgbench.models.hashing import HashingBranch, attach_hashing
 from vgbench.training.losses.metric import build_metric_loss, build_metric_miner, loss_of
-from vgbench.training.modes.hashing import HashingMode, similarity_loss, with_hashing
+from vgbench.training.modes.hashing import HashingMode, code_loss, with_hashing
 from vgbench.training.modes.hashing_options import HashingOptions
 from vgbench.training.modes.table import build_mode
 
@@ -30,7 +30,7 @@ def test_the_similarity_loss_is_its_formula_in_float64() -> None:
     draw = torch.Generator().manual_seed(2)
     x = torch.randn(6, 9, generator=draw, requires_grad=True)
     codes = torch.randn(6, 16, generator=draw).sign().requires_grad_(True)
-    found = similarity_loss(x, codes)
+    found = code_loss(x, codes)
     terms = []
     for i in range(6):
         for j in range(i + 1, 6):
@@ -40,7 +40,7 @@ def test_the_similarity_loss_is_its_formula_in_float64() -> None:
     assert float(found.detach()) == pytest.approx(sum(terms) / 15, rel=1e-6)
     found.backward()
     assert x.grad is None and codes.grad.abs().sum() > 0
-    assert float(similarity_loss(x[:1], codes[:1])) == 0
+    assert float(code_loss(x[:1], codes[:1])) == 0
 
 
 def hashed(root: Path, kind: str, bits: int = 16, **options: float) -> tuple[Any, Any, Any]:
@@ -71,7 +71,7 @@ def test_the_network_learns_as_without_codes_and_the_branch_beside_it(tiny_datas
     grads = {name: None if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
     network.load_state_dict(state)
     codes = network.hashing(seen[0].detach())
-    expected = 2.0 * similarity_loss(seen[0], codes)
+    expected = 2.0 * code_loss(seen[0], codes)
     if kind != "classes":  # a classifier knows descriptors of one length alone
         expected = expected + 0.5 * inner.judge(codes / 4, batch)
     network.load_state_dict(state)

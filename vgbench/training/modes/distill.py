@@ -36,6 +36,7 @@ from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream
+from vgbench.training.losses.similarity import similarity_loss
 from vgbench.training.modes.base import Forward, Round
 from vgbench.training.modes.table import Recipe
 from vgbench.training.modes.teacher import Teaching, seen_at
@@ -223,18 +224,6 @@ class DistillMode:
                 left[chosen] = False
                 groups.append(pool[[place, *chosen]])
         return groups
-
-
-def similarity_loss(student: Tensor, taught: Tensor) -> Tensor:
-    """Return the mean squared difference [] of the similarities of different images.
-
-    Args:
-        student: [B,D], of unit length.
-        taught: [B,T], of unit length.
-    """
-    apart = (student @ student.T - taught @ taught.T).square()
-    count = len(student)
-    return (apart.sum() - apart.diagonal().sum()) / (count * (count - 1))
 
 
 def descriptor_loss(student: Tensor, taught: Tensor, projection: Tensor | None) -> Tensor:

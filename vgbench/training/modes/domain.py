@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from vgbench import parallel
-from vgbench.data import ImageTable, image_loader
+from vgbench.data import image_loader
 from vgbench.data.augment import resize_batch
 from vgbench.data.unlabelled import read_unlabelled
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.randomness import numpy_stream
+from vgbench.training.modes.around import ModeAround
 from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode, rest
 from vgbench.training.modes.domain_classifier import DomainAdversary, DomainOptions
 from vgbench.training.modes.table import Recipe
-from vgbench.training.pictures import Shows
 
 _WORKERS = 2  # beside those of the mode's own loader
 
@@ -61,7 +61,7 @@ class _DomainRound(Generic[BatchT]):
             yield DomainBatch(batch, images, self.start + number * self.step)
 
 
-class DomainMode(Generic[BatchT]):
+class DomainMode(ModeAround[BatchT]):
     """A TrainingMode around another: its loss, and the loss of a domain classifier on the same descriptors.
 
     Args:
@@ -76,27 +76,13 @@ class DomainMode(Generic[BatchT]):
     def __init__(self, mode: TrainingMode[BatchT], options: DomainOptions, recipe: Recipe) -> None:
         if options.grl_folder is None:
             raise UserError("--grl_folder: not given. Expected a folder of unlabelled target images")
-        self.mode, self.options, self.recipe = mode, options, recipe
+        super().__init__(mode)
+        self.options, self.recipe = options, recipe
         dim, seed = recipe.descriptors_dim, recipe.seed
         self.targets = read_unlabelled(options.grl_folder, "--grl_folder")
         self.adversary = DomainAdversary(dim, weight=options.grl_weight, hidden=options.grl_hidden, seed=seed)
         self.adversary.to(recipe.inference.runtime.device)
         self.optimizer = torch.optim.Adam(self.adversary.parameters(), lr=options.grl_lr)
-
-    @property
-    def calls_apart(self) -> bool:
-        """The inner mode's."""
-        return bool(getattr(self.mode, "calls_apart", False))
-
-    @property
-    def images(self) -> ImageTable:
-        """The inner mode's."""
-        return self.mode.images
-
-    @property
-    def rounds_per_epoch(self) -> int:
-        """The inner mode's."""
-        return self.mode.rounds_per_epoch
 
     def round(self, network: Network, epoch: int, index: int) -> Round[DomainBatch[BatchT]]:
         """Prepare the inner mode's round and draw target images for each of its steps."""
@@ -132,10 +118,6 @@ class DomainMode(Generic[BatchT]):
         # At another size than the source's, the classifier would tell sizes apart, not domains.
         targets = batch.targets if batch.targets.shape[2:] == sizes[-1] else resize_batch(batch.targets, sizes[-1])
         return loss + self.adversary.loss(torch.cat(seen), forward(targets), batch.progress) / parallel.world()
-
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Return the inner mode's pictures."""
-        return self.mode.pictures() if isinstance(self.mode, Shows) else {}
 
     def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
         """Return the inner mode's optimisers and the classifier's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench import parallel
-from vgbench.data import ImageTable
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.models.hashing import HashingBranch, hashing_of
-from vgbench.training.modes.base import BatchT, Forward, Round, Tells, TrainingMode
+from vgbench.training.losses.similarity import similarity_loss
+from vgbench.training.modes.around import ModeAround
+from vgbench.training.modes.base import BatchT, Forward, Round, TrainingMode
 from vgbench.training.modes.hashing_options import HashingOptions
 from vgbench.training.modes.table import Recipe
-from vgbench.training.pictures import Shows
 
 
 @runtime_checkable
@@ -29,22 +28,17 @@ class Judges(Protocol):
         ...
 
 
-def similarity_loss(descriptors: Tensor, codes: Tensor) -> Tensor:
-    """Return the mean, over pairs of images, of the squared difference of two similarities: a float32 scalar [].
+def code_loss(descriptors: Tensor, codes: Tensor) -> Tensor:
+    """Return the similarity loss [] of codes beside the descriptors that they are of.
 
     Args:
         descriptors: [B,D], compared by their cosine; no gradient goes to them.
         codes: [B,N] of -1 and 1, compared by their product over N.
     """
-    unit = F.normalize(descriptors.detach().float(), dim=1)
-    first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
-    if not len(first):
-        return codes.sum() * 0
-    wanted, found = unit @ unit.T, codes @ codes.T / codes.shape[1]
-    return (wanted - found)[first, second].square().mean()
+    return similarity_loss(codes / codes.shape[1] ** 0.5, F.normalize(descriptors.detach().float(), dim=1))
 
 
-class HashingMode:
+class HashingMode(ModeAround[Any]):
     """A TrainingMode around another: its loss, and those of the codes of all descriptors that it asked for.
 
     Codes learn from the descriptors and not the other way round: the network is trained as it would be without them.
@@ -55,21 +49,15 @@ class HashingMode:
         options: weights of the losses.
     """
 
-    calls_apart = True  # the branch learns outside of the call of the network
-
     def __init__(self, mode: TrainingMode[BatchT], branch: HashingBranch, options: HashingOptions) -> None:
-        self.mode, self.branch, self.options = mode, branch, options
+        super().__init__(mode)
+        self.branch, self.options = branch, options
         self._losses: list[Tensor] = []
 
     @property
-    def images(self) -> ImageTable:
-        """The inner mode's."""
-        return self.mode.images
-
-    @property
-    def rounds_per_epoch(self) -> int:
-        """The inner mode's."""
-        return self.mode.rounds_per_epoch
+    def calls_apart(self) -> bool:
+        """True: the branch learns outside of the call of the network."""
+        return True
 
     def round(self, network: Network, epoch: int, index: int) -> Round[Any]:
         """Prepare the inner mode's round."""
@@ -89,7 +77,7 @@ class HashingMode:
         counts = parallel.all_gather_objects(len(own))
         whole = parallel.all_gather(own)
         codes = self.branch(whole)  # on every rank, so that all have the same statistics
-        hashed = self.options.hash_similarity_weight * similarity_loss(whole, codes) / parallel.world()
+        hashed = self.options.hash_similarity_weight * code_loss(whole, codes) / parallel.world()
         if self.options.hash_metric_weight and len(seen) == 1 and isinstance(self.mode, Judges):
             before = sum(counts[: parallel.rank()])
             mine = codes[before : before + len(own)] / self.branch.bits**0.5
@@ -101,26 +89,10 @@ class HashingMode:
 
     def numbers(self) -> dict[str, float]:
         """Return the inner mode's numbers and the mean loss of the codes since the round began here."""
-        own = self.mode.numbers() if isinstance(self.mode, Tells) else {}
+        own = super().numbers()
         if not self._losses:
             return own
         return {**own, "loss_codes": float(parallel.all_reduce(torch.stack(self._losses).mean()))}
-
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Return the inner mode's pictures."""
-        return self.mode.pictures() if isinstance(self.mode, Shows) else {}
-
-    def optimizers(self, epoch: int) -> Sequence[torch.optim.Optimizer]:
-        """Return the inner mode's; the branch is the network's."""
-        return self.mode.optimizers(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the inner mode's state."""
-        return self.mode.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what the inner mode's state was."""
-        self.mode.load_state_dict(state)
 
     def summary(self) -> str:
         """Return one line for the log."""
