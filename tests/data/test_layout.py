@@ -45,6 +45,7 @@ def said(folder: Path, name: str, split: str = "test") -> str:
 @pytest.mark.parametrize("name", catalog.KNOWN)
 def test_each_known_name_has_its_own_command(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASETS_FOLDER", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # where the checkout has `datasets`, the answer to a missing one names it
     command = f"python3 -m datasets_vg prepare {name}"
     asks = name not in catalog.MADE and not catalog.KNOWN[name].fetched
     message = remedy(tmp_path / name)
