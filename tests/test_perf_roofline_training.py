@@ -42,4 +42,6 @@ def test_a_step_is_measured_below_the_roof() -> None:
         Runtime(channels_last=True), "efficientnet_lite0_s16", "gem", (32, 32), roofs_of(Runtime(), 64)[0], rounds=1
     )
     assert min(gflops, rate, peak) > 0
-    assert "| a         | 8.0             | 0.50             | 16.0      | 80%           | 1.25x" in table({"a": (8.0, 2.0, 20.0)})
+    assert "| a         | 8.0             | 0.50             | 16.0      | 80%           | 1.25x" in table(
+        {"a": (8.0, 2.0, 20.0)}
+    )
