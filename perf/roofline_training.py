@@ -80,8 +80,8 @@ def main() -> None:
     roof = roofs[rates.index(max(rates))]
     precision = str(runtime.amp_dtype or torch.float32).removeprefix("torch.")
     print(
-        f"one thread, {precision}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}: {IMAGES} images of "
-        f"{SIZE[0]}x{SIZE[1]} a step, {roof.name} {max(rates):.0f} GFLOP/s at best\n"
+        f"one thread, {precision}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}: "
+        f"{IMAGES} images of {SIZE[0]}x{SIZE[1]} a step, {roof.name} {max(rates):.0f} GFLOP/s at best\n"
     )
     print(table({f"{one} + {other}": reach(runtime, one, other, SIZE, roof, rounds=3) for one, other in NETWORKS}))
 
