@@ -55,9 +55,14 @@ def recipe_of(root: Path, mode: str, **changes: Any) -> Recipe:
     return recipe_with(data, **(usual | changes))
 
 
-def gradients_of(mode: Any, network: Any, path: Path | None = None) -> dict[str, torch.Tensor]:
-    """Return the gradients of a round's first step, summed over all ranks, and where this is rank 0 store them."""
-    memory = Memory(calls_apart=bool(getattr(mode, "calls_apart", False)))
+def gradients_of(
+    mode: Any, network: Any, path: Path | None = None, chunk: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the gradients of a round's first step, summed over all ranks, and where this is rank 0 store them.
+
+    With `chunk`, as many images go through the network together (`--grad_cache_chunk`).
+    """
+    memory = Memory(grad_cache_chunk=chunk, calls_apart=bool(getattr(mode, "calls_apart", False)))
     stepper = Stepper(network, Runtime(torch.device("cpu"), None, torch.contiguous_format), memory=memory)
     set_training(network, freeze_bn=True)
     batch = next(iter(mode.round(network, 0, 0)))

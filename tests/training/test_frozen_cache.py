@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_ranks import on_ranks
 from recipes import PLACES_OPTIONS, recipe_of
 from torch import Tensor, nn
 
 import vgbench.training.frozen_cache as frozen_cache
+from vgbench import parallel
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models import build_network
@@ -114,6 +118,46 @@ def test_batches_are_not_decoded_again(tiny_dataset: Path, tmp_path: Path, monke
         monkeypatch.setattr(module, "decode_image", counting)
     trained(network_of("resnet18conv4"), tiny_dataset, tmp_path / "run", options_of("triplets"), cache=True)
     assert count["decoded"] == 8 * 5  # each image of the split once
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_two_ranks_share_the_images_and_end_with_the_weights_without_a_cache(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    from vgbench.data import loader
+    from vgbench.retrieval.extraction.writer import DescriptorWriter
+
+    def with_batch(share: int) -> TrainOptions:
+        return options_of("triplets", optim="sgd", epochs_num=1, train_batch_size=2 // share)
+
+    start = {name: value.clone() for name, value in network_of("resnet18conv4").state_dict().items()}
+    plain = trained(network_of("resnet18conv4"), tiny_dataset, tmp_path / "plain", with_batch(1), cache=False)
+    trained(network_of("resnet18conv4"), tiny_dataset, tmp_path / "one", with_batch(1), cache=True)
+    decode, finish = loader.decode_image, DescriptorWriter._finish
+
+    def noting(path: Path, *words: Any, **keywords: Any) -> Tensor:
+        with (tmp_path / f"decoded{parallel.rank()}").open("a") as file:
+            file.write(f"{path}\n")
+        return decode(path, *words, **keywords)
+
+    def late(self: DescriptorWriter) -> None:
+        assert parallel.is_main()
+        time.sleep(0.5)  # in which the other rank would find no file, or none that is whole
+        finish(self)
+
+    def work(rank: int) -> None:
+        loader.decode_image, DescriptorWriter._finish = noting, late  # type: ignore[assignment, method-assign]
+        trained(network_of("resnet18conv4"), tiny_dataset, tmp_path / "two", with_batch(2), cache=True)
+
+    statuses, said = on_ranks(2, work, tmp_path)
+    assert statuses == [0, 0], said
+    two = torch.load(tmp_path / "two" / "last_model.pth", weights_only=True)["model_state_dict"]
+    assert_near(two, plain, start, 2e-3)
+    shares = [(tmp_path / f"decoded{rank}").read_text().splitlines() for rank in (0, 1)]
+    assert len(shares[0]) + len(shares[1]) == len({*shares[0], *shares[1]}) == 8 * 5
+    assert all(len(share) >= 8 for share in shares)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "one" / "frozen").glob("*.h5")}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "two" / "frozen").glob("*.h5")}
 
 
 class StopError(Exception):

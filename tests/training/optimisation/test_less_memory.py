@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from forked_ranks import on_ranks
+from recipes import gradients_of, network_of, recipe_of
 from torch import Tensor, nn
 
+from vgbench import parallel
+from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.runtime import Runtime
+from vgbench.training import TrainOptions
 from vgbench.training.losses.metric import build_metric_loss
+from vgbench.training.modes.table import build_mode
 from vgbench.training.optimisation.grad_cache import GradCache
 from vgbench.training.optimisation.recompute import blocks_of, recomputing
 from vgbench.training.optimisation.step import Memory, Stepper, set_training
+from vgbench.training.optimisation.synced_norm import synchronise_norms
 
 
 class Batch:
@@ -189,3 +200,79 @@ def test_batch_norm_of_chunks_follows_once() -> None:
     cache.backward()
     torch.testing.assert_close(network[2].running_mean, expected[2].running_mean)
     assert network[2].num_batches_tracked == 2 and network[2].momentum == 0.1
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+@forks
+@pytest.mark.parametrize(("kind", "chunk"), [("places", 4), ("triplets", 3)])
+def test_a_gradient_cache_on_two_ranks_is_one_process_with_the_whole_batch(
+    kind: str, chunk: int, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    def made(share: int) -> Any:
+        training = TrainOptions(
+            train_mode=kind, queries_per_epoch=8, cache_refresh_rate=8, neg_samples_num=10, negs_num_per_query=2,
+            train_batch_size=4 // share, margin=10.0,
+        )  # fmt: skip
+        # What is drawn of images is drawn for each rank apart.
+        recipe = recipe_of(tiny_dataset, kind, training=training, augmentation=AugmentOptions())
+        places = dataclasses.replace(recipe.places, places_per_batch=4 // share)
+        return build_mode(dataclasses.replace(recipe, places=places))
+
+    whole = gradients_of(made(1), network_of())
+    two = tmp_path / "two.pt"
+    statuses, said = on_ranks(2, lambda rank: gradients_of(made(2), network_of(), two, chunk), tmp_path)
+    assert statuses == [0, 0], said
+    found = torch.load(two, weights_only=True)
+    assert found.keys() == whole.keys() and len(whole) > 10
+    for name, value in whole.items():
+        assert value.abs().max() > 0, name
+        torch.testing.assert_close(found[name], value, atol=1e-5 * float(value.abs().max()), rtol=1e-3)
+
+
+def _normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+
+
+def _cached_gradients(network: nn.Module, batch: Tensor, chunk: int, weight: float, path: Path | None = None) -> Any:
+    """The gradients of sum((weight * descriptors)^3) over all ranks, and BatchNorm's statistics."""
+    cache = GradCache(network, network, chunk)
+    described = cache.describe(batch)
+    loss = described.pow(3).sum() * weight if weight else torch.zeros((), requires_grad=True)
+    loss.backward()
+    cache.backward()
+    parallel.all_reduce_gradients(network.parameters())
+    found = [value.grad.clone() for value in network.parameters()] + [value.clone() for value in network.buffers()]
+    if path is not None and parallel.is_main():
+        torch.save(found, path)
+    return found
+
+
+@forks
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, 0.0)], ids=["both", "one rank's loss does without its images"])
+def test_chunks_of_two_ranks_share_their_statistics(weights: tuple[float, float], tmp_path: Path) -> None:
+    images = torch.randn(12, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    own = (images[:7], images[7:])  # which makes three chunks of each, where the second alone would have two
+
+    def work(rank: int) -> None:
+        network = _normed()
+        synchronise_norms(network)
+        _cached_gradients(network, own[rank], 3, weights[rank], tmp_path / "two.pt")
+
+    statuses, said = on_ranks(2, work, tmp_path)
+    assert statuses == [0, 0], said
+    # One process, whose chunks are those of both ranks together.
+    network, chunks = _normed(), [rows.tensor_split(3) for rows in own]
+    described = [network(torch.cat(pair)) for pair in zip(*chunks, strict=True)]
+    loss = sum(
+        rows.pow(3).sum() * weight
+        for whole, *pair in zip(described, *chunks, strict=True)
+        for rows, weight in zip(whole.split([len(one) for one in pair]), weights, strict=True)
+    )
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    expected = [value.grad for value in network.parameters()] + list(network.buffers())
+    for found, wanted in zip(torch.load(tmp_path / "two.pt", weights_only=True), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)

@@ -60,10 +60,14 @@ class GradCache:
     def backward(self) -> None:
         """Add the gradients of all that was described; the descriptors have theirs by now."""
         for call in self._calls:
-            if call.descriptors.grad is None:
+            gradient = call.descriptors.grad
+            # Layers that ranks share are met on all of them, also where the loss of one does without its images.
+            if not any(parallel.all_gather_objects(gradient is not None)):
                 continue
+            if gradient is None:
+                gradient = torch.zeros_like(call.descriptors)
             after = _random_states(call.descriptors.device)
-            gradients = call.descriptors.grad.tensor_split(len(call.chunks))
+            gradients = gradient.tensor_split(len(call.chunks))
             for chunk, state, gradient in zip(call.chunks, call.states, gradients, strict=True):
                 _set_random_states(state)
                 torch.autograd.backward(self.forward(chunk), gradient)
