@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from vgbench.errors import UserError, in_short
+from vgbench.errors import UserError, in_short, reason_of
 from vgbench.hdf5 import DAMAGED, is_sealed, seal, written_hdf5
 
 
@@ -75,4 +76,47 @@ class LocalMatches:
             and self.ends.shape == self.candidates.shape
             and self.points.shape == (int(ends[-1]) if len(ends) else 0, 4)
             and bool((np.diff(ends, prepend=0) >= 0).all())
+        )
+
+
+class PointsOnDisk:
+    """Points float32 [m,4] that come pair by pair, kept in a file without a name: of all queries they would be large.
+
+    Args:
+        folder: where the file is, on a disk that has the space.
+
+    Raises:
+        UserError: it cannot be written; `append` and `all` raise it too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed with the object)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def append(self, points: NDArray[np.float32]) -> None:
+        """Add the points of a pair."""
+        try:
+            self._file.write(np.ascontiguousarray(points, np.float32).data)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self.count += len(points)
+
+    def all(self) -> NDArray[np.float32]:
+        """Return all points [M,4], mapped from the file."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        if self.count == 0:
+            return np.empty((0, 4), np.float32)
+        return np.memmap(self._file, np.float32, "r", shape=(self.count, 4))
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.folder}: cannot be written ({reason_of(error)}). Expected a folder with space for the matches of "
+            "all queries; free space"
         )

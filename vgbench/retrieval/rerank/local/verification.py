@@ -23,7 +23,7 @@ from vgbench.retrieval.rerank.base import RerankContext, Reranked
 from vgbench.retrieval.rerank.local.extraction import ImageSize, features_of
 from vgbench.retrieval.rerank.local.features import Extractor, LocalFeatures
 from vgbench.retrieval.rerank.local.matchers import Matcher
-from vgbench.retrieval.rerank.local.matches import LocalMatches
+from vgbench.retrieval.rerank.local.matches import LocalMatches, PointsOnDisk
 from vgbench.retrieval.rerank.local.store import FeatureStore
 from vgbench.retrieval.rerank.order import descriptor_term, reordered
 
@@ -111,30 +111,25 @@ def verify(
     ready = [plan.prepared(predictions.indices[:, :head], context) for plan in plans]
     preparing = time.perf_counter() - start
     costs = weight * descriptor_term(predictions.distances[:, :head])
-    points: list[NDArray[np.float32]] = []
-    ends: list[int] = []
+    drawn = min(DRAWN, head)
+    points, ends = PointsOnDisk(context.cache), np.zeros((len(predictions), drawn), np.int64)
     with threads() as pool:
         verifiers = [one.verifier(pool) for one in ready]
         table, queries_in_it = context.all_queries
-        for query, rows in enumerate(predictions.indices[:, :head].tolist()):
+        for query, candidates in enumerate(predictions.indices[:, :head]):
             deadline = time.perf_counter() + budget_ms / 1e3 if budget_ms else float("inf")
             found = [NOTHING] * head
             for verifier in verifiers:
-                costs[query], more = verifier(int(queries_in_it[query]), rows, costs[query], deadline)
+                costs[query], more = verifier(int(queries_in_it[query]), candidates.tolist(), costs[query], deadline)
                 found = [max(pair, key=len) for pair in zip(found, more, strict=True)]
-            for index in np.argsort(costs[query], kind="stable")[:DRAWN]:
+            for place, index in enumerate(np.argsort(costs[query], kind="stable")[:drawn]):
                 points.append(found[index])
-                ends.append(len(found[index]) + (ends[-1] if ends else 0))
+                ends[query, place] = points.count
     bytes_per_image = sum(one.bytes_per_image for one in ready)
     for one in ready:
         one.close()
     result = reordered(predictions, costs)
-    drawn = min(DRAWN, head)
-    matches = LocalMatches(
-        result.indices[:, :drawn].copy(),
-        np.array(ends, np.int64).reshape(-1, drawn),
-        np.concatenate([NOTHING, *points]),
-    ).spread(queries_in_it, len(table))
+    matches = LocalMatches(result.indices[:, :drawn].copy(), ends, points.all()).spread(queries_in_it, len(table))
     path = _matches_path(name, context)
     matches.save(path)
     return Reranked(result, bytes_per_image, preparing, {"local_matches": path})
