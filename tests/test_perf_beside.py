@@ -121,7 +121,7 @@ def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:
     child = "import time; held = bytearray(60 * 2**20); time.sleep(1)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     ran = run_measured([sys.executable, "-c", parent], tmp_path, os.environ, tmp_path / "log")
-    assert ran.peak_mb > 60 or not Path("/proc/self/smaps_rollup").exists()
+    assert ran.peak_mb > ran.anonymous_mb > 55 or not Path("/proc/self/smaps_rollup").exists()
     assert ran.wall >= 1 and ran.processor > 0
     assert os.getpid() in tree(os.getpid())
 

@@ -23,12 +23,14 @@ class Ran:
         wall: seconds until it ended.
         processor: seconds that all of its processes had a processor, in the program and in the system.
         peak_mb: the most memory that its processes had together, MB; what they share is counted once.
+        anonymous_mb: the same of memory that is of no file: without libraries, of which other jobs may share the pages.
     """
 
     begin: float
     wall: float
     processor: float
     peak_mb: float
+    anonymous_mb: float
 
 
 def run_measured(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> Ran:
@@ -50,7 +52,7 @@ def run_measured(command: Sequence[str], folder: Path, environment: Mapping[str,
     if process.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}\n{tail}")
-    return Ran(begin, wall, usage.ru_utime + usage.ru_stime, watch.peak_kb / 1024)
+    return Ran(begin, wall, usage.ru_utime + usage.ru_stime, *(peak / 1024 for peak in watch.peaks))
 
 
 class _Watch(threading.Thread):
@@ -59,11 +61,12 @@ class _Watch(threading.Thread):
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
         self._root, self._ended = root, threading.Event()
-        self.peak_kb = 0
+        self.peaks = [0, 0]  # kilobytes, in all and anonymous
 
     def run(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            self.peak_kb = max(self.peak_kb, sum(map(_kilobytes, tree(self._root))))
+            now = [sum(kilobytes) for kilobytes in zip(*map(_kilobytes, tree(self._root)), strict=True)]
+            self.peaks = [max(pair) for pair in zip(self.peaks, now, strict=True)]
 
     def stop(self) -> None:
         self._ended.set()
@@ -82,9 +85,10 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def _kilobytes(pid: int) -> int:
-    """A process's share of the memory: pages that several have are shared out among them."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
-    return 0
+def _kilobytes(pid: int) -> tuple[int, int]:
+    """A process's share of the memory, in all and anonymous: pages that several have are shared out among them."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        found = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        return found["Pss"], found["Pss_Anon"]
+    return 0, 0
