@@ -17,7 +17,7 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import extraction, growth, mining, netvlad, rerank, search, search_million, training_step
+from perf import device, extraction, growth, mining, netvlad, rerank, search, search_million, training_step
 from perf.beside import cli as beside
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
@@ -25,7 +25,7 @@ from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 NETWORKS = (("efficientnet_lite0", "gem"), ("efficientnet_lite0_s16", "netvlad"), ("resnet18conv4", "netvlad"))
 SIZE = (320, 320)
 PARTS = ("extraction", "training", "netvlad", "mining", "search", "rerank")
-HEAVY = ("search_million", "rerank_large")  # up to a gigabyte on disk, several minutes
+HEAVY = ("search_million", "rerank_large", "device")  # up to a gigabyte on disk, several minutes; for a GPU
 
 
 def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair | list[Pair]]]]:
@@ -47,6 +47,7 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
             lambda: rerank.measure_kreciprocal(1500, 100, 256, "dense", rounds),
         ],
         "rerank_large": [lambda: rerank.measure_kreciprocal(100_000, 1000, 256, "faiss", 1)],
+        "device": [lambda: device.measure(runtime, 256, 2, rounds)],
         "search_million": [lambda: search_million.measure(1_000_000, 1000, rounds)],
     }
 

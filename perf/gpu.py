@@ -1,4 +1,7 @@
-"""What perf/gpu.sh runs: tests, then measurements, within a time limit; gpu.json is whole after every stage."""
+"""What perf/gpu.sh runs: tests, what a GPU may do in another way (perf.device), the rows of perf.beside.
+
+All within a time limit; gpu.json is whole after every stage.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ def stages(out: Path, reference: Path | None, scale: Sequence[str] = _SCALE) -> 
     ]
     beside = ["--reference", str(reference)] if reference else ["--alone"]
     rows = [sys.executable, "-m", "perf", *beside, "--out", str(out / "rows"), *scale]
-    return [Stage("tests", tests, 150), Stage("rows", rows, LIMIT)]
+    device = [sys.executable, "-m", "perf", "--only", "device", "--rounds", "3"]
+    return [Stage("tests", tests, 150), Stage("device", device, 90), Stage("rows", rows, LIMIT)]
 
 
 def run(chosen: Sequence[Stage], out: Path, limit: float = LIMIT) -> dict[str, Any]:

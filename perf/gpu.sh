@@ -1,5 +1,6 @@
 #!/bin/bash
-# On a rented GPU: the tests marked gpu and the rows of `perf --reference`, in at most 8 minutes, into one JSON file.
+# On a rented GPU: the tests marked gpu, `perf --only device` and the rows of `perf --reference`, in at most 8 minutes,
+# into one JSON file.
 #
 #   perf/gpu.sh [CHECKOUT of the Deep VG Benchmark]     # without one, ours alone
 #

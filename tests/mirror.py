@@ -93,6 +93,7 @@ TESTED_IN = {
     "models/backbones/tokens.py": "models/backbones/test_dinov2.py models/backbones/test_vit.py",
     "models/backends/base.py": "models/test_backends.py",
     "models/backends/compiled.py": "models/test_backends.py",
+    "models/backends/cuda_graphs.py": "models/test_backends.py",
     "models/backends/eager.py": "models/test_backends.py",
     "models/backends/onnx_runtime.py": "models/test_backends.py",
     "models/backends/openvino.py": "models/test_backends.py",

@@ -12,8 +12,9 @@ import pytest
 from locations import REPOSITORY
 from PIL import Image
 
-from perf import gpu
+from perf import device, gpu
 from perf.growth import Point, draw, exponent, measure, table
+from vgbench.runtime import Runtime
 
 
 def test_the_exponent_is_that_of_a_power_law() -> None:
@@ -68,10 +69,18 @@ def test_the_limit_cuts_stages_short_and_keeps_what_there_is(tmp_path: Path) -> 
 
 
 def test_the_stages_run_the_gpu_tests_and_the_rows(tmp_path: Path) -> None:
-    tests, rows = gpu.stages(tmp_path, tmp_path / "checkout")
+    tests, other, rows = gpu.stages(tmp_path, tmp_path / "checkout")
     assert "gpu" in tests.command and f"--junitxml={tmp_path / 'tests.xml'}" in tests.command
-    assert "--reference" in rows.command and "--alone" in gpu.stages(tmp_path, None)[1].command
-    assert tests.limit < gpu.LIMIT <= 480
+    assert "--reference" in rows.command and "--alone" in gpu.stages(tmp_path, None)[2].command
+    assert other.command[-4:] == ["--only", "device", "--rounds", "3"]
+    assert tests.limit + other.limit < gpu.LIMIT <= 480
+
+
+def test_other_ways_of_a_device_are_measured_beside_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "SIZE", (32, 32))
+    optimiser, decoding = device._optimiser("SGD", Runtime(), 1), device._decoding(Runtime(), 4, 0, 1)
+    assert optimiser.unit == "s" and 0 < optimiser.ours < 60 and "fused" in optimiser.what
+    assert decoding.unit == "images/s" and decoding.ours > 0 and decoding.reference > 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vgbench import runtime
-from vgbench.runtime import RuntimeOptions, resolve_runtime
+from vgbench.errors import UserError
+from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 
 TRIM, THRESHOLD, MAPPED = -1, -3, -4
 
@@ -118,3 +119,36 @@ def test_bf16_is_chosen_where_the_processor_multiplies_it(found, expected, monke
 def test_bf16_is_not_chosen_where_onednn_has_none(monkeypatch) -> None:
     monkeypatch.setattr(runtime, "onednn_has_bf16", lambda: False)
     assert resolve_runtime(RuntimeOptions(device="cpu")).amp_dtype is None
+
+
+def test_tf32_rounds_the_networks_products_and_no_others() -> None:
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    usual = flags()
+    runtime = Runtime(torch.device("cuda"), tf32=True)  # which only what runs asks for
+    with runtime.autocast():
+        assert flags() == (True, True)
+    assert flags() == usual
+    with pytest.raises(KeyError), runtime.products():
+        raise KeyError
+    assert flags() == usual
+    with Runtime(torch.device("cuda")).autocast():
+        assert flags() == usual
+    assert runtime.backend_facts == {"float32": "tf32"} and Runtime().backend_facts == {}
+    with pytest.raises(UserError, match="--amp tf32: a CPU has no such products"):
+        resolve_runtime(RuntimeOptions(device="cpu", amp="tf32"))
+
+
+@pytest.mark.gpu
+def test_tf32_is_chosen_on_a_gpu_and_bf16_by_default() -> None:
+    assert resolve_runtime(RuntimeOptions(device="cuda", amp="tf32")).tf32
+    usual = resolve_runtime(RuntimeOptions(device="cuda"))
+    supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    assert usual.amp_dtype == (torch.bfloat16 if supported else torch.float16) and not usual.tf32
+    one, other = torch.randn(2, 512, 512, device="cuda")
+    exact = (one.double() @ other.double()).float()
+    with Runtime(torch.device("cuda"), tf32=True).autocast():
+        rounded = one @ other
+    plain = one @ other
+    assert (plain - exact).abs().max() < 1e-3 < 1e-2 < (rounded - exact).abs().max() < 1

@@ -35,6 +35,8 @@ class Runtime:
         channels_last: whether 4-D tensors are kept in channels_last.
         compile: whether networks are compiled for training.
         backend: what computes descriptors, a name in `BACKENDS`.
+        tf32: whether a GPU rounds the factors of float32 convolutions and matrix products of a network to 10 bits.
+        device_jpeg: whether JPEG files are decoded on the device.
         calibration: uint8 [N,3,H,W] images by which a backend quantises the network to 8 bits; None: it does not.
     """
 
@@ -43,6 +45,8 @@ class Runtime:
     channels_last: bool = False
     compile: bool = False
     backend: str = "eager"
+    tf32: bool = False
+    device_jpeg: bool = False
     calibration: Tensor | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -56,6 +60,8 @@ class Runtime:
     def backend_facts(self) -> dict[str, str]:
         """What changes a descriptor in its last digits, or more where it is quantised; {} for PyTorch as it is."""
         facts = {} if self.backend == "eager" else {"backend": self.backend}
+        facts |= {"float32": "tf32"} if self.tf32 else {}
+        facts |= {"jpeg": "device"} if self.device_jpeg else {}
         return facts | ({"int8": self.calibrated} if self.calibration is not None else {})
 
     @property
@@ -83,10 +89,27 @@ class Runtime:
     def autocast(self) -> Iterator[None]:
         """Run the body in the chosen precision."""
         if self.amp_dtype is None:
-            yield
+            with self.products():
+                yield
         else:
             with torch.autocast(self.device.type, dtype=self.amp_dtype):
                 yield
+
+    @contextlib.contextmanager
+    def products(self) -> Iterator[None]:
+        """Run the body with the factors of float32 products as the options say, on a GPU; what autocast leaves alone.
+
+        Only around a network and its backward pass: losses, mining and exact search need all their bits.
+        """
+        if not self.tf32:
+            yield
+            return
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -131,14 +154,21 @@ def resolve_runtime(options: RuntimeOptions) -> Runtime:
         torch.cuda.set_device(device)
     if device.type == "cpu" and options.amp == "fp16":
         raise UserError("--amp fp16: a CPU has no fp16 convolutions; use --amp auto, bf16 or off")
+    if device.type == "cpu" and options.jpeg_decoder == "gpu":
+        raise UserError("--jpeg_decoder gpu: runs on a GPU, and this is a CPU; use --jpeg_decoder cpu")
+    if device.type == "cpu" and options.amp == "tf32":
+        raise UserError("--amp tf32: a CPU has no such products; use --amp auto, bf16 or off")
     if device.type == "cpu":
         _keep_freed_memory()
     backend = "compile" if options.compile == "on" and options.inference_backend == "eager" else ""
     backend = backend or options.inference_backend
     BACKENDS.resolve(backend)().check(device)
-    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": None, "off": None}
     amp_dtype = named[options.amp] if options.amp != "auto" else _best_amp_dtype(device)
-    return Runtime(device, amp_dtype, options.channels_last != "off", options.compile == "on", backend)
+    return Runtime(
+        device, amp_dtype, options.channels_last != "off", options.compile == "on", backend, options.amp == "tf32",
+        options.jpeg_decoder == "gpu",
+    )  # fmt: skip
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:

@@ -15,6 +15,7 @@ BACKENDS = Registry(
         "compile": "vgbench.models.backends.compiled:Compiled",
         "openvino": "vgbench.models.backends.openvino:OpenVino",
         "onnxruntime": "vgbench.models.backends.onnx_runtime:OnnxRuntime",
+        "cudagraphs": "vgbench.models.backends.cuda_graphs:CudaGraphs",
     },
     closed=True,
 )
@@ -30,17 +31,23 @@ class RuntimeOptions(Options):
     )
     amp: str = option(
         "auto",
-        "mixed precision (auto takes bf16 where the hardware has it)",
-        choices=("auto", "bf16", "fp16", "off"),
+        "mixed precision (auto takes bf16 where the hardware has it); tf32 is float32 whose products a GPU rounds",
+        choices=("auto", "bf16", "fp16", "tf32", "off"),
         common=True,
     )
     channels_last: str = option("auto", "store images and features with channels last; auto is on", choices=SWITCH)
     compile: str = option("auto", "compile the network with torch.compile; auto is off", choices=SWITCH)
     inference_backend: str = option(
         "eager",
-        "what computes descriptors: PyTorch as it is, torch.compile, or OpenVINO or ONNX Runtime, which are installed "
-        "for it (pip install openvino, onnxruntime)",
+        "what computes descriptors: PyTorch as it is, torch.compile, OpenVINO or ONNX Runtime, which are installed "
+        "for it (pip install openvino, onnxruntime), or on a GPU cudagraphs, PyTorch's kernels started all at once",
         choices=tuple(BACKENDS),
+    )
+    jpeg_decoder: str = option(
+        "cpu",
+        "what decodes JPEG files: the processes of --num_workers, or nvJPEG on a GPU that has few cores beside it; "
+        "pixels then differ by half a grey level or so",
+        choices=("cpu", "gpu"),
     )
 
 

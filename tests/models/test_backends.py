@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import types
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from vgbench.errors import UserError
 from vgbench.models import build_network, for_inference
-from vgbench.models.backends import eager, onnx_runtime, static
+from vgbench.models.backends import cuda_graphs, eager, onnx_runtime, static
 from vgbench.models.backends.compiled import CACHE, Compiled
 from vgbench.models.backends.openvino import OpenVino
 from vgbench.models.network import Network
@@ -208,3 +210,74 @@ def test_a_gpu_gets_the_fastest_provider_or_a_sentence(
 def test_compile_on_means_compiled_descriptors_too() -> None:
     assert resolve_runtime(RuntimeOptions(device="cpu", compile="on")).backend == "compile"
     assert resolve_runtime(RuntimeOptions(device="cpu")).backend_facts == {}
+
+
+class Recording:
+    """A stand-in for CUDA's graphs: while one is recorded, what is computed is kept, and replaying it does it again."""
+
+    def __init__(self) -> None:
+        self.again: Callable[[], object] | None = None
+        self.calls: list[str] = []
+        self.open = False
+
+    def replay(self) -> None:
+        assert self.again is not None
+        self.calls.append("replay")
+        self.again()
+
+    @contextlib.contextmanager
+    def recording(self, graph: Recording, capture_error_mode: str) -> Iterator[None]:
+        assert graph is self and capture_error_mode == "thread_local"
+        self.open = True
+        yield
+        self.open = False
+
+    def compute(self, network: Network, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+        eagerly = eager.Eager().describer(network, runtime)
+
+        def called(images: Tensor) -> Tensor:
+            found = eagerly(images).clone()
+            self.calls.append("recorded" if self.open else "warm-up")
+            if self.open:
+                self.again = lambda: found.copy_(eagerly(images))
+            return found
+
+        return called
+
+
+def test_a_graph_is_recorded_once_a_size_and_replayed_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Recording()
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda other: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph", graph.recording)
+    network, runtime = small(), Runtime()
+    monkeypatch.setattr(cuda_graphs, "Chunked", lambda form, runtime, compute: graph.compute(network, runtime))
+    describe = cuda_graphs.CudaGraphs().describer(network, runtime)
+    images = pixels(37)  # two chunks of 16, and one that is filled up
+    expected = for_inference(network, runtime)(images)
+    assert away(describe(images), expected) < 1e-6
+    # The first replay is the comparison with eager PyTorch.
+    assert graph.calls == ["warm-up"] * 3 + ["recorded"] + ["replay"] * 4
+    first = describe(images[:16])
+    kept = first.clone()
+    describe(images[16:32])
+    assert torch.equal(first, kept)  # what was returned is not the graph's own memory
+    assert graph.calls.count("recorded") == 1
+    with pytest.raises(UserError, match=r"--inference_backend cudagraphs: does not run on cpu"):
+        resolve_runtime(RuntimeOptions(device="cpu", inference_backend="cudagraphs"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amp", ["off", "tf32", "bf16", "fp16"])
+def test_graphs_describe_as_eager_does_on_a_gpu(amp: str) -> None:
+    network = build_network("resnet18conv4", "netvlad", pretrain="none")
+    runtime = resolve_runtime(RuntimeOptions(device="cuda", amp=amp, inference_backend="cudagraphs"))
+    describe = for_inference(runtime.prepare(network), runtime)
+    for size in ((64, 64), (96, 64)):
+        images = pixels(37, *size).cuda()
+        expected = for_inference(network, resolve_runtime(RuntimeOptions(device="cuda", amp=amp)))(images)
+        assert away(describe(images), expected) < (1e-3 if amp == "off" else 2e-2)
+        assert torch.equal(describe(images), describe(images))

@@ -32,7 +32,7 @@ _TURNS = {
 }  # fmt: skip
 
 # What Pillow raises for files that are missing, foreign, cut off or forged.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: bool = False) -> Tensor:
@@ -72,17 +72,28 @@ def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
 
 
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly with a low-pass filter, to uint8."""
+    """Resize uint8 [B,3,H,W] to (height, width) in pixels, bilinearly with a low-pass filter, to uint8.
+
+    On a GPU values are rounded once, on a CPU after each direction: they differ by one at most.
+    """
+    if images.is_cuda:
+        return resize_in_float(images, size)
     resized = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ANTIALIAS)
     return resized.contiguous()
+
+
+def resize_in_float(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Do the same in float32, which every device can."""
+    resized = F.interpolate(images.float(), size=size, mode="bilinear", align_corners=False, antialias=ANTIALIAS)
+    return resized.round_().clamp_(0, 255).to(torch.uint8).contiguous()
 
 
 def check_image(path: Path | str) -> str:
     """Decode a whole file as cheaply as its format allows and return what is wrong with it, '' if nothing."""
     try:
-        with _quiet(), open_image(path, (1, 1)) as image:  # 1/8: every compressed byte is read, few pixels are made
+        with quiet(), open_image(path, (1, 1)) as image:  # 1/8: every compressed byte is read, few pixels are made
             image.load()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return _reason(error)
     return ""
 
@@ -97,7 +108,8 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Run the body without Pillow's warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes and metadata that nobody here can mend
         yield
@@ -106,9 +118,9 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
     try:
-        with _quiet():
+        with quiet():
             yield
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{os.fspath(path)}: cannot be read as an image ({_reason(error)}). Expected a whole image file; "
             "fetch it again, or go on without such images: --on_bad_image skip"

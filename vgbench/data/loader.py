@@ -163,6 +163,11 @@ def stack_images(images: list[Tensor]) -> Tensor:
 
 def joined(*batches: Tensor) -> Tensor:
     """Join batches [B,...] of images or features into one; raises UserError if their sizes differ."""
+    given: tuple[Any, ...] = batches
+    if not isinstance(given[0], Tensor):
+        from vgbench.data.encoded import joined_encoded  # which imports this
+
+        return joined_encoded(given)
     _check_one_size([batch[0] for batch in batches])
     return torch.cat(batches)
 

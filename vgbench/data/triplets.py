@@ -84,7 +84,7 @@ class TripletBatch:
 
     def pin_memory(self) -> TripletBatch:
         """Return the batch in pinned memory (DataLoader calls this)."""
-        return self._with(Tensor.pin_memory)
+        return self._with(lambda tensor: tensor.pin_memory())
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> TripletBatch:
         return TripletBatch(
@@ -145,6 +145,8 @@ class _TripletBatches(Batches[TripletBatch]):
 
     def _images(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> Tensor:
         if self.read is not None:
+            if isinstance(table, SequenceTable):
+                return self.read(table.frames, table.members[rows].ravel())
             return self.read(table, rows)
         return stack_images([decode_image(path, self.size) for path in self._paths(table, rows, step)])
 

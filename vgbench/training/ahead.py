@@ -1,12 +1,16 @@
-"""Batches on the device, the next one copied while the step of this one is computed."""
+"""Work that begins before it is needed: copies of batches beside a step, decoding beside other images' descriptors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TypeVar
 
 import torch
 
 from vgbench.training.modes.base import BatchT
+
+T = TypeVar("T")
 
 
 def ahead(batches: Iterable[BatchT], device: torch.device) -> Iterator[BatchT]:
@@ -39,3 +43,8 @@ def _arrived(coming: tuple[BatchT, torch.cuda.Event], device: torch.device) -> B
     batch, event = coming
     torch.cuda.current_stream(device).wait_event(event)
     return batch
+
+
+def begun(batches: Iterator[T]) -> Iterator[T]:
+    """Return the same batches, of which the first is asked for now: the processes that make them go on from there."""
+    return chain(list(islice(batches, 1)), batches)

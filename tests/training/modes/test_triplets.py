@@ -1,6 +1,7 @@
 """Triplet training on image files: the whole package together with data, models and retrieval."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,29 @@ def test_killed_and_resumed_ends_bit_for_bit_the_same(tmp_path, split, data):
     assert "aggregation.1.p" in trained
     stored = read_checkpoint(tmp_path / "cut" / "last_model.pth")["mode_state"]["miner"]["previous_negatives"]
     assert stored.shape == (10, 3) and (stored[8:] == -1).all() and (stored[:8] >= 0).any()
+
+
+@pytest.mark.parametrize(("device", "order"), [("cuda", "q d q d"), ("cpu", "q q d d")])
+def test_beside_a_gpu_the_database_is_decoded_while_queries_are_described(split, data, monkeypatch, device, order):
+    log, network = [], make_network()
+
+    def describing(network, table, rows, inference, progress):
+        size = -(-len(rows) // 2)
+        for part in (rows[:size], rows[size:]):
+            log.append(table.root.name[0])
+            vectors = torch.nn.functional.one_hot(torch.from_numpy(part) % 7, 7).float()
+            yield torch.from_numpy(part), vectors
+
+    def mined(on):
+        runtime = Runtime(torch.device(on))
+        mode = TripletMode(split, recipe_with(data, runtime, training=dataclasses.replace(OPTIONS, mining="partial")))
+        return mode.miner.round(functools.partial(mode._describe, network), 0, 0, 5).triplets
+
+    monkeypatch.setattr("vgbench.training.modes.triplets.describe", describing)
+    found = mined(device)
+    assert " ".join(log) == order
+    expected = mined("cpu")
+    assert np.array_equal(found.negatives, expected.negatives) and np.array_equal(found.positive, expected.positive)
 
 
 @pytest.mark.gpu

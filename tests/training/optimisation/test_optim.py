@@ -113,6 +113,65 @@ def test_a_modes_own_parameters():
     assert {id(p) for p in parameters(optimizer)} == {id(p) for p in layer.parameters()}
 
 
+def stepped(optimizer, network):
+    for _ in range(3):
+        network(torch.ones(2, 4)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return [value.detach().clone() for value in network.parameters()]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_on_a_gpu_one_kernel_changes_all_weights(name, monkeypatch):
+    def made(**options):
+        torch.manual_seed(0)
+        network = nn.Linear(4, 3)
+        return build_own_optimizer(network.parameters(), TrainOptions(optim=name, momentum=None, **options)), network
+
+    plain, network = made()
+    assert not plain.defaults["fused"]
+    expected = stepped(plain, network)
+    monkeypatch.setattr("vgbench.training.optimisation.optim._FUSED_ON", ("cpu",))  # which has such kernels as well
+    fused, network = made()
+    assert fused.defaults["fused"] and all(group["fused"] for group in fused.param_groups)
+    for found, wanted in zip(stepped(fused, network), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert not made(optim_args=("foreach=True",))[0].defaults["fused"]
+    assert not made(optim_args=("fused=False",))[0].defaults["fused"]
+    # A checkpoint of one kind goes on by the other.
+    for mine, theirs in ((fused, plain), (plain, fused)):
+        own = mine.param_groups[0]["fused"]
+        load_optimizer(mine, theirs.state_dict())
+        assert mine.param_groups[0]["fused"] == own
+
+
+@pytest.mark.parametrize("name", ["asgd", "rmsprop", "adagrad"])
+def test_optimisers_without_such_a_kernel_are_left_alone(name, monkeypatch):
+    monkeypatch.setattr("vgbench.training.optimisation.optim._FUSED_ON", ("cpu",))
+    assert not build_own_optimizer(nn.Linear(2, 2).parameters(), TrainOptions(optim=name)).defaults.get("fused")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_checkpoint_of_a_cpu_goes_on_by_the_gpus_kernels(name):
+    torch.manual_seed(0)
+    here = nn.Linear(4, 3)
+    there = nn.Linear(4, 3).cuda()
+    there.load_state_dict(here.state_dict())
+    own = build_own_optimizer(here.parameters(), TrainOptions(optim=name))
+    stepped(own, here)
+    there.load_state_dict(here.state_dict())
+    other = build_own_optimizer(there.parameters(), TrainOptions(optim=name))
+    assert other.param_groups[0]["fused"]
+    load_optimizer(other, own.state_dict())
+    assert other.param_groups[0]["fused"]
+    for network, optimizer in ((here, own), (there, other)):
+        network(torch.ones(2, 4, device=next(network.parameters()).device)).square().sum().backward()
+        optimizer.step()
+    for one, two in zip(here.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(two.cpu(), one, rtol=1e-4, atol=1e-6)
+
+
 def test_a_resumed_optimiser_keeps_its_moments_and_takes_this_runs_rates():
     layer = nn.Linear(3, 3)
     before = build_optimizer(layer, TrainOptions(optim="sgd", lr=1.0, momentum=0.9))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vgbench import parallel
 from vgbench.data.decode import ANTIALIAS
+from vgbench.data.encoded import on_device, reader_of
 from vgbench.data.loader import image_loader
 from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
@@ -117,10 +118,10 @@ def describe(
             size=inference.size,
             batch_size=batch_size,
             num_workers=inference.num_workers,
-            read=inference.read,
+            read=reader_of(inference),
         )
         for images, batch in loader:
-            pixels = runtime.to_device(images)
+            pixels = runtime.to_device(on_device(images, runtime.device))
             yield batch, infer(pixels if change is None else change(pixels)).float()
 
     dim = network.descriptors_dim

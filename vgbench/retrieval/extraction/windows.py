@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vgbench.data.encoded import on_device, reader_of
 from vgbench.data.loader import image_loader
 from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
@@ -80,10 +81,12 @@ def _ascending(
     sequence, done, come = copy.deepcopy(network.sequence).eval(), 0, 0
     held: dict[int, Tensor] = {}
     loader = image_loader(
-        table.frames, frames, size=inference.size, batch_size=size, num_workers=inference.num_workers
+        table.frames, frames, size=inference.size, batch_size=size, num_workers=inference.num_workers,
+        read=reader_of(inference),
     )  # fmt: skip
     for images, batch in loader:
-        held.update(zip(batch.tolist(), infer(inference.runtime.to_device(images)).float(), strict=True))
+        pixels = inference.runtime.to_device(on_device(images, inference.runtime.device))
+        held.update(zip(batch.tolist(), infer(pixels).float(), strict=True))
         come += len(batch)
         while done < len(rows) and needed[min(done + size, len(rows)) - 1] < come:
             chunk = members[done : done + size]

@@ -137,8 +137,10 @@ class Miner(ABC):
         """Return each query's positive [T] and negatives [T,N] (-1 = none): the nearest ones in descriptor space."""
         positives = pairs_of(self.task.positives, queries)
         rows = np.unique(np.concatenate([positives[1], candidates[candidates >= 0]]))
-        described = torch.cat([batch for _, batch in describe(self.task.queries, queries)]).float()
-        ranked = rank(described, describe(self.task.database, rows), rows, positives, candidates, self.count)
+        # Both are asked for first: what describes may begin to decode the database beside the queries.
+        asked, database = describe(self.task.queries, queries), describe(self.task.database, rows)
+        described = torch.cat([batch for _, batch in asked]).float()
+        ranked = rank(described, database, rows, positives, candidates, self.count)
         return ranked.positive, ranked.negatives
 
     def remember(self, queries: Rows, negatives: Rows) -> None:  # noqa: B027  (most miners have no memory)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vgbench import parallel
 from vgbench.data.augment import BatchAugment
 from vgbench.data.classes import Group, cosplace_groups, eigenplaces_groups, groups_line
+from vgbench.data.encoded import reader_of
 from vgbench.data.headings import with_compass_headings
 from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_train_images
@@ -103,6 +104,7 @@ class ClassesMode:
             num_workers=self.recipe.data.num_workers,
             views=self.views,
             position=(epoch, index),
+            read=None if self.views else reader_of(self.recipe.inference),
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:

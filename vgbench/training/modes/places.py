@@ -14,6 +14,7 @@ from torch import Tensor
 from vgbench import parallel
 from vgbench.data.augment import BatchAugment
 from vgbench.data.cells import Rows, derive_places
+from vgbench.data.encoded import reader_of
 from vgbench.data.labelled import LabelledBatch, labelled_loader, own_part
 from vgbench.data.places import read_known_places, read_train_images
 from vgbench.data.table import ImageTable
@@ -142,7 +143,7 @@ class PlacesMode:
             num_workers=self.recipe.data.num_workers,
             views=self.views,
             position=(epoch, index),
-            read=self.recipe.inference.read,
+            read=None if self.views else reader_of(self.recipe.inference),
         )
 
     def loss(self, forward: Forward, batch: LabelledBatch, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vgbench import parallel
 from vgbench.data import ImageTable, Split, TripletBatch, triplet_loader
 from vgbench.data.augment import BatchAugment
+from vgbench.data.encoded import reader_of
 from vgbench.data.positives import BY_DISTANCE
 from vgbench.data.splits import read_checked_split
 from vgbench.data.translated import build_views
@@ -21,6 +22,7 @@ from vgbench.data.triplets import Triplets
 from vgbench.errors import UserError
 from vgbench.models import Network
 from vgbench.retrieval.extraction.extract import describe
+from vgbench.training.ahead import begun
 from vgbench.training.losses import build_loss
 from vgbench.training.mining import Task, build_miner
 from vgbench.training.mining.hardest import Rows
@@ -162,10 +164,15 @@ class TripletMode:
             num_workers=self.data.num_workers,
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(triplets) >= batch_size,
-            views=self.views.at(epoch, index) if self.views else self.recipe.inference.read,
+            views=self.views.at(epoch, index) if self.views else reader_of(self.recipe.inference),
         )
 
     def _describe(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        described = self._described(network, table, rows)
+        # Beside a GPU cores are free to decode what is described next; a CPU's are not.
+        return begun(described) if self.recipe.inference.runtime.device.type == "cuda" else described
+
+    def _described(self, network: Network, table: ImageTable, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
         title = f"mining, {table.root.name}"
         with tqdm(total=len(rows), desc=title, unit="img", leave=False, disable=None) as bar:
             yield from describe(network, table, rows, self.recipe.inference, progress=bar.update)

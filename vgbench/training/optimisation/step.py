@@ -98,9 +98,10 @@ class Stepper:
 
         with self.gradients.part(last), _naming_lone_cells():
             loss = mode.loss(forward, batch.to(self.runtime.device), generator)
-            self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
-            if cache is not None:
-                cache.backward()
+            with self.runtime.products():
+                self.scaler.scale(loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+                if cache is not None:
+                    cache.backward()
         return add(loss.detach())
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
