@@ -186,6 +186,7 @@ TESTED_IN = {
     "training/modes/distill_options.py": "training/modes/test_distill.py",
     "training/modes/domain_classifier.py": "training/modes/test_domain.py",
     "training/modes/domain_options.py": "training/modes/test_domain.py",
+    "training/modes/pairs_options.py": "training/modes/test_pairs.py",
     "training/modes/hashing_options.py": "training/modes/test_hashing.py",
     "training/modes/geowarp_options.py": "training/modes/test_geowarp.py",
     "training/modes/places_options.py": "training/modes/test_places.py",

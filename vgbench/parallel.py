@@ -216,6 +216,16 @@ def all_gather(tensor: Tensor) -> Tensor:
     return cast(Tensor, _AllGather.apply(tensor))
 
 
+def all_gather_sums(tensor: Tensor) -> Tensor:
+    """Return the same as `all_gather`; each rank's rows get the gradients that all ranks together have for them.
+
+    For functions of which each rank computes its own part. Every rank has to go backward through what it returns.
+    """
+    if not _together():
+        return tensor
+    return cast(Tensor, _AllGatherSums.apply(tensor))
+
+
 def all_reduce(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor [...] over all ranks; gradients are added likewise."""
     if not _together():
@@ -272,6 +282,14 @@ class _AllGather(torch.autograd.Function):
         # Every rank computes the same function of all rows and takes its part of it, so that what reaches these rows
         # from all ranks together is `world` times what reaches them from here.
         return gradients[0][context.rows] * world()
+
+
+class _AllGatherSums(_AllGather):
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[context.rows]
 
 
 class _AllReduce(torch.autograd.Function):

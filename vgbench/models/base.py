@@ -92,6 +92,7 @@ class Aggregation(nn.Module):
         spare_keys: as of `Backbone`.
         reranked_by: the re-ranker (`--rerank`) that compares its local tokens, "" where it has none. It then has
             `token_dim` and `pair_tokens`, see `LocalTokens`.
+        pair_parts: the names of its modules and parameters on which only re-ranking depends, no descriptor.
     """
 
     descriptors_dim: int
@@ -102,6 +103,7 @@ class Aggregation(nn.Module):
     mixed_batch: int = MIXED_BATCH
     spare_keys: tuple[str, ...] = ()
     reranked_by: str = ""
+    pair_parts: tuple[str, ...] = ()
 
 
 class LocalTokens(Protocol):
@@ -127,6 +129,9 @@ class PairNetwork(LocalTokens, Protocol):
 
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Return a score a pair, float32 [B], the larger the likelier the same place, of tokens [B,T,C] each."""
+
+    def pair_logits(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Return the logit of "the same place" that training sees, float32 [B], of tokens [B,T,C] each."""
 
 
 def as_backbone(name: str, module: nn.Module) -> Backbone:

@@ -304,6 +304,12 @@ def release_of(name: str) -> Release:
     return RELEASES[name]
 
 
+def aggregation_of(name: str) -> str:
+    """Return the aggregation of a released network that is made of parts, "" of others; raises UserError."""
+    release = release_of(name)
+    return str(release.parts.get("aggregation", "")) if isinstance(release, OwnRelease) else ""
+
+
 def is_fetched(name: str | None) -> bool:
     """Whether a released network is its authors' own code, which torch.hub has to fetch."""
     return name is not None and isinstance(RELEASES.get(name), HubRelease)

@@ -40,13 +40,6 @@ def say_what_runs(settings: Settings, network: Network, runtime: Runtime, folder
     LOG.debug("options: %s", ", ".join(f"{name}={value}" for name, value in flat(settings).items()))
 
 
-def say_what_is_not_trained(network: Network) -> None:
-    """Warn where a part of the network has no loss here: it stays as it started."""
-    method = getattr(network.aggregation, "reranked_by", "")
-    if method:
-        LOG.warning("network: no loss trains the part that --rerank %s needs; it stays as it is", method)
-
-
 def machine_line(runtime: Runtime) -> str:
     """One line on the hardware and software that produced the figures."""
     device = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.processor() or "CPU"

@@ -19,6 +19,7 @@ from vgbench.training.frozen_cache import CachedMode, FrozenCache, Looks
 from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.hashing import with_hashing
+from vgbench.training.modes.pairs import refuse_pairs, with_pairs
 from vgbench.training.modes.table import Recipe, build_mode
 from vgbench.training.options import TrainOptions
 
@@ -35,8 +36,10 @@ def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: 
         UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen.
     """
     if not settings.training.cache_frozen:
-        return with_domain(with_hashing(build_mode(recipe), settings.hashing, recipe), settings.domain, recipe)
+        mode = with_pairs(build_mode(recipe), settings.pairs, recipe)
+        return with_domain(with_hashing(mode, settings.hashing, recipe), settings.domain, recipe)
     check_options(settings, runtime)
+    refuse_pairs(settings.pairs, network, "--cache_frozen")
     cache = FrozenCache(frozen_part(network, settings.data.resize, runtime), settings.training.frozen_folder or Path())
     cached = dataclasses.replace(recipe.inference, read=cache.read)
     mode = build_mode(dataclasses.replace(recipe, inference=cached))

@@ -25,6 +25,7 @@ from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.domain_options import DomainOptions
 from vgbench.training.modes.geowarp_options import GeowarpOptions
 from vgbench.training.modes.hashing_options import HashingOptions
+from vgbench.training.modes.pairs_options import PairTrainingOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.options import TrainOptions
 
@@ -101,6 +102,7 @@ class TrainSettings(Settings):
     augmentation: AugmentOptions
     domain: DomainOptions
     hashing: HashingOptions
+    pairs: PairTrainingOptions
 
 
 def flat(settings: Settings) -> dict[str, Any]:

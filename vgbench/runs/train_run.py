@@ -22,7 +22,7 @@ from vgbench.report.summary import evaluation_command, training_summary
 from vgbench.runs import frozen
 from vgbench.runs.clusters import initialise_clusters
 from vgbench.runs.confidence import learn_on_val
-from vgbench.runs.facts import say_what_is_not_trained, say_what_runs
+from vgbench.runs.facts import say_what_runs
 from vgbench.runs.folder import folder_to_continue, open_run_folder, write_config
 from vgbench.runs.gate import with_gate
 from vgbench.runs.networks import network_to_train
@@ -95,7 +95,6 @@ def _train_and_test(
     val, test = splits
     write_config(folder, flat(settings))
     say_what_runs(settings, network, runtime, folder)
-    say_what_is_not_trained(network)
     pipeline_of(network, settings, runtime).check(test)  # rather than after the hours of training
     frozen.place(mode, settings, folder)
     parallel.on_main(lambda: check_space_of_training(settings, network, mode, splits, folder))

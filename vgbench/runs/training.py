@@ -12,21 +12,28 @@ from vgbench.data import Split, train_root, train_roots
 from vgbench.models import Network
 from vgbench.models.geowarp import NAME as GEOWARP
 from vgbench.models.options import PLACED_BY_L2
+from vgbench.models.releases import aggregation_of
 from vgbench.retrieval.pipeline import Pipeline
 from vgbench.retrieval.rerank.options import RerankOptions
 from vgbench.runs.settings import Settings, TrainSettings, flat
 from vgbench.runtime import Inference, Runtime
 from vgbench.training import Checkpoints, EpochRecalls, LoopResult, MetricsLogger, Run, train
+from vgbench.training.losses.pairs import PAIR_LOSSES
 from vgbench.training.modes.base import TrainingMode
+from vgbench.training.modes.pairs_options import ALONE
 from vgbench.training.modes.table import Recipe
 from vgbench.training.tracker import Tracker
 
 
 def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
-    """What trains a re-ranker is validated and tested with it, unless told otherwise."""
-    if options.get("train_mode") != GEOWARP or options.get("rerank"):
+    """What trains a re-ranker alone is validated and tested with it, unless told otherwise."""
+    if options.get("rerank"):
         return {}
-    return {"rerank": (GEOWARP,)}
+    if options.get("train_mode") == GEOWARP:
+        return {"rerank": (GEOWARP,)}
+    method = options.get("method")
+    name = options.get("aggregation") if method is None else aggregation_of(str(method))
+    return {"rerank": (name,)} if options.get("train_pairs") == ALONE and name in PAIR_LOSSES else {}
 
 
 def inference_of(settings: Settings, runtime: Runtime) -> Inference:
@@ -91,14 +98,14 @@ def run_training(
     # reference: PCA, crops and indices are of the test at the end.
     options = settings.evaluation.plain(sorted({*settings.evaluation.recall_values, 5}))
 
-    reranks = settings.training.train_mode == GEOWARP
-    chain = settings.rerank if reranks else RerankOptions()
+    same = settings.training.train_mode == GEOWARP
+    chain = settings.rerank if same or settings.pairs.train_pairs == ALONE else RerankOptions()
     pipeline = Pipeline(network, settings.data, options, chain, runtime, rules=settings.sequence_rules)
 
     def validate(network: Network, epoch: int) -> EpochRecalls:
         described = folder / "descriptors" / "val"
         found = dataclasses.replace(pipeline, network=network).evaluate(val, described)
-        if not reranks:
+        if not same:
             parallel.on_main(lambda: shutil.rmtree(described))  # of weights that the next step changes
         return EpochRecalls(next(iter(found.recalls.values())))
 

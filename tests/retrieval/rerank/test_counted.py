@@ -15,12 +15,11 @@ from token_networks import Pictures, of_pictures, tiny
 from torch import Tensor
 
 from vgbench.errors import UserError
-from vgbench.models import Network, build_network
+from vgbench.models import build_network
 from vgbench.retrieval.rerank.base import Reranker
 from vgbench.retrieval.rerank.counted import Alike, FolReranker, SelavprReranker
 from vgbench.retrieval.rerank.local.features import LocalFeatures
 from vgbench.retrieval.rerank.options import RerankOptions
-from vgbench.runs.facts import say_what_is_not_trained
 from vgbench.runtime import Runtime
 
 
@@ -112,11 +111,3 @@ def test_networks_without_their_branch_are_refused() -> None:
         FolReranker.check(plain, RerankOptions(), runtime)
     with pytest.raises(UserError, match=r"--rerank fol: .* use --rerank selavpr"):
         FolReranker.check(tiny("selavpr"), RerankOptions(), runtime)
-
-
-@pytest.mark.parametrize(("network", "said"), [(tiny("fol"), ["--rerank fol"]), (tiny("selavpr_pp"), [])])
-def test_training_says_what_it_does_not_train(
-    network: Network, said: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    say_what_is_not_trained(network)
-    assert [word for word in said if word in caplog.text] == said and bool(caplog.text) == bool(said)

@@ -26,6 +26,7 @@ class FoL(SALAD):
     name = "fol"
     reranked_by = "fol"
     token_dim = DIMENSIONS
+    pair_parts = ("upconv", "upconv2")
 
     def add_own(self, in_channels: int) -> None:
         """Make the branch of local features; the dustbin learns nothing."""

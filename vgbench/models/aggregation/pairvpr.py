@@ -27,6 +27,7 @@ class PairVPR(Aggregation):
 
     takes = "map+token"
     reranked_by = "pairvpr"
+    pair_parts = ("decoder_embed", "decoder_clstoken", "dec_blocks", "dec_norm", "classvprmodule")
 
     def __init__(
         self, in_channels: int, *, out_dim: int = 512, decoder_dim: int = 768, decoder_depth: int = 12,
@@ -73,9 +74,9 @@ class PairVPR(Aggregation):
 
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Return the sum of the logits of both orders of each pair of tokens [B,T,C]: float32 [B]."""
-        return self.logits(queries, candidates) + self.logits(candidates, queries)
+        return self.pair_logits(queries, candidates) + self.pair_logits(candidates, queries)
 
-    def logits(self, first: Tensor, second: Tensor) -> Tensor:
+    def pair_logits(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the same-place logit float32 [B] of pairs in this order: tokens [B,T,C] that look at others [B,S,C].
 
         A class token goes with the first image's; every layer looks at them, and then at the second image's.

@@ -29,6 +29,7 @@ class R2Former(Aggregation):
     takes = EARLIER
     reranked_by = "r2former"
     token_dim = PLACE + LOCAL_DIM
+    pair_parts = ("local_head", "reranker")
 
     def __init__(self, in_channels: int, *, out_dim: int = 256, num_local: int = MOST_TOKENS) -> None:
         """Build it.
@@ -67,9 +68,13 @@ class R2Former(Aggregation):
 
         Which of the two is the query matters a little.
         """
+        return self.pair_logits(queries, candidates).sigmoid()
+
+    def pair_logits(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Return the logit of that probability, float32 [B]: the difference of the logits of the two classes."""
         with full_precision(queries):
             logits: Tensor = self.reranker(queries.float(), candidates.float())
-            return logits.softmax(dim=1)[:, 1]
+            return logits[:, 1] - logits[:, 0]
 
 
 class Correlations(nn.Module):

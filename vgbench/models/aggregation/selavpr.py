@@ -15,6 +15,7 @@ class SelaVPR(Aggregation):
 
     reranked_by = "selavpr"
     token_dim = DIMENSIONS
+    pair_parts = ("local",)
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
