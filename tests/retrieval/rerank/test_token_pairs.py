@@ -227,8 +227,33 @@ def test_r2former_keeps_the_patches_that_are_looked_at_the_most() -> None:
             shares = torch.tensor([(column + 0.5) / 5, (row + 0.5) / 5, (looks[cell] / looks.max()).item()])
             own = torch.cat([shares, linear(head.local_head, before[image, cell].double()).float()])
             torch.testing.assert_close(tokens[rank], own, atol=1e-5, rtol=1e-4)
-    with pytest.raises(UserError, match="--resize 480 640"):
-        network.backbone(torch.zeros(1, 3, 496, 640))
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 40), (18, 29), (40, 30), (20, 36), (33, 45), (48, 40)])
+def test_positions_of_r2former_are_cut_or_stretched_as_its_authors_do(height: int, width: int) -> None:
+    backbone = tiny("r2former").backbone
+    learned = backbone.model.pos_embed.detach().double()
+    with torch.no_grad():
+        found = backbone._positions(height, width).double()
+    grid, side = learned[0, 2:].unflatten(0, (30, 40)), max(height, width)
+    if (height, width) != (30, 40) and side > 30:
+        wide = F.interpolate(grid.permute(2, 0, 1)[None], size=(side, side), mode="bicubic")[0].permute(1, 2, 0)
+        middle = wide[side // 2, side // 2]
+        # As far from the middle as the learned position 15 rows above the learned middle.
+        ratio = (grid[0, 20] - grid[15, 20]).norm() / (wide[side // 2 - 15, side // 2] - middle).norm()
+        grid = torch.stack([(one - middle) * ratio + middle for one in wide])
+    if (height, width) != (30, 40):
+        top, left = (length // 2 - part // 2 for length, part in zip(grid.shape[:2], (height, width), strict=True))
+        grid = grid[top : top + height, left : left + width]
+    torch.testing.assert_close(found[0], torch.cat([learned[0, :2], grid.flatten(0, 1)]), atol=1e-5, rtol=1e-4)
+
+
+def test_r2former_describes_images_above_those_that_it_was_trained_with() -> None:
+    network = tiny("r2former")
+    with torch.inference_mode():
+        found = network(torch.randint(0, 256, (1, 3, 496, 656), dtype=torch.uint8))
+        tokens = network.aggregation.pair_tokens(network.local_features(torch.zeros(1, 3, 496, 656)))
+    assert found.isfinite().all() and len(tokens[0][1]) == 9
 
 
 def test_other_networks_are_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vgbench.errors import UserError, in_short
@@ -59,7 +60,7 @@ class DeiT(Backbone):
             model.norm.requires_grad_(unfreeze_blocks > 0)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return map, tokens and attention; raises UserError for sides that 16 does not divide, or above 480x640."""
+        """Return map, tokens and attention; raises UserError for sides that 16 does not divide."""
         check_multiple(self.name, images.shape[2], images.shape[3], PATCH, "its patches are 16x16")
         height, width = images.shape[2] // PATCH, images.shape[3] // PATCH
         model, batch = self.model, images.shape[0]
@@ -76,17 +77,35 @@ class DeiT(Backbone):
         return earlier, model.norm(last(tokens)[:, :2]), attention
 
     def _positions(self, height: int, width: int) -> Tensor:
-        """Return those of the two tokens and of the middle of the learned grid, [1,2+hw,C]."""
+        """Return those of the two tokens and of the patches, [1,2+hw,C].
+
+        Another size than the learned one is cut from the middle of the learned grid where a square of its long side
+        fits into that, and else from the middle of the grid stretched to such a square, as its authors' code does.
+        """
         learned = self.model.pos_embed
-        if height > GRID[0] or width > GRID[1]:
-            raise UserError(
-                f"--backbone {self.name}: images of {height * PATCH}x{width * PATCH}, and positions for "
-                f"{GRID[0] * PATCH}x{GRID[1] * PATCH}. Expected no more; use --resize {GRID[0] * PATCH} "
-                f"{GRID[1] * PATCH}"
-            )
-        top, left = GRID[0] // 2 - height // 2, GRID[1] // 2 - width // 2
-        grid = learned[:, 2:].unflatten(1, GRID)[:, top : top + height, left : left + width]
+        grid = learned[:, 2:].unflatten(1, GRID)
+        side = max(height, width)
+        if (height, width) != GRID and side > min(GRID):
+            grid = _stretched(grid, side)
+        rows, columns = grid.shape[1:3]
+        if (height, width) != GRID:
+            top, left = rows // 2 - height // 2, columns // 2 - width // 2
+            grid = grid[:, top : top + height, left : left + width]
         return torch.cat([learned[:, :2], grid.flatten(1, 2)], dim=1)
+
+
+def _stretched(grid: Tensor, side: int) -> Tensor:
+    """Return positions [1,h,w,C] bicubically stretched to [1,side,side,C].
+
+    They are then scaled around the one in the middle, so that the one h // 2 rows above it is as far from it as it was.
+    """
+    height, width = grid.shape[1:3]
+    wide = F.interpolate(grid.permute(0, 3, 1, 2).float(), size=(side, side), mode="bicubic").permute(0, 2, 3, 1)
+    middle, centre = wide[:, side // 2, side // 2], grid[:, height // 2, width // 2]
+    before = (grid[:, 0, width // 2] - centre).float().norm(dim=1)
+    now = (wide[:, side // 2 - height // 2, side // 2] - middle).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    scaled = (wide - middle[:, None, None]) * (before / now)[:, None, None, None] + middle[:, None, None]
+    return scaled.to(grid.dtype)
 
 
 def _attention_of_two(attention: Any, tokens: Tensor) -> Tensor:
