@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from tiny_city import write_image
 
 import vgbench
+from vgbench.errors import UserError
 from vgbench.models import build_network
+from vgbench.models.hashing import attach_hashing
 from vgbench.retrieval.extraction.store import Descriptors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -109,6 +111,53 @@ def test_an_index_of_arrays_alone() -> None:
     [[first, second]] = vgbench.Index([[0.0, 1.0], [1.0, 0.0]]).search([1.0, 0.0], k=9)
     assert (first.row, first.path, first.position, first.distance) == (1, None, None, 0.0)
     assert second.row == 0 and second.distance == pytest.approx(2**0.5)
+
+
+def hashed(bits: int) -> vgbench.LoadedNetwork:
+    torch.manual_seed(0)
+    network = build_network("resnet18conv4", "gem", pretrain="none")
+    attach_hashing(network, bits)
+    network.hashing.mean.normal_(std=0.3)
+    return vgbench.load_network(network, amp="off")
+
+
+@pytest.mark.parametrize(("bits", "k", "candidates"), [(24, 3, 5), (9, 2, 100), (16, 4, 1)])
+def test_codes_are_searched_and_descriptors_order_them(bits: int, k: int, candidates: int) -> None:
+    network, random = hashed(bits), np.random.default_rng(bits)
+    database, queries = (random.normal(size=(count, 256)).astype(np.float32) for count in (30, 6))
+    index = vgbench.Index(database, codes=network)
+    assert index.bytes_per_image == -(-bits // 8)
+    found = index.search(queries, k, candidates=candidates)
+    state = network.network.hashing.thresholds()
+    ours, theirs = ((one.astype(float) @ state["weight"].T + state["bias"] >= 0) for one in (database, queries))
+    apart = np.linalg.norm(queries[:, None].astype(float) - database, axis=2)
+    for query, bits_of_it in enumerate(theirs):
+        hamming = (ours != bits_of_it).sum(1)
+        limit = np.sort(hamming)[min(max(candidates, k), 30) - 1]
+        rows = found.rows[query]
+        assert (hamming[rows] <= limit).all(), "they are among the nearest codes"
+        np.testing.assert_allclose(found.distances[query], np.sort(apart[query, rows]), rtol=1e-5)
+        surely = np.flatnonzero(hamming < limit)  # whichever of equal codes were taken
+        best = apart[query, surely].min(initial=np.inf)
+        assert found.distances[query, 0] <= best * (1 + 1e-5)
+    if candidates >= 30:
+        np.testing.assert_array_equal(found.rows, vgbench.Index(database).search(queries, k).rows)
+
+
+def test_an_index_needs_the_codes_of_its_own_network() -> None:
+    network = hashed(8)
+    with pytest.raises(UserError, match=r"resnet18conv4 \+ gem has learned no codes"):
+        vgbench.Index(
+            np.ones((2, 256)), codes=vgbench.load_network(build_network("resnet18conv4", "gem", pretrain="none"))
+        )
+    with pytest.raises(UserError, match="described by another network"):
+        vgbench.Index(np.ones((2, 4)), codes=network)
+    with pytest.raises(UserError, match="the database has NaN or infinity"):
+        vgbench.Index(np.full((2, 256), np.nan), codes=network)
+    index = vgbench.Index(np.ones((2, 256)), codes=network)
+    for queries, k in ((np.full(256, np.inf), 1), (np.ones(3), 1), (np.ones(256), 0)):
+        with pytest.raises(UserError):
+            index.search(queries, k)
 
 
 @pytest.mark.parametrize(

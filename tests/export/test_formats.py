@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from vgbench.errors import UserError
 from vgbench.export import FORMATS, Deployable, export_network
 from vgbench.export.formats import TOLERANCE
 from vgbench.models import Network, build_network
+from vgbench.models.hashing import attach_hashing
 from vgbench.training.checkpoint import save_checkpoint
 
 SIZE = (64, 96)
@@ -64,10 +67,15 @@ def test_onnx_runtime_gives_the_networks_descriptors(network: Network, tmp_path:
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".pt2"])
-def test_the_formats_of_torch(suffix: str, network: Network, tmp_path: Path) -> None:
+def test_the_formats_of_torch(suffix: str, network: Network, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / f"network{suffix}"
+    if suffix == ".ts":
+        network = copy.deepcopy(network)
+        attach_hashing(network, 12)
     arguments = ["--resume", str(save(tmp_path / "a.pth", network)), "--output", str(output), "--unit"]
-    assert ended(lambda: main(arguments)) == 0
+    with caplog.at_level(logging.INFO, "vgbench"):
+        assert ended(lambda: main(arguments)) == 0
+    assert ("descriptors alone, float32; the network's codes of 12 bits" in caplog.text) == (suffix == ".ts")
     loaded = torch.jit.load(str(output)) if suffix == ".ts" else torch.export.load(str(output)).module()
     for count in (1, 5):
         batch = images(count)

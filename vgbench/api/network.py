@@ -74,7 +74,8 @@ class LoadedNetwork:
         return self.network.descriptors_dim
 
     @cached_property
-    def _weights(self) -> str:
+    def weights(self) -> str:
+        """What the weights on which descriptors depend are known by, a sha256 in hex."""
         return weights_hash(self.network)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class LoadedNetwork:
         rows = np.arange(len(table), dtype=np.int64)
         with tqdm(total=len(paths), unit="img", disable=not progress) as bar:
             descriptors = describe_rows(self.network, table, rows, self.inference, progress=bar.update)
-        return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy(), self._weights)
+        return Described(tuple(paths), descriptors.cpu().numpy(), table.utm.copy(), self.weights)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, which `load_network(folder)` reads back to the same network.

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # With torch, which is slow to import: help and mistakes do not wait for it.
     from vgbench.api.network import load_network
     from vgbench.export import Deployable, export_network
+    from vgbench.models.hashing import hashing_of
 
     loaded = load_network(options.source, size=options.resize, device="cpu", amp="off", weights=options.weights)
     size = loaded.inference.fixed_size
@@ -63,6 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "largest_difference": difference,
         "version": __version__,
     }
+    branch = hashing_of(loaded.network)
+    if branch is not None:
+        LOG.info(
+            "%s: descriptors alone, float32; the network's codes of %d bits are made of these by vgbench.Index(codes=) "
+            "and eval.py --quantise hash", options.output, branch.bits,
+        )  # fmt: skip
     write_text(options.output.with_name(options.output.name + ".json"), json.dumps(facts, indent=2) + "\n")
     compared = "not compared" if difference is None else f"differs by at most {difference:.1e} from PyTorch"
     LOG.info("%s: %s, %.1f MB, %s", options.output, loaded.network.name, options.output.stat().st_size / 1e6, compared)

@@ -130,7 +130,7 @@ def search_rows(
     """
     make_finder: MakeFinder = SEARCH_BACKENDS.resolve(backend) if isinstance(backend, str) else backend
     device = runtime.device if runtime else torch.device("cpu")
-    _check(database, queries, k)
+    check_searchable(database, queries, k)
     start, stop = rows or (0, len(database))
     if not 0 <= start < stop <= len(database):
         raise UserError(f"{database.path}: has no rows {start} to {stop}. Expected some of its {len(database)}")
@@ -241,7 +241,8 @@ def _require_finite(norms: Tensor, descriptors: Descriptors, first_row: int) -> 
     return radius
 
 
-def _check(database: Descriptors, queries: Descriptors, k: int) -> None:
+def check_searchable(database: Descriptors, queries: Descriptors, k: int) -> None:
+    """Raise UserError where k is below 1, or two sets of descriptors are empty or of different dimensions."""
     if k < 1:
         raise UserError(f"--recall_values: {k} predictions were asked for. Expected at least 1")
     for descriptors, what in ((queries, "queries"), (database, "database images")):
