@@ -142,15 +142,15 @@ class Index:
                 f"Index: the queries are described by another network (weights {asked[:12]}) than the database "
                 f"({self._network[:12]}). Expected one network for both; describe either again"
             )
-        asked = _values(queries)
-        both = _in_memory(self._database, "database"), _in_memory(asked, "queries")
+        values = _values(queries)
+        both = _in_memory(self._database, "database"), _in_memory(values, "queries")
         if self._coder is None or self._codes is None:
             found = search(*both, k)
         else:
             check_searchable(*both, k)
-            _check_finite(asked, "set of queries")
+            _check_finite(values, "set of queries")
             wanted = min(max(candidates, k), len(self))
-            _, rows = self._coder.nearest(self._codes, asked, wanted)
+            _, rows = self._coder.nearest(self._codes, values, wanted)
             found = refine(*both, rows, min(k, len(self)), Runtime())
         return Matches(found.indices, found.distances, self.positions[found.indices], self.paths)
 

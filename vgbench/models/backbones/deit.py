@@ -104,7 +104,7 @@ def _stretched(grid: Tensor, side: int) -> Tensor:
     middle, centre = wide[:, side // 2, side // 2], grid[:, height // 2, width // 2]
     before = (grid[:, 0, width // 2] - centre).float().norm(dim=1)
     now = (wide[:, side // 2 - height // 2, side // 2] - middle).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-    scaled = (wide - middle[:, None, None]) * (before / now)[:, None, None, None] + middle[:, None, None]
+    scaled: Tensor = (wide - middle[:, None, None]) * (before / now)[:, None, None, None] + middle[:, None, None]
     return scaled.to(grid.dtype)
 
 
