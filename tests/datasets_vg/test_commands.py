@@ -16,7 +16,7 @@ from datasets_vg.synthetic_city.prepare import CityOptions, prepare
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("city"), CityOptions(images=84), jobs=2)
+    return prepare(tmp_path_factory.mktemp("city"), CityOptions(images=84, size=(60, 80)), jobs=1)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_stats_counts_images_and_positives(city, capsys):
     for name, row in rows.items():
         split, folder = name.split("/")
         assert int(row[2]) == len(list((city / "images" / split / folder).glob("*.jpg")))
-    assert "320x240" in rows["test/database"][4]
+    assert "80x60" in rows["test/database"][4]
     assert rows["test/queries"][7].strip() == "0"
 
 

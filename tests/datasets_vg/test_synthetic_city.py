@@ -12,6 +12,7 @@ from vgbench.data import neighbours_within, read_folder
 from vgbench.data.utm import from_latitude_longitude
 
 SPLITS = ("train", "val", "test")
+SMALL = {"images": 84, "size": (60, 80)}  # painted in less than half the time of the usual size
 
 
 def digest(root):
@@ -21,7 +22,7 @@ def digest(root):
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("city"), CityOptions(seed=3, images=84), jobs=2)
+    return prepare(tmp_path_factory.mktemp("city"), CityOptions(seed=3, **SMALL), jobs=2)
 
 
 def tables(city, split):
@@ -29,12 +30,8 @@ def tables(city, split):
     return [read_folder(folder / name) for name in ("database", "queries", "queries_night")]
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(city, tmp_path):
-    assert digest(prepare(tmp_path, CityOptions(seed=3, images=84), jobs=1)) == digest(city)
-
-
 def test_another_seed_gives_another_city(city, tmp_path):
-    other = dict(digest(prepare(tmp_path, CityOptions(seed=4, images=84), jobs=2)))
+    other = dict(digest(prepare(tmp_path, CityOptions(seed=4, **SMALL), jobs=1)))
     assert not set(other.values()) & {value for _, value in digest(city)}
 
 
@@ -66,14 +63,16 @@ def test_names_carry_position_heading_and_time(city):
 def test_pictures_have_their_size_and_night_is_dark(city):
     def brightness(name):
         pictures = [Image.open(file) for file in (city / "images" / "train" / name).glob("*.jpg")]
-        assert {picture.size for picture in pictures} == {(320, 240)}
+        assert {picture.size for picture in pictures} == {(80, 60)}
         return np.mean([np.asarray(picture).mean() for picture in pictures])
 
     assert brightness("queries_night") < 0.6 * brightness("queries")
     assert brightness("database") > 60
+    assert CityOptions().size == (240, 320)
 
 
-def test_an_interrupted_city_goes_on_and_a_complete_one_is_left_alone(city, tmp_path, monkeypatch):
+def test_an_interrupted_city_goes_on_to_the_same_bytes_and_a_complete_one_is_left_alone(city, tmp_path, monkeypatch):
+    """The same bytes for the same seed, whatever the processes: here one, `city` is of two."""
     from datasets_vg.synthetic_city.render import Painter
 
     whole, painted = Painter.picture, []
@@ -86,13 +85,13 @@ def test_an_interrupted_city_goes_on_and_a_complete_one_is_left_alone(city, tmp_
 
     monkeypatch.setattr(Painter, "picture", stop_after_thirty)
     with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path, CityOptions(seed=3, images=84), jobs=1)
+        prepare(tmp_path, CityOptions(seed=3, **SMALL), jobs=1)
     assert not (tmp_path / "synthetic_city").exists()
-    made = prepare(tmp_path, CityOptions(seed=3, images=84), jobs=1)
+    made = prepare(tmp_path, CityOptions(seed=3, **SMALL), jobs=1)
     total = len(digest(city))
     assert len(painted) == total + 1  # the picture that was interrupted is painted again, the 29 before it are not
     assert digest(made) == digest(city)
-    prepare(tmp_path, CityOptions(seed=3, images=84), jobs=1)
+    prepare(tmp_path, CityOptions(seed=3, **SMALL), jobs=1)
     assert len(painted) == total + 1
 
 
