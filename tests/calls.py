@@ -8,7 +8,9 @@ from pathlib import Path
 
 from locations import REPOSITORY
 
-SMALL = ["--resize", "64", "64", "--num_workers", "0", "--infer_batch_size", "8"]
+SMALL = [
+    "--resize", "64", "64", "--num_workers", "0", "--infer_batch_size", "8", "--report_queries=4", "--heat_maps=2",
+]  # fmt: skip
 TRAINING = [
     *SMALL, "--pretrain=none", "--epochs_num=2", "--queries_per_epoch=8", "--cache_refresh_rate=4",
     "--neg_samples_num=10", "--negs_num_per_query=2", "--train_batch_size=2", "--netvlad_clusters=4",

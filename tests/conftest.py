@@ -77,8 +77,9 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def first_run(pristine_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, trained once for all tests: to be read, `trained` is one to write into."""
     folder = tmp_path_factory.mktemp("first") / "run"
     assert run_here("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={folder}") == 0
     return folder

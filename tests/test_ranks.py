@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from calls import of
+from calls import of, run_here
+from forked_ranks import on_ranks
 from ranks import started, torchrun
 from tiny_city import write_dataset
 
@@ -58,6 +59,17 @@ def train(ranks: int, dataset: Path, run: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def train_in_forks(ranks: int, dataset: Path, run: Path, *arguments: str) -> None:
+    """As `train`, without starting Python and importing PyTorch for each rank."""
+    words = [*of(dataset), *COMMON, f"--run_dir={run}", *arguments]
+
+    def work(rank: int) -> None:
+        assert run_here("train.py", *words) == 0
+
+    statuses, said = on_ranks(ranks, work, run.parent)
+    assert statuses == [0] * ranks, said
+
+
 def losses_of(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -67,10 +79,13 @@ def recalls_of(run: Path) -> Any:
 
 
 @pytest.mark.parametrize("mode", [*MODES, *LOSSES])
-def test_two_ranks_are_one_with_twice_the_batch(mode: str, dataset: Path, tmp_path: Path) -> None:
+def test_two_ranks_are_one_with_twice_the_batch(
+    mode: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     common, alone, each = (MODES | LOSSES)[mode]
-    train(1, dataset, tmp_path / "one", *common, *alone)
-    train(2, dataset, tmp_path / "two", *common, *each)
+    assert run_here("train.py", *of(dataset), *COMMON, f"--run_dir={tmp_path / 'one'}", *common, *alone) == 0
+    train_in_forks(2, dataset, tmp_path / "two", *common, *each)
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
     assert len(one) > 2 and one == pytest.approx(two, rel=1e-5, abs=1e-5)
     assert recalls_of(tmp_path / "one") == recalls_of(tmp_path / "two")
@@ -126,10 +141,11 @@ def test_a_rank_that_cannot_go_on_ends_the_job_with_its_reason(dataset: Path, tm
     assert done.returncode != 0 and re.search("rank [01]: --train_batch_size 0: too small", done.stderr)
 
 
-def test_eval_on_two_ranks(dataset: Path, tmp_path: Path) -> None:
+def test_eval_on_two_ranks(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     arguments = [*of(dataset), *COMMON[:10], "--infer_batch_size=5", "--rerank", "spatial"]
-    for ranks in (1, 2):
-        done = torchrun(ranks, "eval.py", *arguments, f"--run_dir={tmp_path / str(ranks)}", cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert run_here("eval.py", *arguments, f"--run_dir={tmp_path / '1'}") == 0
+    done = torchrun(2, "eval.py", *arguments, f"--run_dir={tmp_path / '2'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("1", "2"))
     assert one["recalls"] == two["recalls"] and one["rerank"][0]["after"] == two["rerank"][0]["after"]

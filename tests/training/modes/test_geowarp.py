@@ -172,10 +172,10 @@ def test_every_loss_moves_only_geowarp(tiny_dataset: Path) -> None:
         assert sum(float(value.grad.abs().sum()) for value in attach(network).parameters()) > 0
 
 
-def test_through_the_scripts(first_run: Path, pristine_dataset: Path, tmp_path: Path, call: Any) -> None:
+def test_through_the_scripts(trained: Path, pristine_dataset: Path, tmp_path: Path, call: Any) -> None:
     """Train GeoWarp on another run's network, re-rank with it, and refuse a network without."""
     small = [*of(pristine_dataset), "--num_workers=0", "--infer_batch_size=8"]
-    folder, best = tmp_path / "warp", first_run / "best_model.pth"
+    folder, best = tmp_path / "warp", trained / "best_model.pth"
     training = [
         "--train_mode=geowarp", f"--start_from={best}", "--epochs_num=1", "--queries_per_epoch=4",
         "--cache_refresh_rate=4", "--train_batch_size=2", "--rerank_topk=3", f"--run_dir={folder}",
