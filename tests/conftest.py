@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from tiny_city import write_dataset
 
 # A machine that many share is slow at times; no test is about that.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tests", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 # Under nohup and in the background SIGHUP and SIGINT are ignored, and stay so in every command; tests are of commands

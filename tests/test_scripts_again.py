@@ -173,8 +173,9 @@ def test_a_released_network_by_name_at_its_own_size(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     run = tmp_path / "released"
     status, out, err = call(
-        "eval.py", "--method=cosplace-resnet18-32", *of(pristine_dataset), "--num_workers=0", f"--run_dir={run}"
-    )
+        "eval.py", "--method=cosplace-resnet18-32", *of(pristine_dataset), "--num_workers=0", f"--run_dir={run}",
+        "--report_queries=2", "--heat_maps=1",
+    )  # fmt: skip
     assert status == 0, err
     assert "cosplace-resnet18-32, 11.1" in out and "480x640" in out
     results = json.loads((run / "results.json").read_text())
@@ -198,7 +199,7 @@ def test_every_aggregation_is_tested_by_the_script(
     run = tmp_path / "run"
     status, out, err = call(
         "eval.py", *of(pristine_dataset), *size, "--num_workers=0", f"--backbone={trunk}", "--pretrain=none",
-        f"--aggregation={aggregation}", *clusters, f"--run_dir={run}",
+        f"--aggregation={aggregation}", *clusters, f"--run_dir={run}", "--report_queries=2", "--heat_maps=1",
     )  # fmt: skip
     assert status == 0, err
     assert f"{trunk} + {aggregation}" in out

@@ -312,9 +312,10 @@ def test_seeds_share_a_row(bench):
 
 
 def test_several_jobs_give_the_table_of_one_after_the_other(bench, tmp_path):
-    one = bench.run(GRID)
+    grid = {"grid": {**GRID["grid"], "over": {"train.lr": [40.0, 60.0]}, "seeds": [0, 1]}}
+    one = bench.run(grid)
     bench.folder = tmp_path / "logs" / "again"
-    table, failures, calls = bench.run(GRID, jobs=3)
+    table, failures, calls = bench.run(grid, jobs=3)
     assert (table, failures) == one[:2] and sorted(map(str, calls)) == sorted(
         str(call).replace("/logs/m/", "/logs/again/") for call in one[2]
     )

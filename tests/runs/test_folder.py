@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from typing import Any
 import pytest
 from calls import TRAINING, complaint, of
 
+from vgbench.benchmark.forked import Forked
+from vgbench.cli.main import main
 from vgbench.errors import UserError
-from vgbench.retrieval.extraction.writer import writing_alone
+from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
 from vgbench.runs import folder as run_folder
 from vgbench.runs import restart
 from vgbench.runs.folder import after_restart, open_run_folder
@@ -72,53 +73,64 @@ def test_a_finished_run_is_not_overwritten(call: Any, trained: Path, pristine_da
     assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from vgbench.retrieval.extraction.writer import writing_alone
-with writing_alone(Path(sys.argv[1])):
-    Path(sys.argv[1] + ".partial").write_bytes(b"half")
-    print("holding", flush=True)
-    time.sleep(600)
-"""
+def hold(words: Sequence[str]) -> int:
+    """Be another run that writes descriptors, and takes long."""
+    with writing_alone(Path(words[0])):
+        Path(words[0] + ".partial").write_bytes(b"half")
+        print("holding", flush=True)
+        time.sleep(600)
+    return 0
 
 
-@pytest.mark.parametrize("signal", ["kill", "terminate"])
+def started(command: Callable[[Sequence[str]], int], words: Sequence[str], log: Path, **more: Any) -> Forked:
+    """Start a command as a process of its own, which has PyTorch loaded already."""
+    with log.open("wb") as output:
+        return Forked(command, words, output.fileno(), os.environ, **more)
+
+
+def status_of(process: Forked, seconds: float = 120) -> int | None:
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    return process.returncode
+
+
+def end(*processes: Forked | None) -> None:
+    for process in filter(None, processes):
+        process.send_signal(signal.SIGKILL)
+        status_of(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
 def test_who_waits_for_descriptors_goes_on_when_the_other_is_killed(
-    signal: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "database.h5"
-    here = Path(__file__).resolve().parents[2]
-    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True, cwd=here)
+    path, log = tmp_path / "database.h5", tmp_path / "other.log"
+    other = started(hold, [str(path)], log)
     try:
-        assert other.stdout is not None and other.stdout.readline() == "holding\n"
-        threading.Timer(1.0, getattr(other, signal)).start()
-        started = time.monotonic()
+        wait_for(lambda: log.read_text() == "holding\n", other, log)
+        threading.Timer(1.0, os.kill, (other.pid, number)).start()
+        begun = time.monotonic()
         with caplog.at_level(logging.INFO, logger="vgbench"), writing_alone(path):
-            assert other.wait(10) != 0
-            assert time.monotonic() - started > 0.5
+            assert status_of(other, 10) == -number
+            assert time.monotonic() - begun > 0.5
     finally:
-        other.kill()
-        other.wait()
+        end(other)
     assert "another run is writing it; waiting for that" in caplog.text
     assert not path.with_name("database.h5.lock").exists()
 
 
-# Describes in batches, and stops after the first until it is told to go on.
-STOPPING = """
-import sys, time
-from pathlib import Path
-from vgbench.cli.main import main
-from vgbench.retrieval.extraction.writer import DescriptorWriter
-write = DescriptorWriter.write
-def write_and_wait(self, *rows):
-    write(self, *rows)
-    Path(sys.argv[1], "begun").touch()
-    while not Path(sys.argv[1], "go on").exists():
-        time.sleep(0.02)
-DescriptorWriter.write = write_and_wait
-sys.exit(main(["eval", *sys.argv[2:]]))
-"""
+def stop_after_a_batch(folder: Path) -> None:
+    """Let this process describe its first batch, and wait there until it is told to go on."""
+    write = DescriptorWriter.write
+
+    def write_and_wait(self: DescriptorWriter, *rows: Any) -> None:
+        write(self, *rows)
+        (folder / "begun").touch()
+        while not (folder / "go on").exists():
+            time.sleep(0.02)
+
+    DescriptorWriter.write = write_and_wait  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -126,47 +138,42 @@ def test_a_second_evaluation_waits_for_the_descriptors_of_the_first(
     killed: bool, trained: Path, pristine_dataset: Path, tmp_path: Path
 ) -> None:
     """Two processes, one checkpoint: the second takes what the first described, or goes on where it was killed."""
-    here = Path(__file__).resolve().parents[2]
     words = [
-        *of(pristine_dataset)[:1], f"--resume={trained / 'best_model.pth'}", "--resize", "56", "56", "--num_workers=0",
-        "--infer_batch_size=4", "--report_queries=0",
+        "eval", *of(pristine_dataset)[:1], f"--resume={trained / 'best_model.pth'}", "--resize", "56", "56",
+        "--num_workers=0", "--infer_batch_size=4", "--report_queries=0",
     ]  # fmt: skip
 
-    def start(name: str, *program: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{name}.log").open("wb") as log:
-            command = [sys.executable, *program, *words, f"--run_dir={tmp_path / name}"]
-            return subprocess.Popen(command, stdout=log, stderr=log, cwd=here)
+    def start(name: str, **more: Any) -> Forked:
+        return started(main, [*words, f"--run_dir={tmp_path / name}"], tmp_path / f"{name}.log", **more)
 
-    first = start("first", "-c", STOPPING, str(tmp_path))
+    first = start("first", begin=lambda: stop_after_a_batch(tmp_path))
     second = None
     try:
         wait_for(lambda: (tmp_path / "begun").exists(), first, tmp_path / "first.log")
-        second = start("second", "eval.py")
+        second = start("second")
         waiting = b"another run is writing it; waiting for that"
         wait_for(lambda: waiting in (tmp_path / "second.log").read_bytes(), second, tmp_path / "second.log")
         assert not list((tmp_path / "second").glob("predictions*"))
         if killed:
-            first.kill()
+            first.send_signal(signal.SIGKILL)
         else:
             (tmp_path / "go on").touch()
-        assert first.wait(120) == (-9 if killed else 0), (tmp_path / "first.log").read_text()
-        assert second.wait(120) == 0, (tmp_path / "second.log").read_text()
+        assert status_of(first) == (-signal.SIGKILL if killed else 0), (tmp_path / "first.log").read_text()
+        assert status_of(second) == 0, (tmp_path / "second.log").read_text()
     finally:
-        for process in filter(None, (first, second)):
-            process.kill()
-            process.wait()
+        end(first, second)
     reused = b"same weights, images and preprocessing; reused" in (tmp_path / "second.log").read_bytes()
     assert reused != killed
     known = tmp_path / "first"
     if killed:
         shutil.rmtree(trained / "descriptors")
-        assert start("calm", "eval.py").wait(200) == 0
+        assert status_of(start("calm")) == 0
         known = tmp_path / "calm"
     assert (known / "predictions.h5").read_bytes() == (tmp_path / "second" / "predictions.h5").read_bytes()
     assert not [path for path in trained.rglob("*") if path.suffix in (".lock", ".partial", ".progress")]
 
 
-def wait_for(happens: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(happens: Callable[[], bool], process: Forked, log: Path) -> None:
     end = time.monotonic() + 200
     while not happens():
         assert process.poll() is None and time.monotonic() < end, log.read_text()

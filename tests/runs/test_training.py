@@ -31,8 +31,9 @@ from vgbench.training.tracker import Nowhere
 def test_validation_is_plain_whatever_the_test_at_the_end_is(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    given = parser.read_command_line(TrainSettings, "", [*of(tiny_dataset), "--num_workers=0", *options])
-    plainly = parser.read_command_line(TrainSettings, "", [*of(tiny_dataset), "--num_workers=0"])
+    common = [*of(tiny_dataset), "--num_workers=0", "--resize", "64", "64"]
+    given = parser.read_command_line(TrainSettings, "", [*common, *options])
+    plainly = parser.read_command_line(TrainSettings, "", common)
     asked: list[set[str]] = []
     found: list[dict[int, float]] = []
 

@@ -11,7 +11,7 @@ from vgbench.models import build_aggregation
 from vgbench.models.aggregation.rmac import OVERLAP, regions
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 4))
 def test_rmac_regions_lie_in_the_map_and_reach_its_edges(height: int, width: int, scales: int) -> None:
     squares = regions(height, width, scales)
