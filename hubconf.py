@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import torch
 
-from vgbench.errors import UserError, about
-from vgbench.models import Network, build_network, rebuild_network
+from vgbench.errors import UserError
+from vgbench.models import Network, build_network
+from vgbench.models.network_file import read_network_file
 from vgbench.models.releases import load_release
-from vgbench.models.weights import read_checkpoint
 
 dependencies = ["torch", "torchvision", "numpy", "requests", "gdown", "safetensors"]
 
@@ -38,11 +38,7 @@ def trained(checkpoint: str, own: Sequence[str] = ()) -> Network:
             downloaded.
     """
     path = _downloaded(checkpoint) if "://" in checkpoint else Path(checkpoint)
-    content = read_checkpoint(path)
-    if not isinstance(content.get("network_config"), dict):
-        raise UserError(f"{checkpoint}: does not say which network it is of. Expected a checkpoint of train.py")
-    with about(checkpoint):
-        return rebuild_network(content["network_config"], content, own).eval()
+    return read_network_file(path, own, name=checkpoint).network().eval()
 
 
 def network(backbone: str, aggregation: str, pretrain: str = "imagenet", **options: Any) -> Network:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,11 @@ from vgbench.data import DataOptions
 from vgbench.data.listing import report_left_out, walk
 from vgbench.data.protocol import parse_name
 from vgbench.data.table import ImageTable, TableBuilder
-from vgbench.errors import UserError, about
-from vgbench.models import Network, hub, rebuild_network
+from vgbench.errors import UserError
+from vgbench.models import Network, hub
+from vgbench.models.network_file import read_network_file
 from vgbench.models.pretrained_folder import write_folder
 from vgbench.models.releases import RELEASES, load_release, release_of
-from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval import describe_rows
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.runs.folder import to_test
@@ -34,6 +34,10 @@ from vgbench.runtime_options import BACKENDS
 from vgbench.stored import options_of_file
 
 _SIZE = (480, 640)
+_OF_OTHERS = (
+    "for weights of others: network = vgbench.models.build_network(...), then "
+    "vgbench.models.load_weights(network, path)"
+)
 
 
 @dataclass(frozen=True)
@@ -204,16 +208,9 @@ def _network(source: str | Path | Network, own_code: Sequence[str]) -> tuple[Net
             f"{', '.join(sorted(RELEASES))}"
         )
     path = to_test(Path(source))
-    content = read_checkpoint(path)
-    config = content.get("network_config")
-    if not isinstance(config, Mapping):
-        raise UserError(
-            f"{path}: does not say which network it holds. Expected a checkpoint of `vgbench train`; for weights of "
-            "others: network = vgbench.models.build_network(...), then vgbench.models.load_weights(network, path)"
-        )
-    options = options_of_file(path, content.get("options", {}), [DataOptions], {})
-    with about(path):
-        return rebuild_network(config, content, own_code), options.get("resize", _SIZE)
+    file = read_network_file(path, own_code, otherwise=_OF_OTHERS)
+    options = options_of_file(path, file.content.get("options", {}), [DataOptions], {})
+    return file.network(), options.get("resize", _SIZE)
 
 
 def _files(images: str | Path | Iterable[str | Path]) -> list[Path]:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from vgbench.data import DataOptions
-from vgbench.errors import UserError, about
-from vgbench.models import Network, rebuild_network
-from vgbench.models.stored_config import check_config
-from vgbench.models.weights import extract_state_dict, read_checkpoint
+from vgbench.errors import UserError
+from vgbench.models import Network
+from vgbench.models.network_file import read_network_file
 from vgbench.options import option_names
 from vgbench.stored import options_of_file
 from vgbench.training.checkpoint import TAKEN_OVER
@@ -35,35 +34,15 @@ def check_files(command: str, checkpoints: Sequence[Path], output: Path) -> None
         raise UserError(f"--output {output}: there is no folder {output.parent}. Expected one; make it first")
 
 
-def read_network_file(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
-    """Read a checkpoint that says which network it holds.
-
-    Args:
-        own: code outside this project, package.module:Class, that the user typed in this call.
-
-    Raises:
-        UserError: the file cannot be read, does not say which network it holds, or names other code.
-    """
-    content = read_checkpoint(path)
-    if not isinstance(content.get("network_config"), Mapping):
-        raise UserError(
-            f"{path}: does not say which network it holds. Expected a checkpoint that train.py or combine wrote"
-        )
-    with about(path):
-        check_config(content["network_config"], own)
-        extract_state_dict(content)
-    return content
-
-
 def read_member(path: Path, size: tuple[int, int], own: Collection[str] = ()) -> Network:
     """Return the network of a checkpoint, in eval mode, after a trial of images of a size in pixels.
 
     Raises:
         UserError: the file is missing or does not say which network it holds; the network refuses the size.
     """
-    content = read_network_file(path, own)
+    file = read_network_file(path, own)
     try:
-        member = rebuild_network(content["network_config"], content, own).eval()
+        member = file.network().eval()
         with torch.inference_mode():
             member(torch.zeros(1, 3, *size, dtype=torch.uint8))
     except (UserError, RuntimeError, KeyError) as error:
@@ -72,7 +51,7 @@ def read_member(path: Path, size: tuple[int, int], own: Collection[str] = ()) ->
             f"{path}: cannot describe images of {size[0]}x{size[1]} ({reason}). Expected a whole checkpoint "
             "and a size that suits it; give --resize"
         ) from error
-    stored = options_of_file(path, content.get("options", {}), [DataOptions], {}).get("resize")
+    stored = options_of_file(path, file.content.get("options", {}), [DataOptions], {}).get("resize")
     if stored is not None and tuple(stored) != tuple(size):
         LOG.warning("%s was trained at %dx%d and will see images of %dx%d", path, *stored, *size)
     return member

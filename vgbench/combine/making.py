@@ -7,13 +7,14 @@ from typing import Any
 
 from vgbench import __version__
 from vgbench.combine.ensemble import ensemble
-from vgbench.combine.files import check_files, data_options, read_network_file, taken_over
+from vgbench.combine.files import check_files, data_options, taken_over
 from vgbench.combine.options import EnsembleOptions, SoupOptions, WhitenOptions
 from vgbench.combine.soup import soup
 from vgbench.combine.whiten import whiten
 from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.flags import build_options, plain
+from vgbench.models.network_file import read_network_file
 from vgbench.models.weights import check_finite
 from vgbench.options import check_needs
 from vgbench.retrieval import EvalOptions
@@ -34,7 +35,7 @@ def make(command: str, values: Mapping[str, Any]) -> None:
     """
     output = values["output"]
     check_files(command, values["checkpoints"], output)
-    first = read_network_file(values["checkpoints"][0], own_names(values))
+    first = read_network_file(values["checkpoints"][0], own_names(values)).content
     options = taken_over(values["checkpoints"][0], first, values)
     content = _made(command, values, data_options(values, options))
     check_finite(content["model_state_dict"])

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vgbench.combine.files import read_network_file
 from vgbench.combine.options import BN_IMAGES, SoupOptions
 from vgbench.data import DataOptions, dataset_root, image_loader, read_split
 from vgbench.errors import UserError, about
 from vgbench.models import Network, load_state_dict, rebuild_network
+from vgbench.models.network_file import read_network_file
 from vgbench.randomness import numpy_stream
 from vgbench.retrieval import EvalOptions, evaluate
 from vgbench.runtime import Inference, Runtime
@@ -46,7 +46,7 @@ def soup(options: SoupOptions, data: DataOptions, runtime: Runtime, own: Collect
     def load(index: int) -> State:
         path = options.checkpoints[index]
         with about(path):
-            load_state_dict(network, read_network_file(path, own))
+            load_state_dict(network, read_network_file(path, own).content)
         # Under the network's own names, whatever the file's are.
         return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
@@ -116,7 +116,7 @@ def _tell(made: Soup, options: SoupOptions) -> None:
 
 def _common_config(paths: Sequence[Path], own: Collection[str]) -> dict[str, Any]:
     """Return the one configuration of all checkpoints, but for how they were trained; raises UserError."""
-    configs = [dict(read_network_file(path, own)["network_config"]) for path in paths]
+    configs = [dict(read_network_file(path, own).config) for path in paths]
     first = configs[0]
     for path, config in zip(paths[1:], configs[1:], strict=True):
         for name in sorted({*first, *config} - {*_OF_TRAINING}):

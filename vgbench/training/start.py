@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from vgbench.data import DataOptions
-from vgbench.errors import UserError, about
-from vgbench.models import Network, rebuild_network
+from vgbench.errors import UserError
+from vgbench.models import Network
 from vgbench.models.from_options import check_same_network
 from vgbench.models.hashing import attach_hashing
 from vgbench.models.network import HASH_BITS
+from vgbench.models.network_file import NetworkFile, read_network_file
 from vgbench.models.options import NetworkOptions, stored_options
-from vgbench.models.stored_config import check_config
-from vgbench.models.weights import read_checkpoint
 from vgbench.options import Mark, marked
 from vgbench.stored import options_of_file, own_names
 
@@ -39,12 +38,12 @@ def start_options(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"--start_from {path}: there is --resume too. Expected one of them; a run that is resumed knows its start"
         )
-    content = read_checkpoint(path)
-    config = _config(path, content, own_names(given))
+    file = _read(path, own_names(given))
+    config = file.config
     free = (*(FREEZING if _of_parts(config) else ()), *(() if config.get(HASH_BITS) else (HASH_BITS,)))
     same = {name: value for name, value in given.items() if name not in free}
     check_same_network(path, config, same, "--start_from")
-    options = options_of_file(path, content.get("options", {}), [DataOptions], given)
+    options = options_of_file(path, file.content.get("options", {}), [DataOptions], given)
     length = {"seq_length": config["seq_length"]} if config.get("seq_aggregation") else {}
     return stored_options(config) | {name: value for name, value in options.items() if name == "resize"} | length
 
@@ -58,11 +57,9 @@ def start_network(path: Path, options: NetworkOptions, own: Collection[str] = ()
     Raises:
         UserError: it cannot be read or does not say which network it holds; there is no such part to train.
     """
-    content = read_checkpoint(path)
-    config = _config(path, content, own)
+    file = _read(path, own)
     chosen = {name: getattr(options, name) for name in FREEZING if getattr(options, name) is not None}
-    with about(path):
-        network = rebuild_network({**config, **(chosen if _of_parts(config) else {})}, content, own)
+    network = file.network(**(chosen if _of_parts(file.config) else {}))
     if options.hash_bits is not None:
         attach_hashing(network, options.hash_bits)
     return network
@@ -72,13 +69,10 @@ def _of_parts(config: Mapping[str, Any]) -> bool:
     return "method" not in config and "members" not in config
 
 
-def _config(path: Path, content: Mapping[str, Any], own: Collection[str]) -> Mapping[str, Any]:
-    config = content.get("network_config")
-    if not isinstance(config, Mapping):
-        raise UserError(
-            f"--start_from {path}: does not say which network it holds. Expected a checkpoint of this project; for "
-            "weights of others use --resume, with --backbone and --aggregation"
-        )
-    with about(f"--start_from {path}"):
-        check_config(config, own)
-    return config
+def _read(path: Path, own: Collection[str]) -> NetworkFile:
+    return read_network_file(
+        path,
+        own,
+        name=f"--start_from {path}",
+        otherwise="for weights of others use --resume, with --backbone and --aggregation",
+    )

@@ -12,8 +12,7 @@ import torch
 from token_networks import Pictures, of_pictures, tiny
 
 from vgbench.errors import UserError
-from vgbench.models import Network, build_network
-from vgbench.retrieval.rerank import descriptors
+from vgbench.models import Network, build_network, network_file
 from vgbench.retrieval.rerank.descriptors import DescriptorReranker, second_network
 from vgbench.retrieval.rerank.options import RerankOptions
 
@@ -27,7 +26,7 @@ def test_candidates_come_by_the_second_networks_distances(
     pictures: Callable[..., Pictures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = tiny("selavpr_pp")
-    monkeypatch.setattr(descriptors, "rebuild_network", lambda config, content: network)
+    monkeypatch.setattr(network_file, "rebuild_network", lambda config, content, own: network)
     path = stored(network, tmp_path / "second.pth")
     context, before = pictures(rerank=("descriptors",), rerank_network=path, rerank_topk=3)
     done = DescriptorReranker()(before, context)
@@ -74,7 +73,7 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path, options: dict[str, Any], 
 def test_networks_that_mix_a_batch_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network("resnet18conv4", "gem", "none")
     network.mixes_batch = True
-    monkeypatch.setattr(descriptors, "rebuild_network", lambda config, content: network)
+    monkeypatch.setattr(network_file, "rebuild_network", lambda config, content, own: network)
     path = stored(network, tmp_path / "mixing.pth")
     with pytest.raises(UserError, match="the other images of a batch"):
         second_network(RerankOptions(rerank=("descriptors",), rerank_network=path))

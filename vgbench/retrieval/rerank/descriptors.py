@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vgbench.errors import UserError, about
+from vgbench.errors import UserError
 from vgbench.models.network import Network, for_inference
-from vgbench.models.rebuild import rebuild_network
+from vgbench.models.network_file import read_network_file
 from vgbench.models.releases import RELEASES, load_release, release_of
-from vgbench.models.weights import read_checkpoint
 from vgbench.retrieval.extraction.extract import weights_hash
 from vgbench.retrieval.predictions import Predictions
 from vgbench.retrieval.rerank.base import RerankContext, Reranked, Reranker
@@ -76,9 +75,7 @@ def second_network(options: RerankOptions) -> tuple[Network, tuple[int, int] | N
     else:
         if weights:
             raise UserError(f"--rerank_weights {weights}: {name} has its weights. Expected one of the two")
-        content = read_checkpoint(name)
-        with about(Path(name)):
-            network = rebuild_network(content.get("network_config", {}), content)
+        network = read_network_file(Path(name), name=f"--rerank_network {name}").network()
     if network.mixes_batch:
         raise UserError(
             f"--rerank_network {name}: its descriptors depend on the other images of a batch. Expected a network that "

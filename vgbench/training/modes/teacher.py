@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vgbench.data import ImageTable
-from vgbench.errors import UserError, about
-from vgbench.models import Network, rebuild_network
-from vgbench.models.weights import read_checkpoint
+from vgbench.errors import UserError
+from vgbench.models import Network
+from vgbench.models.network_file import read_network_file
 from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.runtime import Inference
@@ -45,14 +45,7 @@ def read_teacher(path: Path, own: Collection[str] = ()) -> Network:
             f"--distill_from {path}: no such checkpoint. Expected one of train.py or of combine, or a run's folder; "
             "train the teacher first"
         )
-    content = read_checkpoint(file)
-    config = content.get("network_config")
-    if not isinstance(config, dict):
-        raise UserError(
-            f"--distill_from {path}: does not say which network it holds. Expected a checkpoint of train.py or combine"
-        )
-    with about(f"--distill_from {path}"):
-        return rebuild_network(config, content, own).eval()
+    return read_network_file(file, own, name=f"--distill_from {path}").network().eval()
 
 
 class Teaching:
