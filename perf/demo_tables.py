@@ -69,7 +69,8 @@ def command(path: Path, jobs: int) -> list[str]:
 def page(path: Path, run: Run, table: str, machine: str, words: str) -> str:
     """Return the page of one table."""
     day = datetime.date.today().isoformat()
-    taken = f", and {run.taken} jobs were taken over from other tables" if run.taken else ""
+    were = "1 job was" if run.taken == 1 else f"{run.taken} jobs were"
+    taken = f", and {were} taken over from other tables" if run.taken else ""
     return (
         f"# {title(path)}\n\n{what(path)}\n\nAt demo scale: it shows that every row works, not which is best.\n\n"
         f"```\n{words}\n```\n\n{day}, {machine}: {run.jobs} jobs, {run.seconds:.0f} seconds, {run.processor:.0f} of a "

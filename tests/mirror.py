@@ -196,5 +196,6 @@ TESTED_IN = {
     "training/optimisation/recompute.py": "training/optimisation/test_less_memory.py",
     "training/optimisation/options.py": "training/optimisation/test_optim.py training/optimisation/test_schedule.py",
     "training/options.py": "training/mining/test_miners.py test_options.py",
+    "training/run.py": "training/test_loop.py",
     "training/tables.py": "test_options.py runs/test_parts.py",
 }

@@ -13,7 +13,7 @@ from vgbench.data import DataOptions
 from vgbench.data.augment import AugmentOptions
 from vgbench.models import build_network
 from vgbench.runtime import Inference, Runtime
-from vgbench.training import TrainOptions
+from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
 from vgbench.training.modes.classes_options import ClassesOptions
 from vgbench.training.modes.places_options import PlacesOptions
 from vgbench.training.modes.table import Recipe
@@ -73,6 +73,20 @@ def gradients_of(
     if path is not None and parallel.is_main():
         torch.save(found, path)
     return found
+
+
+def trained(mode: Any, network: Any, folder: Path, options: TrainOptions, *, resume: bool = False) -> Any:
+    """Train a network in a folder, which each epoch improves, and return it; with `resume`, go on from there."""
+    folder.mkdir(exist_ok=True)
+    checkpoints = Checkpoints(folder, network.config, {})
+
+    def validate(network: Any, epoch: int) -> EpochRecalls:
+        return EpochRecalls({1: float(epoch), 5: float(epoch)})
+
+    with MetricsLogger(folder, tensorboard=False) as watch:
+        last = checkpoints.last if resume else None
+        train(network, mode, validate, options, Runtime(), Run(checkpoints, watch, 0, last))
+    return network
 
 
 def network_of(seed: int = 0) -> Any:

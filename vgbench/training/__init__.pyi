@@ -1,9 +1,10 @@
 from .checkpoint import Checkpoints, Progress, is_resumable, save_checkpoint
-from .loop import EpochRecalls, LoopResult, Run, train
+from .loop import train
 from .metrics_logger import MetricsLogger
 from .modes.base import TrainingMode
 from .optimisation.optim import build_optimizer, build_own_optimizer, load_optimizer
 from .options import TrainOptions
+from .run import EpochRecalls, LoopResult, Run
 
 __all__ = [
     "Checkpoints",

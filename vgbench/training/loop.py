@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Generic
@@ -22,7 +21,7 @@ from vgbench.runtime import Runtime
 from vgbench.signals import between_steps
 from vgbench.training.agreement import Agreement
 from vgbench.training.ahead import ahead
-from vgbench.training.checkpoint import Checkpoints, Progress, States
+from vgbench.training.checkpoint import Progress, States
 from vgbench.training.metrics_logger import MetricsLogger
 from vgbench.training.modes.base import BatchT, LearnsPart, Round, Tells, TrainingMode, rest
 from vgbench.training.optimisation.ema import Ema
@@ -35,72 +34,12 @@ from vgbench.training.part_round import PartRound, every_generators, part_conten
 from vgbench.training.pictures import Shows
 from vgbench.training.remaining import Clock, Remaining, first_steps_line
 from vgbench.training.resume import Resumed, read_resumed
+from vgbench.training.run import LoopResult, Run, Validate
 
 LOG = logging.getLogger(__name__)
 
 # Losses are read back from the device this often: reading each would make the host wait for every step.
 _STEPS_BETWEEN_CHECKS = 10
-
-
-@dataclass(frozen=True)
-class EpochRecalls:
-    """What a validation found: R@N in percent, N -> recall; R@5 must be among them."""
-
-    recalls: dict[int, float]
-
-    @property
-    def r5(self) -> float:
-        """R@5 in percent; raises UserError where it was not asked for."""
-        if 5 not in self.recalls:
-            raise UserError(f"--recall_values {' '.join(map(str, self.recalls))}: early stopping watches R@5. Add 5")
-        return self.recalls[5]
-
-    @property
-    def r1(self) -> float:
-        return self.recalls.get(1, 0.0)
-
-
-Validate = Callable[[Network, int], EpochRecalls]
-
-
-@dataclass(frozen=True)
-class LoopResult:
-    """How a run ended.
-
-    Attributes:
-        best: the best checkpoint's file.
-        best_epoch: its epoch, from 0.
-        best_r5: its R@5 on val, percent.
-        epochs: epochs that were trained.
-        steps: optimiser steps.
-        stopped_early: whether R@5 stopped improving before `epochs_num`.
-        seconds: time spent, over all the run's interruptions.
-    """
-
-    best: Path
-    best_epoch: int
-    best_r5: float
-    epochs: int
-    steps: int
-    stopped_early: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where a training writes, what it starts from, and its randomness.
-
-    Attributes:
-        checkpoints: the run folder's checkpoints.
-        watch: the run folder's metrics.
-        seed: of every random choice.
-        resume: last_model.pth of an interrupted run, or a checkpoint with weights only to start from.
-    """
-
-    checkpoints: Checkpoints
-    watch: MetricsLogger
-    seed: int
-    resume: Path | None = None
 
 
 def train(

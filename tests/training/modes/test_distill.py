@@ -14,15 +14,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from recipes import network_of, recipe_of
+from recipes import network_of, recipe_of, trained
 from torch import Tensor, nn
 
 from vgbench.data.augment import AugmentOptions
 from vgbench.errors import UserError
 from vgbench.models import build_network
 from vgbench.models.ensemble import build_ensemble
-from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
+from vgbench.training import TrainOptions
 from vgbench.training.modes.distill import DistillMode, descriptor_loss, similarity_loss
 from vgbench.training.modes.distill_options import DistillOptions
 from vgbench.training.modes.joint import JointMode
@@ -183,25 +182,6 @@ def test_folders_without_coordinates_are_learned_from_too(tiny_dataset: Path, te
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def run(mode: Any, network: Any, folder: Path, options: TrainOptions, *, resume: bool = False) -> Any:
-    folder.mkdir(exist_ok=True)
-    checkpoints = Checkpoints(folder, network.config, {})
-
-    def validate(network: Any, epoch: int) -> EpochRecalls:
-        return EpochRecalls({1: float(epoch), 5: float(epoch)})
-
-    with MetricsLogger(folder, tensorboard=False) as watch:
-        train(
-            network,
-            mode,
-            validate,
-            options,
-            Runtime(),
-            Run(checkpoints, watch, 0, checkpoints.last if resume else None),
-        )
-    return network
-
-
 class SmallNetwork(nn.Module):
     """Images [B,3,H,W] -> descriptors [B,8] that differ much, unlike those of a deep network's random weights."""
 
@@ -240,7 +220,9 @@ def test_a_student_of_the_same_network_reaches_its_teacher(
             return float(mode.loss(student.eval(), batch, torch.Generator()))
 
     before = apart()
-    run(mode, student, tmp_path / "run", TrainOptions(train_mode="distill", epochs_num=30, lr=0.02, schedule="cosine"))
+    trained(
+        mode, student, tmp_path / "run", TrainOptions(train_mode="distill", epochs_num=30, lr=0.02, schedule="cosine")
+    )
     after = apart()
     assert before > 0.05 and after < 0.1 * before, (before, after)
     student.load_state_dict(taught.state_dict())
@@ -251,7 +233,7 @@ def test_a_cut_run_ends_with_the_same_bits(
     tiny_dataset: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TrainOptions(train_mode="distill", epochs_num=2, lr=1e-3)
-    whole = run(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "whole", options)
+    whole = trained(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "whole", options)
     calls, loss = [0], DistillMode.loss
 
     def cut(self: Any, *given: Any) -> Tensor:
@@ -263,8 +245,8 @@ def test_a_cut_run_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(DistillMode, "loss", cut)
         with pytest.raises(KeyboardInterrupt):
-            run(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "cut", options)
-    resumed = run(mode_of(tiny_dataset, teacher, flip=True), network_of(5), tmp_path / "cut", options, resume=True)
+            trained(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "cut", options)
+    resumed = trained(mode_of(tiny_dataset, teacher, flip=True), network_of(5), tmp_path / "cut", options, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 

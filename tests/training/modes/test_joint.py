@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import torch
 from forked_ranks import on_ranks
-from recipes import gradients_of, network_of, recipe_of
+from recipes import gradients_of, network_of, recipe_of, trained
 from torch import Tensor
 
 from vgbench.data import DataOptions, train_roots
 from vgbench.data.augment import AugmentOptions, BatchAugment
 from vgbench.errors import UserError
-from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, TrainOptions, train
+from vgbench.training import TrainOptions
 from vgbench.training.modes.classes import ClassesMode
 from vgbench.training.modes.joint import JointMode
 from vgbench.training.modes.places import PlacesMode
@@ -82,30 +81,12 @@ def test_a_shorter_set_goes_on_and_a_round_can_begin_in_its_midst(tiny_dataset: 
         assert everything[0][0] != everything[lengths[0]][0]
 
 
-def _train(mode: Any, network: Any, folder: Path, options: TrainOptions, resume: bool = False) -> None:
-    folder.mkdir(exist_ok=True)
-    checkpoints = Checkpoints(folder, network.config, {})
-
-    def validate(network: Any, epoch: int) -> EpochRecalls:
-        return EpochRecalls({1: float(epoch), 5: float(epoch)})
-
-    with MetricsLogger(folder, tensorboard=False) as watch:
-        train(
-            network,
-            mode,
-            validate,
-            options,
-            Runtime(),
-            Run(checkpoints, watch, 0, checkpoints.last if resume else None),
-        )
-
-
 def test_a_cut_run_ends_with_the_same_bits_and_tells_each_loss(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode, options = joint(tiny_dataset)
     whole = network_of()
-    _train(mode, whole, tmp_path / "whole", options)
+    trained(mode, whole, tmp_path / "whole", options)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     told = [row for row in rows if "loss_tiny" in row]
     assert told and all({"loss_tiny", "loss_tiny1", "loss_tiny2"} <= row.keys() for row in told)
@@ -123,9 +104,9 @@ def test_a_cut_run_ends_with_the_same_bits_and_tells_each_loss(
     with monkeypatch.context() as patch:
         patch.setattr(JointMode, "loss", cut)
         with pytest.raises(KeyboardInterrupt):
-            _train(joint(tiny_dataset)[0], network_of(), tmp_path / "cut", options)
+            trained(joint(tiny_dataset)[0], network_of(), tmp_path / "cut", options)
     resumed = network_of(seed=5)
-    _train(joint(tiny_dataset)[0], resumed, tmp_path / "cut", options, resume=True)
+    trained(joint(tiny_dataset)[0], resumed, tmp_path / "cut", options, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
