@@ -106,10 +106,10 @@ def test_how_work_ends(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
     call: Any, pristine_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vgbench.training import loop
+    from vgbench.training import Checkpoints
 
     run, saved = tmp_path / "a run", []
-    save = loop.Checkpoints.save
+    save = Checkpoints.save
 
     def save_and_stop(self: Any, *arguments: Any, **more: Any) -> None:
         save(self, *arguments, **more)
@@ -117,7 +117,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_goes_on(
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Checkpoints, "save", save_and_stop)
+    monkeypatch.setattr(Checkpoints, "save", save_and_stop)
     status, _, err = call("train.py", *of(pristine_dataset), *TRAINING, f"--run_dir={run}")
     assert status == 130
     assert err.splitlines()[-1] == f"interrupted; to go on: python3 train.py --resume='{run}'"
