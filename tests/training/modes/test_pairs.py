@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import TRAINING, of
 from forked_ranks import on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,3 +293,23 @@ def test_a_cut_run_ends_with_the_same_bits(
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     before = tiny(name).state_dict()
     assert any(not torch.equal(value, whole[key]) for key, value in before.items())
+
+
+@pytest.mark.slow
+def test_a_run_of_pairs_alone_is_validated_and_tested_with_its_re_ranker(
+    call: Any, pristine_dataset: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["--backbone=efficientnet_lite0_s16", "--aggregation=selavpr", "--train_pairs=alone", "--pair_margin=0.1"]
+    few = [word for word in TRAINING if not word.startswith("--netvlad")]
+    status, _, told = call("train.py", *of(pristine_dataset), *few, *words, "--rerank_topk=3", f"--run_dir={run}")
+    assert status == 0, told
+    results = json.loads((run / "results.json").read_text())
+    assert [step["name"] for step in results["rerank"]] == ["selavpr"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("pairs_in_order" in line and "loss_pairs" in line for line in lines)
+    words = [f"--datasets_folder={pristine_dataset.parent}", "--rerank=selavpr", "--rerank_topk=3"]
+    status, _, told = call("eval.py", f"--resume={run / 'best_model.pth'}", f"--run_dir={tmp_path / 'again'}", *words)
+    assert status == 0, told
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["recalls"] == results["recalls"]
