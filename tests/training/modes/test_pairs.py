@@ -98,7 +98,7 @@ def test_the_loss_is_the_inner_one_and_that_of_pairs(tiny_dataset: Path, name: s
             order.append(bool(right > wrong))
     of_pairs = sum(terms) / len(terms)
     assert of_pairs > 0 and mode.numbers()["loss_pairs"] == pytest.approx(of_pairs, rel=1e-3, abs=1e-5)
-    assert mode.numbers()["pairs_in_order"] == pytest.approx(sum(order) / len(order), abs=0.02)
+    assert mode.numbers()["pairs_ordered"] == pytest.approx(sum(order) / len(order), abs=0.02)
     weight = 2.0 if name == "pairvpr" else 1.0
     assert float(total.detach()) == pytest.approx(float(plain) + weight * of_pairs, rel=1e-3, abs=1e-5)
 
@@ -307,7 +307,7 @@ def test_a_run_of_pairs_alone_is_validated_and_tested_with_its_re_ranker(
     results = json.loads((run / "results.json").read_text())
     assert [step["name"] for step in results["rerank"]] == ["selavpr"]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert any("pairs_in_order" in line and "loss_pairs" in line for line in lines)
+    assert any("pairs_ordered" in line and "loss_pairs" in line for line in lines)
     words = [f"--datasets_folder={pristine_dataset.parent}", "--rerank=selavpr", "--rerank_topk=3"]
     status, _, told = call("eval.py", f"--resume={run / 'best_model.pth'}", f"--run_dir={tmp_path / 'again'}", *words)
     assert status == 0, told

@@ -117,7 +117,7 @@ class PairMode(ModeAround[Any]):
         if not self._told:
             return own
         loss, right = (parallel.all_reduce(torch.stack(self._told).mean(0))).tolist()
-        return {**own, "loss_pairs": loss, "pairs_in_order": right}
+        return {**own, "loss_pairs": loss, "pairs_ordered": right}
 
     def summary(self) -> str:
         """Return one line for the log."""
