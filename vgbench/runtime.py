@@ -122,6 +122,8 @@ class Inference:
         num_workers: processes that decode images, at most the machine's cores; 0 decodes in this process.
         runtime: device and precision.
         read: what reads rows of a table, images or features in their place, [B,...]; None: images are decoded.
+        form: gives the inference form of the network that is described, where several tables share it; None: each call
+            makes its own.
     """
 
     size: tuple[int, int] | None
@@ -129,6 +131,7 @@ class Inference:
     num_workers: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     read: Callable[[Any, NDArray[np.int64]], Tensor] | None = field(default=None, compare=False, repr=False)
+    form: Callable[[], Callable[[Tensor], Tensor]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def fixed_size(self) -> tuple[int, int]:

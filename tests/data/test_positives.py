@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import vgbench.data.positives
-from vgbench.data.positives import Neighbours, neighbours_within
+from vgbench.data.positives import Neighbours, neighbours_within, squared_metres
 
 # Whole metres, so that many pairs lie exactly on the radius, where inclusive and exclusive differ.
 POINTS = st.integers(0, 20).flatmap(lambda n: arrays(np.float64, (n, 2), elements=st.integers(-15, 15).map(float)))
@@ -17,9 +17,13 @@ def reference(queries: np.ndarray, database: np.ndarray, radius: float) -> list[
     return [[i for i, d in enumerate(database) if (q - d) @ (q - d) <= radius * radius] for q in queries]
 
 
-@given(POINTS, POINTS, st.integers(0, 20))
-def test_neighbours_are_those_of_a_plain_comparison(queries: np.ndarray, database: np.ndarray, radius: int) -> None:
-    found = neighbours_within(queries, database, radius)
+@given(POINTS, POINTS, st.integers(0, 20), st.sampled_from([0, vgbench.data.positives.FEW_PAIRS]))
+def test_neighbours_are_those_of_a_plain_comparison(
+    queries: np.ndarray, database: np.ndarray, radius: int, few: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgbench.data.positives, "FEW_PAIRS", few)
+        found = neighbours_within(queries, database, radius)
     expected = reference(queries, database, radius)
     assert [found.of(q).tolist() for q in range(len(queries))] == expected
     assert found.counts.tolist() == [len(rows) for rows in expected]
@@ -30,13 +34,17 @@ def test_neighbours_are_those_of_a_plain_comparison(queries: np.ndarray, databas
     assert len(found) == len(queries)
 
 
-def test_blocks_of_queries_join(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [0, 2**20])  # by a tree; by comparing
+def test_blocks_of_queries_join(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     random = np.random.default_rng(0)
     queries, database = random.uniform(0, 200, (103, 2)), random.uniform(0, 200, (500, 2))
-    monkeypatch.setattr(vgbench.data.positives, "_QUERIES_AT_ONCE", 10)
+    for name, value in {"_QUERIES_AT_ONCE": 10, "_PAIRS_AT_ONCE": 4999, "FEW_PAIRS": few}.items():
+        monkeypatch.setattr(vgbench.data.positives, name, value)
     found, brute = neighbours_within(queries, database, 25), Neighbours.brute(queries, database, 25)
     assert brute.counts.sum() > 1000
     assert (found.indptr == brute.indptr).all() and (found.indices == brute.indices).all()
+    blocks = list(squared_metres(queries, database))
+    assert len(blocks) > 10 and (np.concatenate(blocks) <= 625).sum() == brute.counts.sum()
 
 
 def test_utm_sized_coordinates_with_a_dozen_images_a_point() -> None:

@@ -51,19 +51,21 @@ def test_matches_join_the_points_that_they_name(grey):
 def test_heat_maps_are_kept_and_the_time_is_kept_to(tmp_path, monkeypatch):
     split = read_split(write_dataset(tmp_path / "tiny"), "test")
     network = build_network("resnet18conv4", "gem", "none").eval()
-    calls = []
-    real = heat.pair_contributions
+    calls, mappers = [], []
+    real, make = heat.pair_contributions, heat.mapper_of
 
-    def counted(network, ours, theirs, runtime):
+    def counted(network, ours, theirs, runtime, mapper):
         calls.append(len(ours))
-        return real(network, ours, theirs, runtime)
+        assert mapper is mappers[-1]  # one for all pairs of a call
+        return real(network, ours, theirs, runtime, mapper)
 
     monkeypatch.setattr(heat, "pair_contributions", counted)
+    monkeypatch.setattr(heat, "mapper_of", lambda *args: mappers.append(make(*args)) or mappers[-1])
     pairs = np.array([[0, 3], [1, 3], [2, 9], [5, 0], [6, 1], [7, 2]])
     args = network, split, pairs, (64, 64), Runtime(), tmp_path / "kept.npz"
     assert list(heat_maps(*args, seconds=-1)) == [] and calls == []
     found = heat_maps(*args)
-    assert list(found) == pairs[:, 0].tolist() and sum(calls) == 6
+    assert list(found) == pairs[:, 0].tolist() and sum(calls) == 6 and len(calls) == 2 and len(mappers) == 1
     for maps in found.values():
         assert maps.shape == (2, SIDE, SIDE) and maps.dtype == np.uint8 and maps.max() == 255 and maps.min() == 0
     again = heat_maps(*args)

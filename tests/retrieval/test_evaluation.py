@@ -19,7 +19,7 @@ from numbers_by_rule import weights_of
 from vgbench.data import Split, read_split
 from vgbench.errors import UserError
 from vgbench.models import build_network
-from vgbench.retrieval import EvalOptions, Evaluation, evaluate
+from vgbench.retrieval import EvalOptions, Evaluation, evaluate, evaluation
 from vgbench.retrieval.adaptive.stage import Reranking
 from vgbench.retrieval.extraction.store import Descriptors
 from vgbench.retrieval.rerank.options import RerankOptions
@@ -123,6 +123,24 @@ def test_pca_is_fitted_to_the_train_database_once_and_reported(
     named = run(make_network(), split, folder, pca_dim=3, pca_dataset_folder="tiny_city/images/train/database")
     for other in (again, by_file, named):
         np.testing.assert_array_equal(other.predictions.indices[:, :2], found.predictions.indices)
+
+
+def test_the_inference_form_is_made_once_for_all_tables(
+    tmp_path: Path, split: Split, make_network: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = evaluation.form_of
+    monkeypatch.setattr(evaluation, "form_of", lambda *args: made.append(args) or real(*args))
+    network = make_network()
+    first = run(network, with_train(split), tmp_path, pca_dim=3, recall_values=(1,))
+    assert len(made) == 1  # for the database, the queries and what the PCA is fitted to
+    run(network, split, tmp_path, pca_dim=3, recall_values=(1,))
+    assert len(made) == 1  # nothing was described
+    with torch.no_grad():
+        next(network.parameters()).mul_(-1)
+    other = run(network, split, tmp_path, recall_values=(1,))
+    assert len(made) == 2 and other.fingerprint != first.fingerprint
+    assert made[1][0] is network
 
 
 def test_without_a_train_database_the_folder_is_asked_for(tmp_path: Path, split: Split, make_network: Make) -> None:

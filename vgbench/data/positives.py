@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from vgbench.data.ground_truth_file import pairs_of_file
 from vgbench.data.name_fields import key_of
@@ -20,6 +19,8 @@ from vgbench.errors import UserError
 
 _DIGITS = re.compile(r"\d+")
 _QUERIES_AT_ONCE = 1024  # the tree answers with Python lists, which this keeps few
+# Up to so many pairs are simply compared, in blocks: importing scipy takes longer (0.4 s).
+FEW_PAIRS, _PAIRS_AT_ONCE = 2**23, 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Neighbours:
 def neighbours_within(
     queries_utm: NDArray[np.float64], database_utm: NDArray[np.float64], radius_m: float
 ) -> Neighbours:
-    """Find the database images within a radius of each query with a k-d tree.
+    """Find the database images within a radius of each query, among many with a k-d tree.
 
     Args:
         queries_utm: float64 [Q,2], metres.
@@ -95,6 +96,12 @@ def neighbours_within(
     indptr = np.zeros(len(queries_utm) + 1, np.int64)
     if not len(database_utm) or not len(queries_utm):
         return Neighbours(indptr, np.empty(0, np.int64))
+    if len(queries_utm) * len(database_utm) <= FEW_PAIRS:
+        near = [squared <= radius_m**2 for squared in squared_metres(queries_utm, database_utm)]
+        indptr[1:] = np.cumsum(np.concatenate([one.sum(1) for one in near]))
+        return Neighbours(indptr, np.concatenate([one.nonzero()[1] for one in near]).astype(np.int64))
+    from scipy.spatial import cKDTree
+
     # Street view has a dozen images at the very same point; a balanced tree splits such points again and again.
     tree = cKDTree(database_utm, leafsize=32, balanced_tree=False)
     parts: list[NDArray[np.int64]] = []
@@ -105,6 +112,16 @@ def neighbours_within(
         indptr[start + 1 : start + 1 + len(block)] = counts
         parts.append(np.fromiter(chain.from_iterable(found), np.int64, int(counts.sum())))
     return Neighbours(np.cumsum(indptr), np.concatenate(parts))
+
+
+def squared_metres(
+    queries_utm: NDArray[np.float64], database_utm: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the squared distances float64 [q,N] of positions [Q,2] and [N,2], some queries at a time, in order."""
+    at_once = max(1, _PAIRS_AT_ONCE // max(1, len(database_utm)))
+    for start in range(0, len(queries_utm), at_once):
+        some = queries_utm[start : start + at_once]
+        yield (some[:, None, 0] - database_utm[:, 0]) ** 2 + (some[:, None, 1] - database_utm[:, 1]) ** 2
 
 
 def _check(queries_utm: NDArray[np.float64], database_utm: NDArray[np.float64], radius_m: float) -> None:

@@ -9,14 +9,17 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from vgbench.data.table import ImageTable
 from vgbench.data.walk import Walk, walk_of
 from vgbench.errors import UserError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix  # it takes 0.4 s, which most runs need not wait for
 
 LOG = logging.getLogger(__name__)
 
@@ -155,6 +158,8 @@ def lifted(indptr: Rows, indices: Rows, queries: SequenceTable, database: Sequen
     Returns:
         the same of the windows, as `SequenceRules.match` says.
     """
+    from scipy.sparse import csr_matrix
+
     shape = (len(queries.frames), len(database.frames))
     near = csr_matrix((np.ones(len(indices), np.int32), indices, indptr), shape=shape)
     found = (_frames_of(queries) @ near @ _frames_of(database).T).tocsr()
@@ -164,6 +169,8 @@ def lifted(indptr: Rows, indices: Rows, queries: SequenceTable, database: Sequen
 
 def _frames_of(table: SequenceTable) -> csr_matrix:
     """Return int32 [N,F]: 1 where a frame is one of those of a window that are compared."""
+    from scipy.sparse import csr_matrix
+
     compared = table.members if table.rules.match == "any" else table.centres[:, None]
     window = np.repeat(np.arange(len(table)), compared.shape[1])
     ones = np.ones(compared.size, np.int32)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from vgbench.data.options import DataOptions
 from vgbench.data.positives import GroundTruth
@@ -108,6 +107,8 @@ def few_images(split: Split, near: float) -> Split:
     queries, database = split.queries, split.database
     if len(queries) == 0 or len(database) == 0:
         return split
+    from scipy.spatial import cKDTree  # it takes 0.4 s, and this alone needs it
+
     distances, nearest = cKDTree(database.utm).query(queries.utm, k=[*range(1, min(NEAREST, len(database)) + 1)])
     with_positive = np.flatnonzero(distances[:, 0] <= near)
     # At least two, since mining wants negatives.

@@ -22,23 +22,26 @@ from vgbench.models.aggregation.netvlad import NetVLAD
 from vgbench.models.aggregation.pooling import MAC, SPoC
 from vgbench.models.aggregation.vlad_buff import VLADBuFF
 from vgbench.models.layers import L2Norm, l2_normalise
-from vgbench.models.network import Network, features_for_inference
+from vgbench.models.network import Infer, Network, features_for_inference
 from vgbench.runtime import Runtime
 
 _PIXEL_CELLS = 16
 
 
-def pair_contributions(network: Network, images: Tensor, others: Tensor, runtime: Runtime) -> tuple[Tensor, Tensor]:
+def pair_contributions(
+    network: Network, images: Tensor, others: Tensor, runtime: Runtime, mapper: Infer | None = None
+) -> tuple[Tensor, Tensor]:
     """Return what each position adds to the similarity of pairs of images: of `images`, and of `others`.
 
     Args:
+        mapper: `mapper_of` the network, which many pairs share; None: one is made.
         images: uint8 [B,3,H,W] on the runtime's device, in its memory format.
         others: uint8 [B,3,H,W], the other image of each pair.
 
     Returns:
         Two float32 [B,h,w] on the device, not negative: what lowers the similarity counts as 0.
     """
-    features = _features(network, torch.cat([images, others]), runtime)
+    features = _features(network, torch.cat([images, others]), runtime, mapper)
     if features is None:
         with torch.no_grad(), runtime.autocast():
             described = network(torch.cat([images, others])).float()
@@ -69,12 +72,17 @@ def local_contributions(aggregation: nn.Module, features: Any, targets: Tensor) 
     return _gradient(aggregation, features, targets) if taken is None else taken
 
 
-def _features(network: Network, images: Tensor, runtime: Runtime) -> Any:
+def mapper_of(network: Network, runtime: Runtime) -> Infer | None:
+    """Return the fast form of a network's local features; None where they are of a kind that it has none for."""
+    return features_for_inference(network, runtime) if network.backbone.kind in ("map", "tokens") else None
+
+
+def _features(network: Network, images: Tensor, runtime: Runtime, mapper: Infer | None) -> Any:
     """Return the local features of images, as ordinary tensors; None where there are none."""
-    kind = network.backbone.kind
-    if kind in ("map", "tokens"):
-        found: Any = features_for_inference(network, runtime)(images)
-    elif kind == "map+token":
+    mapper = mapper or mapper_of(network, runtime)
+    if mapper is not None:
+        found: Any = mapper(images)
+    elif network.backbone.kind == "map+token":
         with torch.no_grad(), runtime.autocast():
             found = network.local_features(images)
     else:

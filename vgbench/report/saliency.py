@@ -17,7 +17,7 @@ from vgbench.data.decode import decode_image
 from vgbench.errors import UserError, in_short
 from vgbench.files import written_whole
 from vgbench.models import Network
-from vgbench.models.contribution import pair_contributions
+from vgbench.models.contribution import mapper_of, pair_contributions
 from vgbench.runtime import Runtime
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def heat_maps(
     missing = [pair for pair in map(tuple, pairs.tolist()) if pair not in known]
     missing = list(dict.fromkeys(missing))
     until = time.perf_counter() + seconds
+    mapper = mapper_of(network, runtime) if missing and seconds > 0 else None
     for start in range(0, len(missing), _PAIRS_AT_ONCE):
         if time.perf_counter() > until:
             break
@@ -58,7 +59,7 @@ def heat_maps(
         queries = [decode_image(split.queries.path(query), size, upright=split.queries.upright) for query, _ in some]
         matches = [decode_image(split.database.path(match), size, upright=split.database.upright) for _, match in some]
         ours, theirs = (runtime.to_device(torch.stack(images)) for images in (queries, matches))
-        maps = torch.stack(pair_contributions(network, ours, theirs, runtime), dim=1)
+        maps = torch.stack(pair_contributions(network, ours, theirs, runtime, mapper), dim=1)
         known |= dict(zip(some, _levels(maps), strict=True))
     if known and missing and cache is not None:
         _write(cache, known)

@@ -21,12 +21,19 @@ from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 from vgbench.files import check_space, is_file
 from vgbench.models.hashing import hashing_of
-from vgbench.models.network import Network
+from vgbench.models.network import Infer, Network
 from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.retrieval.adaptive.stage import Outcome, Reranking, check_stage, run
 from vgbench.retrieval.beforehand import Forecast, check_beforehand
 from vgbench.retrieval.extraction.crops import Views, views_of
-from vgbench.retrieval.extraction.extract import Count, StoredForm, extract, extraction_fingerprint, weights_hash
+from vgbench.retrieval.extraction.extract import (
+    Count,
+    StoredForm,
+    extract,
+    extraction_fingerprint,
+    form_of,
+    weights_hash,
+)
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, stored_fingerprint
 from vgbench.retrieval.extraction.windows import check_unit
 from vgbench.retrieval.extraction.writer import begun_bytes
@@ -212,6 +219,7 @@ def _find(
                 options, pca_table, lambda t, n: described.run(t, n, views[0]), folder, runtime, described.weights
             )
             database, queries = map(files.enter_context, projected(pca, original, options, folder, runtime))
+    described.all_described()
     exact = searcher_type(options) is ExactSearch
     with contextlib.nullcontext() if exact else clock.stage("index"):
         searcher = make_searcher(database, options, runtime, described.learned)
@@ -281,10 +289,22 @@ class _Extraction:
         forecast: Forecast,
     ) -> None:
         self.images = 0
-        self._network, self.options, self._inference = network, options, inference
+        self._network, self.options = network, options
+        self._inference = dataclasses.replace(inference, form=self._shared_form)
+        self._form: Infer | None = None
         self.runtime = inference.runtime
         self.folder, self.split = folder, split
         self.weights, self._forecast = weights, forecast
+
+    def _shared_form(self) -> Infer:
+        """Make the network's inference form for the first table, and keep it for the others: half a second each."""
+        if self._form is None:
+            self._form = form_of(self._network, self.runtime)
+        return self._form
+
+    def all_described(self) -> None:
+        """Let go of the network's inference form, which is as large as the network."""
+        self._form = None
 
     @property
     def learned(self) -> dict[str, Any] | None:

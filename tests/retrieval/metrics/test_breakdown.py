@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vgbench.data import ImageTable, Split, neighbours_within
 from vgbench.data.table import TableBuilder
@@ -31,7 +32,9 @@ def split_of(rows: list[tuple[float, float, float, str, str]]) -> Split:
     return Split("test", Path("nowhere"), DATABASE, table(rows))
 
 
-def test_the_nearest_positive_that_looks_most_alike() -> None:
+@pytest.mark.parametrize("few", [0, 100])  # by a tree; by comparing
+def test_the_nearest_positive_that_looks_most_alike(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr("vgbench.retrieval.metrics.breakdown.FEW_PAIRS", few)
     split = split_of([(1, 0, 355, "", ""), (38, 0, 0, "", ""), (500, 1, 5, "", ""), (900, 0, 5, "", "")])
     near = neighbours_within(split.queries.utm, DATABASE.utm, 25)
     metres = nearest_metres(split)

@@ -23,7 +23,7 @@ from vgbench.data.loader import image_loader
 from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
-from vgbench.models.network import Network, for_inference, in_fixed_batches
+from vgbench.models.network import Infer, Network, for_inference, in_fixed_batches
 from vgbench.models.network import weights_hash as weights_hash
 from vgbench.models.sequences.network import SequenceNetwork
 from vgbench.retrieval.extraction.crops import Views
@@ -31,7 +31,7 @@ from vgbench.retrieval.extraction.extract_crops import GATHERED, describe_views
 from vgbench.retrieval.extraction.store import DTYPES, Descriptors, is_reusable
 from vgbench.retrieval.extraction.windows import check_unit, describe_windows
 from vgbench.retrieval.extraction.writer import DescriptorWriter, writing_alone
-from vgbench.runtime import Inference
+from vgbench.runtime import Inference, Runtime
 
 LOG = logging.getLogger(__name__)
 
@@ -104,8 +104,7 @@ def describe(
         return
     inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
-    of_images = network.of_frames if isinstance(network, SequenceNetwork) else network
-    infer = for_inference(of_images, runtime)
+    infer = inference.form() if inference.form else form_of(network, runtime)
 
     def describe_own(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:
         if isinstance(network, SequenceNetwork) and isinstance(table, SequenceTable):
@@ -126,6 +125,11 @@ def describe(
 
     dim = network.descriptors_dim
     yield from parallel.share_out(rows, batch_size, describe_own, dim=dim, device=runtime.device, progress=progress)
+
+
+def form_of(network: Network, runtime: Runtime) -> Infer:
+    """Return what describes images, of a network of sequences single frames: `for_inference`."""
+    return for_inference(network.of_frames if isinstance(network, SequenceNetwork) else network, runtime)
 
 
 def describe_rows(

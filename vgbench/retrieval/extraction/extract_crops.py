@@ -47,7 +47,7 @@ def describe_views(
         return
     inference = in_fixed_batches(network, inference)
     runtime, batch_size = inference.runtime, inference.batch_size
-    infer = for_inference(network, runtime)
+    infer = inference.form() if inference.form else for_inference(network, runtime)
     dim = views.dim(network.descriptors_dim)
 
     def describe_alike(own: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor]]:

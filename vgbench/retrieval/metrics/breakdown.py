@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from vgbench.data.positives import Neighbours
+from vgbench.data.positives import FEW_PAIRS, Neighbours, squared_metres
 from vgbench.data.protocol import Split
 from vgbench.data.table import ImageTable
 
@@ -51,8 +50,13 @@ def breakdown(split: Split, neighbours: Neighbours, right: NDArray[np.bool_]) ->
 
 def nearest_metres(split: Split) -> NDArray[np.float64]:
     """Return how far the nearest database image is from each query, float64 [Q]."""
-    tree = cKDTree(split.database.utm, leafsize=32, balanced_tree=False)
-    distance, _ = tree.query(split.queries.utm, workers=-1)
+    queries, database = split.queries.utm, split.database.utm
+    if len(queries) * len(database) <= FEW_PAIRS:
+        nearest: NDArray[np.float64] = np.concatenate([one.min(1) for one in squared_metres(queries, database)])
+        return np.sqrt(nearest)
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(database, leafsize=32, balanced_tree=False).query(queries, workers=-1)
     return np.asarray(distance)
 
 
