@@ -64,7 +64,9 @@ def test_a_network_that_looks_at_values_is_run() -> None:
     assert count_flops(Values(), (3, 4)) == 2 * 12 * 5
 
 
-@pytest.mark.parametrize("layer", [torch.nn.ConvTranspose2d(3, 6, 2, 2), torch.nn.Conv2d(3, 6, 3, groups=3, dilation=2)])
+@pytest.mark.parametrize(
+    "layer", [torch.nn.ConvTranspose2d(3, 6, 2, 2), torch.nn.Conv2d(3, 6, 3, groups=3, dilation=2)]
+)
 def test_convolutions_of_every_kind(layer: torch.nn.Module) -> None:
     network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=1), layer)
     network[0].forward = lambda images: images.float()  # type: ignore[method-assign]

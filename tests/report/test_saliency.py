@@ -1,6 +1,7 @@
 """Heat maps and matches as pictures, and the sections of the page that tell of them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tiny_city import write_dataset
 
 from vgbench.data import read_split
 from vgbench.models import build_network
+from vgbench.report import outputs
 from vgbench.report import saliency as heat
 from vgbench.report.gallery import Evidence
 from vgbench.report.insight import breakdown_section, position_section, rerank_section, trust_section
@@ -64,6 +66,8 @@ def test_heat_maps_are_kept_and_the_time_is_kept_to(tmp_path, monkeypatch):
     pairs = np.array([[0, 3], [1, 3], [2, 9], [5, 0], [6, 1], [7, 2]])
     args = network, split, pairs, (64, 64), Runtime(), tmp_path / "kept.npz"
     assert list(heat_maps(*args, seconds=-1)) == [] and calls == []
+    assert list(heat_maps(*args[:-1], seconds=1e-9)) == [0, 1, 2, 5]  # the first few, whatever it takes
+    calls.clear(), mappers.clear()
     found = heat_maps(*args)
     assert list(found) == pairs[:, 0].tolist() and sum(calls) == 6 and len(calls) == 2 and len(mappers) == 1
     for maps in found.values():
@@ -76,6 +80,29 @@ def test_heat_maps_are_kept_and_the_time_is_kept_to(tmp_path, monkeypatch):
     assert len(heat_maps(*args)) == 6 and sum(calls) == 7
     (tmp_path / "kept.npz").write_bytes(b"spoilt")
     assert len(heat_maps(*args)) == 6 and sum(calls) == 13
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "says"), [(None, 0.5, " in 0.5 s, a tenth of what the test took;"), (3.0, 3.0, " in 3 s;")]
+)
+def test_heat_maps_take_a_tenth_of_the_test(city, tmp_path, monkeypatch, caplog, asked, allowed, says):
+    seen = []
+
+    def two(network, split, pairs, size, runtime, kept, seconds):
+        seen.append(seconds)
+        return {int(query): None for query, _ in pairs[:2]}
+
+    monkeypatch.setattr(outputs, "heat_maps", two)
+    took = {"extract_database": 3.0, "extract_queries": 1.0, "search": 0.25, "rerank": 0.75}
+    found = SimpleNamespace(seconds=took, predictions=city.predictions, fingerprint="f")
+    tested = SimpleNamespace(network=None, split=city.split, size=(64, 64), runtime=Runtime(), found=found)
+    with caplog.at_level("INFO"):
+        assert list(outputs._heat(tested, np.arange(2), asked, tmp_path)) == [0, 1] and not caplog.text
+        assert list(outputs._heat(tested, np.arange(4), asked, tmp_path)) == [0, 1]
+    assert seen == [allowed] * 2
+    assert f"heat maps of 2 of 4 queries{says}" in caplog.text and "--heat_seconds 0 makes all" in caplog.text
+    outputs._heat(tested, np.arange(2), 0.0, tmp_path)
+    assert seen[-1] == float("inf")
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ class ReportOptions(Options):
         20, "queries of the gallery, from the first, that get heat maps of where the network looks; 0: none",
         range=_COUNT,
     )  # fmt: skip
-    heat_seconds: float = option(
-        2.0,
+    heat_seconds: float | None = option(
+        None,
         "seconds after which no further heat map is begun; those made are kept for the next report; 0: no limit",
         range=_COUNT,
         needs="heat_maps",
+        unset="a tenth of what the test took",
     )
     save_preds: int = option(
         0, "JPEGs of the first N queries and their predictions in preds/", range=_COUNT,

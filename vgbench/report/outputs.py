@@ -36,6 +36,7 @@ from vgbench.runtime import Runtime
 LOG = logging.getLogger(__name__)
 
 PANELS = "preds"
+_HEAT_SHARE = 0.1  # of what describing, searching and re-ranking took: heat maps, where --heat_seconds does not say
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,21 +174,24 @@ def _write_panels(folder: Path, tested: Tested, count: int) -> None:
     LOG.info("%d panels: %s", count, folder)
 
 
-def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float, cache: Path) -> dict[int, NDArray[np.uint8]]:
-    """Return query row -> heat maps of the query and its best match, of as many as the time allows."""
+def _heat(tested: Tested, rows: NDArray[np.int64], seconds: float | None, cache: Path) -> dict[int, NDArray[np.uint8]]:
+    """Return query row -> heat maps of the query and its best match, of as many as the time allows.
+
+    Args:
+        seconds: as `--heat_seconds`: 0 for no limit, None for a share of what the test took.
+    """
     pairs = np.stack([rows, tested.found.predictions.indices[rows, 0]], axis=1)
     facts = f"{tested.found.fingerprint} {tested.size}"
     name = f"{tested.split.root.name}_{tested.split.queries.root.name}_heat"
     kept = cache / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"
     network = tested.network.of_frames if isinstance(tested.network, SequenceNetwork) else tested.network
-    found = heat_maps(network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=seconds or float("inf"))
+    allowed = _HEAT_SHARE * sum(tested.found.seconds.values()) if seconds is None else seconds or float("inf")
+    found = heat_maps(network, tested.split, pairs, tested.size, tested.runtime, kept, seconds=allowed)
     if len(found) < len(rows):
         LOG.info(
-            "heat maps of %d of %d queries in --heat_seconds %g; the next report goes on",
-            len(found),
-            len(rows),
-            seconds,
-        )
+            "heat maps of %d of %d queries in %.2g s%s; the next report goes on, --heat_seconds 0 makes all",
+            len(found), len(rows), allowed, ", a tenth of what the test took" if seconds is None else "",
+        )  # fmt: skip
     return found
 
 

@@ -42,7 +42,8 @@ def heat_maps(
         pairs: int64 [M,2], a query's row and a database row.
         size: height and width in pixels that the images are described at.
         cache: a file that keeps the maps; it must be named by what determines them. None to keep nothing.
-        seconds: no further map is begun after this time; what was made is kept, so that the next call goes on.
+        seconds: no further map is begun after this time, but for the first few; what was made is kept, so that the
+            next call goes on. None is begun where it is not positive.
 
     Returns:
         query row -> uint8 [2,SIDE,SIDE], the query's map and its match's, 255 where it counts most.
@@ -51,9 +52,11 @@ def heat_maps(
     missing = [pair for pair in map(tuple, pairs.tolist()) if pair not in known]
     missing = list(dict.fromkeys(missing))
     until = time.perf_counter() + seconds
-    mapper = mapper_of(network, runtime) if missing and seconds > 0 else None
+    if seconds <= 0:
+        missing = []
+    mapper = mapper_of(network, runtime) if missing else None
     for start in range(0, len(missing), _PAIRS_AT_ONCE):
-        if time.perf_counter() > until:
+        if start and time.perf_counter() > until:
             break
         some = missing[start : start + _PAIRS_AT_ONCE]
         queries = [decode_image(split.queries.path(query), size, upright=split.queries.upright) for query, _ in some]

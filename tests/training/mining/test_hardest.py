@@ -1,5 +1,7 @@
 """The blocked, masked ranking against a float64 loop over queries."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,26 @@ def test_rows_that_come_in_another_order_or_not_at_all_are_noticed():
         rank(torch.ones(1, 2), in_batches(rows[::-1].copy(), data, 3), rows, pairs, candidates, 1)
     with pytest.raises(RuntimeError, match="3 came"):
         rank(torch.ones(1, 2), in_batches(rows[:3], data, 3), rows, pairs, candidates, 1)
+
+
+def test_descriptors_of_one_block_at_a_time_are_held():
+    dim, batch, count = 512, 8, 400
+    rng = np.random.default_rng(3)
+    everything = rng.standard_normal((count, dim)).astype(np.float32)
+    rows = np.arange(count)
+    alive, most = [], []
+
+    def batches():
+        for part, descriptors in in_batches(rows, everything, batch):
+            alive.append(weakref.ref(descriptors))
+            most.append(sum(one() is not None for one in alive))
+            yield part, descriptors
+            del descriptors
+
+    queries = torch.from_numpy(everything[:2] + 0.01)
+    none = np.array([0, 1]), np.array([0, 1])
+    ranked = rank(queries, batches(), rows, none, np.tile(rows[2:], (2, 1)), 3, block_bytes=32 * 4 * dim)
+    assert len(most) == 50 and max(most) <= 6  # four batches make a block of 32 rows; two queries alone would take all
+    expected = naive_rank(queries.numpy(), everything, none, np.tile(rows[2:], (2, 1)), 3)
+    np.testing.assert_array_equal(ranked.positive, expected[0])
+    np.testing.assert_array_equal(ranked.negatives, expected[1])

@@ -18,7 +18,7 @@ Rows = NDArray[np.int64]
 # (rows int64 [b] on the CPU, descriptors float32 [b,D] on the device)
 Described = Iterable[tuple[Tensor, Tensor]]
 
-# Scores of one block (float32) and its two masks stay below about this.
+# Scores of one block (float32) and its two masks stay below about this, and so do its descriptors.
 BLOCK_BYTES = 64 * 2**20
 
 
@@ -70,7 +70,7 @@ def rank(
         positives: pairs (query position [n], database row [n]).
         negatives: int64 [T,C] candidate database rows, -1 = none; repeats are harmless.
         count: K.
-        block_bytes: bound on the memory of one block of scores.
+        block_bytes: bound on the memory of one block of scores, and on that of its descriptors.
 
     Raises:
         RuntimeError: fewer rows were described than were asked for.
@@ -85,10 +85,13 @@ def rank(
     hard = torch.full((total, count), -torch.inf, device=device)
     hard_column = torch.full((total, count), -1, dtype=torch.int64, device=device)
     start = 0
-    for block in _blocks(database, rows, max(16, block_bytes // (6 * max(total, 1)))):
+    at_once = max(16, min(block_bytes // (6 * max(total, 1)), block_bytes // (4 * queries.shape[1])))
+    for block in _blocks(database, rows, at_once):
         stop = start + block.shape[0]
         # |q - d|^2 = |q|^2 - (2 q.d - |d|^2): the larger the score, the nearer; |q| does not change a query's order.
-        score = torch.addmm(-block.square().sum(1).unsqueeze(0), queries, block.T, alpha=2.0)  # [T,b]
+        # A norm needs no second block of squares.
+        squares = torch.linalg.vector_norm(block, dim=1).square_()
+        score = torch.addmm(-squares.unsqueeze(0), queries, block.T, alpha=2.0)  # [T,b]
         columns = torch.arange(start, stop, device=device).expand(total, -1)
         best, best_column = _merge(best, best_column, score, columns, near.mask(total, start, stop))
         hard, hard_column = _merge(hard, hard_column, score, columns, far.mask(total, start, stop))
