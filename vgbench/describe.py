@@ -47,11 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # With torch, which is slow to import: help and mistakes do not wait for it.
     from vgbench.api.network import load_network
     from vgbench.cli.console import log_to_console
+    from vgbench.data.loader import decoding_processes
 
     log_to_console()
+    workers = decoding_processes() if options.num_workers is None else options.num_workers
     network = load_network(
         options.resume or options.method, size=tuple(options.resize) if options.resize else None,
-        batch_size=options.infer_batch_size, num_workers=options.num_workers, device=options.device,
+        batch_size=options.infer_batch_size, num_workers=workers, device=options.device,
     ).computed_by(options.inference_backend)  # fmt: skip
     folder = options.folder.expanduser()
     if not folder.is_dir():
@@ -120,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         help="do not turn photographs as their EXIF says; so are the images of datasets tested",
     )  # fmt: skip
     parser.add_argument("--infer_batch_size", type=int, default=16, metavar="N", help="images in a batch (default: 16)")
-    parser.add_argument("--num_workers", type=int, default=4, metavar="N", help="processes that decode (default: 4)")
+    parser.add_argument(
+        "--num_workers", type=int, metavar="N",
+        help="processes that decode; 0: the main one's threads (default: 8 with a GPU; else a quarter of 8 cores or "
+        "more, or 0)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cuda or cpu (default: auto)")
     parser.add_argument(
         "--inference_backend", default="eager", choices=tuple(BACKENDS), help="what computes them (default: eager)",

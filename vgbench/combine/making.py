@@ -54,7 +54,7 @@ def _made(command: str, values: Mapping[str, Any], data: DataOptions) -> dict[st
         return soup(build_options(SoupOptions, values), data, runtime, own)
     options, augmentation = whitening_options(values)
     batch_size = values.get("infer_batch_size", EvalOptions.infer_batch_size)
-    inference = Inference(data.resize, batch_size, data.num_workers, runtime)
+    inference = Inference(data.resize, batch_size, data.workers, runtime)
     return whiten(values["checkpoints"][0], options, augmentation, data, inference, own)
 
 

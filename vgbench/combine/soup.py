@@ -77,7 +77,7 @@ def _val_recall(
     val = read_split(dataset_root(data), "val")
     near = float(data.val_positive_dist_threshold)
     settings = EvalOptions(recall_values=(options.recall,))
-    inference = Inference(data.resize, options.infer_batch_size, data.num_workers, runtime)
+    inference = Inference(data.resize, options.infer_batch_size, data.workers, runtime)
 
     def score(state: State) -> float:
         network.load_state_dict(state)
@@ -94,7 +94,7 @@ def _reestimation(network: Network, data: DataOptions, runtime: Runtime) -> Call
     rows = numpy_stream(0, "soup").permutation(len(database))[:BN_IMAGES].astype(np.int64)
 
     def images() -> Iterator[Tensor]:
-        loader = image_loader(database, rows, size=data.resize, batch_size=_BN_BATCH, num_workers=data.num_workers)
+        loader = image_loader(database, rows, size=data.resize, batch_size=_BN_BATCH, num_workers=data.workers)
         return (runtime.to_device(batch) for batch, _ in loader)
 
     def finish(state: State) -> State:

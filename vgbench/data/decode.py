@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vgbench.data.image_file import bounded, lies, open_header, open_image, orientation
+from vgbench.data.image_file import bounded, lies, open_header, open_image, orientation, quiet
 from vgbench.errors import UserError
 
 # How images are brought to size: bilinear, with a triangle filter as wide as the reduction (Pillow's way, and
@@ -54,11 +53,20 @@ def decode_image(path: Path | str, size: tuple[int, int] | None, *, upright: boo
     Raises:
         UserError: the file is missing, not an image, or damaged.
     """
+    return fitted(read_pixels(path, size, upright=upright), size)
+
+
+def read_pixels(path: Path | str, size: tuple[int, int] | None, *, upright: bool = False) -> Tensor:
+    """Return what `decode_image` resizes, uint8 [3,h,w]: what several threads can do at once; raises as that does."""
     with _naming(path), open_image(path, size, upright=upright) as image:
         turned = orientation(image) if upright else 1
         small = image if size is None else bounded(image, size if upright and lies(image) else (size[1], size[0]))
         shown = small if turned == 1 else small.transpose(_TURNS[turned])
-        pixels = torch.from_numpy(_rgb(shown)).permute(2, 0, 1)
+        return torch.from_numpy(_rgb(shown)).permute(2, 0, 1)
+
+
+def fitted(pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Return the image uint8 [3,H,W] that `decode_image` makes of what was read."""
     if size is None or pixels.shape[1:] == size:
         return pixels.contiguous()
     return resize_images(pixels[None], size)[0]
@@ -108,17 +116,9 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Run the body without Pillow's warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about sizes and metadata that nobody here can mend
-        yield
-
-
-@contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
     try:
-        with quiet():
+        with quiet():  # about sizes and metadata that nobody here can mend
             yield
     except UNREADABLE as error:
         raise UserError(

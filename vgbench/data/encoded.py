@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vgbench.data.decode import UNREADABLE, decode_image, quiet, resize_images
-from vgbench.data.image_file import MOST_PIXELS, open_header, orientation
+from vgbench.data.decode import UNREADABLE, decode_image, resize_images
+from vgbench.data.image_file import MOST_PIXELS, open_header, orientation, quiet
 from vgbench.data.loader import Read, stack_images
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,8 +56,7 @@ def open_header(path: Path | str) -> Iterator[ImageFile.ImageFile]:
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode):
         raise OSError("no file, but something that may be waited for without end")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_refuse_bombs` is asked instead
+        with quiet(Image.DecompressionBombWarning):  # `_refuse_bombs` is asked instead
             opened = Image.open(path)
     except Image.DecompressionBombError as error:
         # Judged by the header's size. Pillow's limit stays for all other readers of this process, so the one format
@@ -67,6 +67,21 @@ def open_header(path: Path | str) -> Iterator[ImageFile.ImageFile]:
             raise error from None
     with opened as image:
         yield image
+
+
+@contextmanager
+def quiet(category: type[Warning] = Warning) -> Iterator[None]:
+    """Let nothing of the body warn; only where the body runs in the main thread.
+
+    What is not warned of belongs to the process: threads that set it in turn could leave it set for good. Who starts
+    threads that read images does so within this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
 
 
 def _refuse_bombs(image: ImageFile.ImageFile, stored: int) -> None:

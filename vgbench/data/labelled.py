@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench import parallel
-from vgbench.data.decode import decode_image
-from vgbench.data.loader import Batches, BatchLoader, Read, stack_images
+from vgbench.data.loader import Batches, BatchLoader, Read, decode_images
 from vgbench.data.table import ImageTable
 from vgbench.data.translated import TranslatedViews
 
@@ -69,7 +68,7 @@ class _LabelledBatches(Batches[LabelledBatch]):
             paths = [self.table.path(int(row)) for row in rows]
         else:
             paths = [self.views.path_of(self.table, int(row), (*self.position, index)) for row in rows]
-        return stack_images([decode_image(path, self.size) for path in paths])
+        return decode_images(paths, self.size)
 
 
 def own_part(batch: tuple[Rows, Rows]) -> tuple[Rows, Rows]:

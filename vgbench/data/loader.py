@@ -9,16 +9,19 @@ import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vgbench.data.decode import decode_image
+from vgbench.data.decode import decode_image, fitted, read_pixels
+from vgbench.data.image_file import quiet
 from vgbench.data.table import ImageTable
 from vgbench.errors import UserError
 
@@ -31,12 +34,29 @@ Read = Callable[[ImageTable, NDArray[np.int64]], Tensor]
 
 _SHARED = "/dev/shm"
 _SHARED_A_WORKER = 128 * 2**20  # a few batches of each are on their way
+MOST_PROCESSES = 8
+_READ_AT_ONCE = 16  # images that threads have read and that are not resized yet
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_count(requested: int, tasks: int) -> int:
     """Return how many processes to start for `tasks` pieces of work: no more than asked for, cores, or pieces."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(requested, cores, tasks))
+    return max(0, min(requested, _cores(), tasks))
+
+
+def decoding_processes() -> int:
+    """Return how many processes decode where nobody says: 8 beside a GPU; else a quarter of 8 cores or more, or 0.
+
+    On a CPU the network has work for every core. Processes that decode beside it on few of them take its time and a
+    hundred megabytes each; without them, the main one decodes a batch with all of its threads.
+    """
+    if torch.cuda.is_available():
+        return MOST_PROCESSES
+    cores = _cores()
+    return min(MOST_PROCESSES, cores // 4) if cores >= 8 else 0
 
 
 def within_shared_memory(workers: int) -> int:
@@ -152,7 +172,24 @@ def decode_batch(table: ImageTable, rows: NDArray[np.int64], size: tuple[int, in
     Raises:
         UserError: an image cannot be read, or sizes differ.
     """
-    return stack_images([decode_image(table.path(int(row)), size, upright=table.upright) for row in rows])
+    return decode_images([table.path(int(row)) for row in rows], size, upright=table.upright)
+
+
+def decode_images(paths: Sequence[Path | str], size: tuple[int, int] | None, *, upright: bool = False) -> Tensor:
+    """Decode images of one size, as `decode_image` does, into uint8 [B,3,H,W]; raises as `decode_batch`.
+
+    The main process reads with as many threads as it computes with, a process that decodes with one.
+    """
+    threads = 1 if get_worker_info() is not None else worker_count(torch.get_num_threads(), len(paths))
+    if threads <= 1:
+        return stack_images([decode_image(path, size, upright=upright) for path in paths])
+    images: list[Tensor] = []
+    with quiet(), ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(paths), _READ_AT_ONCE):
+            some = paths[start : start + _READ_AT_ONCE]
+            read = pool.map(functools.partial(read_pixels, size=size, upright=upright), some)
+            images += [fitted(pixels, size) for pixels in read]
+    return stack_images(images)
 
 
 def stack_images(images: list[Tensor]) -> Tensor:

@@ -42,9 +42,10 @@ class DataOptions(Options):
         (480, 640), "height and width that images are resized to, pixels", range=at_least(1), metavar="H W",
         common=True, marks=Mark.TAKEN_OVER,
     )  # fmt: skip
-    num_workers: int = option(
-        8, "processes that decode images; 0: the main one", range=at_least(0), common=True, marks=Mark.NO_RESULT
-    )
+    num_workers: int | None = option(
+        None, "processes that decode images; 0: the main one's threads", range=at_least(0), common=True,
+        unset="8 with a GPU; without, a quarter of 8 cores or more, else 0", marks=Mark.NO_RESULT,
+    )  # fmt: skip
     val_positive_dist_threshold: float = option(
         25, "a prediction within this distance of the query is right, metres", range=_METRES, marks=Mark.TAKEN_OVER
     )
@@ -56,6 +57,18 @@ class DataOptions(Options):
         marks=Mark.TRAINING,
     )
     on_bad_image: str = option("error", "unreadable images: stop, or go on without them", choices=("error", "skip"))
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode beside a network."""
+        from vgbench.data.loader import decoding_processes  # torch is not imported for --help
+
+        return decoding_processes() if self.num_workers is None else self.num_workers
+
+    @property
+    def checkers(self) -> int:
+        """Processes that read images before a network does: nothing else needs the cores, which limit them."""
+        return 8 if self.num_workers is None else self.num_workers
 
     def check_together(self) -> None:
         """Raise UserError for weights that are not one for each dataset."""

@@ -27,12 +27,12 @@ def read_photos_splits(options: DataOptions, root: Path, photos: PhotosOptions, 
         root = database.root
     else:
         named = read_folder(split_folder(root, split) / "database")
-        database = check_images(named, options.on_bad_image, options.num_workers)
+        database = check_images(named, options.on_bad_image, options.checkers)
     folders = [Path(name) for name in options.queries_folder]
     return [Split(split, root, database, _read_plain(folder, "--queries_folder", options)) for folder in folders]
 
 
 def _read_plain(folder: Path, option: str, options: DataOptions) -> ImageTable:
     return read_unlabelled(
-        folder.expanduser().resolve(), option, on_bad_image=options.on_bad_image, num_workers=options.num_workers
+        folder.expanduser().resolve(), option, on_bad_image=options.on_bad_image, num_workers=options.checkers
     )

@@ -35,7 +35,7 @@ def read_train_images(data: DataOptions, root: Path) -> ImageTable:
 
     folder = split_folder(root, "train")
     table = read_folder(folder if folder.is_dir() else folder / "database")
-    return check_images(table, data.on_bad_image, data.num_workers)
+    return check_images(table, data.on_bad_image, data.checkers)
 
 
 def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> LabelledTable | None:
@@ -65,7 +65,7 @@ def read_known_places(data: DataOptions, root: Path, cities: Sequence[str]) -> L
         table, places = read_gsv_xs(folder, cities)
     from vgbench.data.verify import check_images
 
-    checked = check_images(table, data.on_bad_image, data.num_workers)
+    checked = check_images(table, data.on_bad_image, data.checkers)
     of_image = places.of_image
     if len(checked) != len(table):
         kept = set(checked.relative_paths())

@@ -86,9 +86,9 @@ def _of_sequences(splits: Sequence[Split], rules: SequenceRules) -> list[Split]:
 
 def _checked(table: ImageTable, options: DataOptions) -> ImageTable:
     if not isinstance(table, SequenceTable):
-        return check_images(table, options.on_bad_image, options.num_workers)
+        return check_images(table, options.on_bad_image, options.checkers)
     used = table.used()
-    good = check_images(used, options.on_bad_image, options.num_workers)
+    good = check_images(used, options.on_bad_image, options.checkers)
     # A window is left out with its frame: the frames around a gap are no neighbours.
     return table if len(good) == len(used) else readable(table, list(good.relative_paths()))
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vgbench import parallel
-from vgbench.data.decode import decode_image
-from vgbench.data.loader import Batches, BatchLoader, Read, joined, stack_images
+from vgbench.data.loader import Batches, BatchLoader, Read, decode_images, joined
 from vgbench.data.protocol import Split
 from vgbench.data.sequences import SequenceTable
 from vgbench.data.table import ImageTable
@@ -148,7 +147,7 @@ class _TripletBatches(Batches[TripletBatch]):
             if isinstance(table, SequenceTable):
                 return self.read(table.frames, table.members[rows].ravel())
             return self.read(table, rows)
-        return stack_images([decode_image(path, self.size) for path in self._paths(table, rows, step)])
+        return decode_images(self._paths(table, rows, step), self.size)
 
     def _paths(self, table: ImageTable, rows: NDArray[np.int64], step: int) -> list[Path]:
         if isinstance(table, SequenceTable):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vgbench.data import Neighbours, Split
-from vgbench.data.image_file import open_image, orientation
+from vgbench.data.image_file import open_image, orientation, quiet
 from vgbench.report.outcome import metres_text
 from vgbench.retrieval.predictions import Predictions
 
@@ -56,7 +56,7 @@ def thumbnail_uris(paths: Iterable[Path], box: tuple[int, int], *, upright: bool
     def uri(path: Path) -> str:
         return jpeg_uri(read_thumbnail(path, box, upright=upright))
 
-    with ThreadPoolExecutor(_READERS) as pool:
+    with quiet(), ThreadPoolExecutor(_READERS) as pool:
         return dict(zip(distinct, pool.map(uri, distinct), strict=True))
 
 

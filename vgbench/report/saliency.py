@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vgbench.data import Split
-from vgbench.data.decode import decode_image
+from vgbench.data.loader import decode_batch
 from vgbench.errors import UserError, in_short
 from vgbench.files import written_whole
 from vgbench.models import Network
@@ -59,9 +59,9 @@ def heat_maps(
         if start and time.perf_counter() > until:
             break
         some = missing[start : start + _PAIRS_AT_ONCE]
-        queries = [decode_image(split.queries.path(query), size, upright=split.queries.upright) for query, _ in some]
-        matches = [decode_image(split.database.path(match), size, upright=split.database.upright) for _, match in some]
-        ours, theirs = (runtime.to_device(torch.stack(images)) for images in (queries, matches))
+        rows = np.array(some, np.int64)
+        ours = runtime.to_device(decode_batch(split.queries, rows[:, 0], size))
+        theirs = runtime.to_device(decode_batch(split.database, rows[:, 1], size))
         maps = torch.stack(pair_contributions(network, ours, theirs, runtime, mapper), dim=1)
         known |= dict(zip(some, _levels(maps), strict=True))
     if known and missing and cache is not None:

@@ -59,7 +59,7 @@ class Pipeline:
 
     def _inference(self) -> Inference:
         data = self.data
-        return Inference(data.resize, self.evaluation.infer_batch_size, data.num_workers, self.runtime)
+        return Inference(data.resize, self.evaluation.infer_batch_size, data.workers, self.runtime)
 
     def _run(self, split: Split, folder: Path) -> Evaluation:
         thresholds = (self.data.val_positive_dist_threshold,)

@@ -31,7 +31,7 @@ def database_for_clusters(root: Path, test_split: Split, options: DataOptions) -
     if not folder.is_dir():
         LOG.warning("%s has no train split: NetVLAD's clusters come from the test database", root)
         return test_split.database
-    return check_images(read_folder(folder), options.on_bad_image, options.num_workers)
+    return check_images(read_folder(folder), options.on_bad_image, options.checkers)
 
 
 def initialise_clusters(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
@@ -45,5 +45,5 @@ def initialise_clusters(network: Network, table: ImageTable, options: DataOption
 def _cluster(network: Network, table: ImageTable, options: DataOptions, seed: int, runtime: Runtime) -> None:
     LOG.info("NetVLAD: k-means over local features of %d images", min(CLUSTERING_IMAGES, len(table)))
     rows = numpy_stream(seed, "clusters").permutation(len(table))[:CLUSTERING_IMAGES].astype(np.int64)
-    loader = image_loader(table, rows, size=options.resize, batch_size=16, num_workers=options.num_workers)
+    loader = image_loader(table, rows, size=options.resize, batch_size=16, num_workers=options.workers)
     initialise_netvlad(network, (images for images, _ in loader), seed, runtime)

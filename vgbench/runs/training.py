@@ -39,7 +39,7 @@ def own_reranker(options: dict[str, Any]) -> dict[str, Any]:
 def inference_of(settings: Settings, runtime: Runtime) -> Inference:
     """How the settings describe images."""
     data = settings.data
-    return Inference(data.resize, settings.evaluation.infer_batch_size, data.num_workers, runtime)
+    return Inference(data.resize, settings.evaluation.infer_batch_size, data.workers, runtime)
 
 
 def own_codes(options: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class ClassesMode:
             self.images,
             [own_part(batch) for batch in zip(rows, labels, strict=True)],
             size=self.recipe.data.resize,
-            num_workers=self.recipe.data.num_workers,
+            num_workers=self.recipe.data.workers,
             views=self.views,
             position=(epoch, index),
             read=None if self.views else reader_of(self.recipe.inference),

@@ -158,7 +158,7 @@ class DistillMode:
         batches = [keys[parallel.share(len(keys))] for keys in drawn if len(keys) >= max(world, 2)]
         data = self.recipe.data
         return _DistillRound(
-            self.teaching, BatchLoader(_Images(self.tables, batches, data.resize), data.num_workers), batches
+            self.teaching, BatchLoader(_Images(self.tables, batches, data.resize), data.workers), batches
         )
 
     def loss(self, forward: Forward, batch: DistillBatch, generator: torch.Generator) -> Tensor:

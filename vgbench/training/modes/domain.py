@@ -98,7 +98,7 @@ class DomainMode(ModeAround[BatchT]):
             np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int64),
             size=self.recipe.data.resize,
             batch_size=size,
-            num_workers=min(_WORKERS, self.recipe.data.num_workers),
+            num_workers=min(_WORKERS, self.recipe.data.workers),
         )
         epochs = max(self.options.grl_ramp_epochs, 1e-9)
         start = (epoch + index / self.rounds_per_epoch) / epochs

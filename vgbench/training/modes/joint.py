@@ -170,7 +170,7 @@ def from_recipe(recipe: Recipe) -> JointMode:
         if name in modes:
             raise UserError(f"--train_dataset_name {root.name}: twice as {kind}. Expected each once")
         places = recipe.places if all(known) else _own_options(recipe.places, has_places=has_places)
-        data = replace(recipe.data, num_workers=-(-recipe.data.num_workers // len(recipe.roots)))
+        data = replace(recipe.data, num_workers=-(-recipe.data.workers // len(recipe.roots)))
         training = replace(recipe.training, train_mode=kind)
         modes[name] = build_single(replace(recipe, root=root, data=data, training=training, places=places))
     return JointMode(modes, recipe.data.train_weights or (1.0,) * len(modes))

@@ -140,7 +140,7 @@ class PlacesMode:
             self.images,
             batches,
             size=self.recipe.data.resize,
-            num_workers=self.recipe.data.num_workers,
+            num_workers=self.recipe.data.workers,
             views=self.views,
             position=(epoch, index),
             read=None if self.views else reader_of(self.recipe.inference),

@@ -161,7 +161,7 @@ class TripletMode:
             triplets,
             size=self.data.resize,
             batch_size=batch_size,
-            num_workers=self.data.num_workers,
+            num_workers=self.data.workers,
             # A round smaller than one batch is that batch, rather than nothing.
             drop_last=len(triplets) >= batch_size,
             views=self.views.at(epoch, index) if self.views else reader_of(self.recipe.inference),
