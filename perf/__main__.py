@@ -17,7 +17,18 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from perf import device, extraction, growth, mining, netvlad, rerank, search, search_million, training_step
+from perf import (
+    device,
+    extraction,
+    growth,
+    mining,
+    netvlad,
+    rerank,
+    search,
+    search_million,
+    search_sizes,
+    training_step,
+)
 from perf.beside import cli as beside
 from perf.measure import Pair
 from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
@@ -25,7 +36,8 @@ from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
 NETWORKS = (("efficientnet_lite0", "gem"), ("efficientnet_lite0_s16", "netvlad"), ("resnet18conv4", "netvlad"))
 SIZE = (320, 320)
 PARTS = ("extraction", "training", "netvlad", "mining", "search", "rerank")
-HEAVY = ("search_million", "rerank_large", "device")  # up to a gigabyte on disk, several minutes; for a GPU
+# up to a gigabyte on disk, several minutes; for a GPU
+HEAVY = ("search_sizes", "search_million", "rerank_large", "device")
 
 
 def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], Pair | list[Pair]]]]:
@@ -48,6 +60,7 @@ def measurements(runtime: Runtime, rounds: int) -> dict[str, list[Callable[[], P
         ],
         "rerank_large": [lambda: rerank.measure_kreciprocal(100_000, 1000, 256, "faiss", 1)],
         "device": [lambda: device.measure(runtime, 256, 2, rounds)],
+        "search_sizes": [lambda: search_sizes.measure(rounds)],
         "search_million": [lambda: search_million.measure(1_000_000, 1000, rounds)],
     }
 

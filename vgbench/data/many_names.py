@@ -66,7 +66,9 @@ def in_blocks(names: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def read_usual(paths: Sequence[bytes]) -> Columns | None:
     """Return what the names of some image files say; None where one is not in the usual form."""
-    lines = b"\n".join([path.rpartition(b"/")[2] for path in paths])
+    lines = b"\n".join(paths)
+    if b"/" in lines:
+        lines = b"\n".join([path.rpartition(b"/")[2] for path in paths])
     if lines.count(b"\n") != len(paths) - 1:  # a name with a line feed in it
         return None
     found = _USUAL.findall(lines)
@@ -91,10 +93,14 @@ def read_usual(paths: Sequence[bytes]) -> Columns | None:
 
 
 def _numbers(texts: Sequence[bytes]) -> NDArray[np.float64]:
+    if not any(texts):
+        return np.full(len(texts), np.nan)
     if b"" in texts:
         return np.array([float(text or b"nan") for text in texts])
     return np.array(list(map(float, texts)))
 
 
-def _lengths(texts: Iterable[bytes]) -> NDArray[np.int64]:
+def _lengths(texts: Sequence[bytes]) -> NDArray[np.int64]:
+    if not any(texts):
+        return np.zeros(len(texts), np.int64)
     return np.array(list(map(len, texts)))

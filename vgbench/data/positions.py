@@ -93,6 +93,10 @@ class SaidPositions:
         degrees = zip(columns.latitude.tolist(), columns.longitude.tolist(), strict=True)
         if plain == words.keys():
             codes = {pair: [_zone_code(words[pair], side, 0.0) for side in (0.0, -1.0)] for pair in plain}
+        if plain == words.keys() and len(plain) == 1:  # as a rule
+            [(north, south)] = codes.values()
+            self._zone.frombytes(np.where(columns.latitude < 0, south, north).astype(np.int8).tobytes())
+        elif plain == words.keys():
             self._zone.extend(codes[pair][place[0] < 0] for pair, place in zip(columns.zones, degrees, strict=True))
         else:
             self._zone.extend(

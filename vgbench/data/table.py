@@ -272,7 +272,10 @@ class TableBuilder:
             note: self._vocabulary.setdefault(os.fsdecode(note), len(self._vocabulary))
             for note in dict.fromkeys(columns.notes)
         }
-        self._note_codes.extend(map(codes.__getitem__, columns.notes))
+        if len(codes) == 1:
+            self._note_codes.frombytes(np.full(len(columns), *codes.values(), np.int32).tobytes())
+        else:
+            self._note_codes.extend(map(codes.__getitem__, columns.notes))
 
     def build(self, root: Path, zone: NDArray[np.int8] | None = None, *, upright: bool = False) -> ImageTable:
         """Return the table, which takes over the builder's memory; the builder is not usable afterwards.
