@@ -16,7 +16,7 @@ import pytest
 
 from perf.beside.cli import size_of
 from perf.beside.edits import EDITS, edited_copy
-from perf.beside.process import run_measured, tree
+from perf.beside.process import _fields, run_measured, tree, tree_kilobytes
 from perf.beside.rows import KINDS, Row, Scale, command_of, figures, recalls_in, rows_of
 from perf.beside.run import Runs, table
 from perf.beside.selection import ours, positions, wrong_choices
@@ -124,6 +124,21 @@ def test_memory_is_that_of_the_whole_tree(tmp_path: Path) -> None:
     assert ran.peak_mb > ran.anonymous_mb > 55 or not Path("/proc/self/smaps_rollup").exists()
     assert ran.wall >= 1 and ran.processor > 0
     assert os.getpid() in tree(os.getpid())
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux alone tells")
+def test_what_a_tree_shares_counts_once_and_libraries_whole() -> None:
+    code = (
+        "import os, sys, numpy; kept = b'x' * 50_000_000; child = os.fork()\n"
+        "print(flush=True) if child else None; sys.stdin.read(); os.wait() if child else None"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        (both, anonymous), resident = tree_kilobytes(process.pid), _fields(Path(f"/proc/{process.pid}/status"))["VmRSS"]
+        assert len(tree(process.pid)) == 2
+        process.communicate()
+    assert 50_000 < anonymous < both
+    assert 0.95 * resident < both < 1.2 * resident  # though this very process has most of the same libraries
 
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 import vgbench.data.triplets
 from vgbench.data.decode import decode_image
+from vgbench.data.loader import decode_images
 from vgbench.data.protocol import read_split
 from vgbench.data.triplets import Triplets, triplet_loader
 from vgbench.errors import UserError
@@ -44,7 +45,7 @@ def test_each_distinct_image_is_decoded_once(dataset: Path, monkeypatch: pytest.
     split = read_split(dataset, "test")
     decoded: list[Path] = []
     monkeypatch.setattr(
-        vgbench.data.triplets, "decode_image", lambda path, size: decoded.append(path) or decode_image(path, size)
+        vgbench.data.triplets, "decode_images", lambda paths, size: decoded.extend(paths) or decode_images(paths, size)
     )
     (batch,) = triplet_loader(split, TRIPLETS, size=(12, 16), batch_size=5, num_workers=0)
     assert len(decoded) == len(set(decoded)) == len(batch.images) == 4 + 10

@@ -305,7 +305,7 @@ RUNS: dict[str, Change] = {
     **wrong("options", "train_batch_size", but=("7",)),
     **wrong("options", "recall_values"),
     **wrong("options", "freeze_bn", but=("True",)),
-    **wrong("options", "num_workers", but=("7",)),
+    **wrong("options", "num_workers", but=("None", "7")),
     **wrong("options", "grl_folder", but=("None",)),
     **wrong("progress", but=("no keys",)),
     **wrong("progress", "epoch", but=("7",)),

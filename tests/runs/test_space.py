@@ -56,7 +56,7 @@ def nothing(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "decode_image", nothing)
+    monkeypatch.setattr(loader, "decode_images", nothing)
 
 
 def test_a_training_whose_checkpoints_do_not_fit_is_refused(

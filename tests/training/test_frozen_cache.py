@@ -108,14 +108,14 @@ def test_batches_are_not_decoded_again(tiny_dataset: Path, tmp_path: Path, monke
     from vgbench.data import labelled, loader, triplets
 
     count = {"decoded": 0}
-    original = loader.decode_image
+    original = loader.decode_images
 
-    def counting(*words: Any, **keywords: Any) -> Tensor:
-        count["decoded"] += 1
-        return original(*words, **keywords)
+    def counting(paths: Any, *words: Any, **keywords: Any) -> Tensor:
+        count["decoded"] += len(paths)
+        return original(paths, *words, **keywords)
 
     for module in (labelled, loader, triplets):
-        monkeypatch.setattr(module, "decode_image", counting)
+        monkeypatch.setattr(module, "decode_images", counting)
     trained(network_of("resnet18conv4"), tiny_dataset, tmp_path / "run", options_of("triplets"), cache=True)
     assert count["decoded"] == 8 * 5  # each image of the split once
 
