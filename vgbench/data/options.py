@@ -44,7 +44,7 @@ class DataOptions(Options):
     )  # fmt: skip
     num_workers: int | None = option(
         None, "processes that decode images; 0: threads", range=at_least(0), common=True,
-        unset="8 with a GPU, else cores / 4, of under 8 none", marks=Mark.NO_RESULT,
+        unset="8; without a GPU cores / 4, under 8: 0", marks=Mark.NO_RESULT,
     )  # fmt: skip
     val_positive_dist_threshold: float = option(
         25, "a prediction within this distance of the query is right, metres", range=_METRES, marks=Mark.TAKEN_OVER
