@@ -273,7 +273,8 @@ class TableBuilder:
             for note in dict.fromkeys(columns.notes)
         }
         if len(codes) == 1:
-            self._note_codes.frombytes(np.full(len(columns), *codes.values(), np.int32).tobytes())
+            [code] = codes.values()
+            self._note_codes.frombytes(np.full(len(columns), code, np.int32).tobytes())
         else:
             self._note_codes.extend(map(codes.__getitem__, columns.notes))
 
