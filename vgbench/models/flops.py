@@ -75,8 +75,8 @@ def _sum_and_product(out: Tensor, bias: Tensor, a: Tensor, b: Tensor, *_: Any) -
     return _product(out, a, b)
 
 
-def _convolution(out: Tensor, x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
-                 transposed: bool = False, *_: Any) -> int:  # fmt: skip
+def _convolution(out: Tensor, x: Tensor, weight: Tensor, *others: Any) -> int:
+    _bias, _stride, _padding, _dilation, transposed = others[:5]
     # Each value of the output, transposed of the input, meets the weights of one of its channels.
     return 2 * (x if transposed else out).numel() * math.prod(weight.shape[1:])
 
