@@ -33,14 +33,6 @@ WRONG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def cases(changes: dict[str, Change]) -> list[Any]:
-    """Return the names of changes; of the wrong values every other one is `slow`, half of them in each place."""
-    names = list(changes)
-    of_values = [name for name in names if name.rpartition(" is ")[2].rpartition(" are ")[2] in WRONG]
-    later = set(of_values[1::2])
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in later)) for name in names]
-
-
 def nested(depth: int) -> Content:
     config: Content = {"backbone": "resnet18conv4", "aggregation": "gem"}
     for _ in range(depth):
@@ -201,7 +193,7 @@ def unharmed(folder: Path) -> bool:
     return not (folder / "ran").exists() and (folder / "none").is_dir()
 
 
-@pytest.mark.parametrize("name", cases(NETWORKS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_hostile_network_is_refused(
     name: str, spoilt: Any, pristine_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,7 +318,7 @@ RUNS: dict[str, Change] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", cases(RUNS))
+@pytest.mark.parametrize("name", RUNS)
 def test_a_hostile_run_is_not_resumed(
     name: str, small_run: Path, pristine_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
