@@ -17,6 +17,7 @@ COUNT = 24_000
 _COMMANDS = ("verify --names_only", "stats")
 _PEAK = """
 import sys, tracemalloc
+import scipy.spatial  # which many images need: the library is no name
 from datasets_vg.__main__ import main
 few, many, *commands = sys.argv[1:]
 for command in commands:
