@@ -35,6 +35,22 @@ def test_what_needs_pixels_is_refused(
     assert named in line and "--cache_frozen" in line
 
 
+def test_a_domain_classifier_needs_descriptors_that_learn(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "--backbone=resnet18conv4",
+        "--aggregation=selavpr",
+        "--device=cpu",
+        "--train_pairs=alone",
+        "--grl_folder=.",
+    ]
+    arguments = [word for word in TRAINING if not word.startswith("--netvlad")]
+    line = complaint((run_here("train.py", *of(tiny_dataset), *arguments, *words), *capsys.readouterr()))
+    assert "--train_pairs alone" in line and "--grl_folder" in line
+
+
 def test_features_go_with_the_training(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

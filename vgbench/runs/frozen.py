@@ -20,6 +20,7 @@ from vgbench.training.modes.base import TrainingMode
 from vgbench.training.modes.domain import with_domain
 from vgbench.training.modes.hashing import with_hashing
 from vgbench.training.modes.pairs import refuse_pairs, with_pairs
+from vgbench.training.modes.pairs_options import ALONE
 from vgbench.training.modes.table import Recipe, build_mode
 from vgbench.training.options import TrainOptions
 
@@ -33,9 +34,15 @@ def mode_of(settings: TrainSettings, network: Network, recipe: Recipe, runtime: 
         network: on the runtime's device.
 
     Raises:
-        UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen.
+        UserError: as `build_mode`; features of images would not be enough for what else is asked; no layer is frozen;
+            a domain classifier beside descriptors that stay as they are.
     """
     if not settings.training.cache_frozen:
+        if settings.pairs.train_pairs == ALONE and settings.domain.grl_folder is not None:
+            raise UserError(
+                f"--train_pairs {ALONE}: keeps the descriptors that --grl_folder {settings.domain.grl_folder} is to "
+                "change. Expected one of the two; leave the other out"
+            )
         mode = with_pairs(build_mode(recipe), settings.pairs, recipe)
         return with_domain(with_hashing(mode, settings.hashing, recipe), settings.domain, recipe)
     check_options(settings, runtime)
