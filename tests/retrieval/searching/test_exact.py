@@ -110,6 +110,17 @@ def test_few_rows_are_searched_to_the_same_bits_as_many(
     np.testing.assert_array_equal(at_once.squared, streamed.squared)
 
 
+def test_few_rows_with_more_ties_than_predictions_are_searched_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(1)
+    base, asked = torch.randn((5, 96), generator=random).repeat(100, 1), torch.randn((40, 96), generator=random)
+    monkeypatch.setattr(exact, "_stream", lambda *_: pytest.fail("not at once"))
+    with stored(tmp_path, "few", base) as database, stored(tmp_path, "few_q", asked) as queries:
+        found = search(database, queries, 20)  # each query's nearest has 100 copies
+    np.testing.assert_array_equal(found.indices, brute_force(base, asked, 20)[0])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_enough_to_stream(tmp_path: Path, backend: str) -> None:
     if backend == "faiss":

@@ -24,7 +24,9 @@ _PIECE = 512  # and multiplied so many at a time in float64, so that the rows of
 # |q|^2 + |d|^2 - 2 q.d loses digits where q and d are close. It is used while at most this many of its roundoffs could
 # be in doubt a unit, which leaves 6 digits in the worst case and 9 or more as a rule (float16 values: all of them).
 _SAFE = 2.0**20
+_PAIR_BYTES = 16  # of a pair among few rows: its row and its squared distance
 CROWDED = 4  # times k candidates of one query are too many to be left undecided
+_CROWDED_FEW = 16  # and so many, on average, to be told apart one by one where all rows are in memory
 
 
 class Candidates:
@@ -326,14 +328,19 @@ def nearest_of_few(
     """
     # Of groups of rows, k hold one as good as the k-th group's best: so the k-th best row is no worse.
     group = max(1, tile.rows // (4 * k))
-    scores = torch.full((-(-tile.rows // group) * group, len(queries)), -torch.inf)
+    scores = torch.empty((-(-tile.rows // group) * group, len(queries)))
+    scores[tile.rows :] = -torch.inf
     score_into(scores[: tile.rows], tile, queries)
     kth = scores.view(-1, group, len(queries)).amax(1).T.topk(k).values[:, -1]
-    passing = at_least(scores, kth - 2 * score_error(tile.dim, queries.norms, tile.radius))
-    query, row = passing[: tile.rows].T.contiguous().nonzero(as_tuple=True)
-    if len(query) > CROWDED * k * len(queries):
+    passing = at_least(scores[: tile.rows], kth - 2 * score_error(tile.dim, queries.norms, tile.radius))
+    if int(passing.count_nonzero()) > _CROWDED_FEW * k * len(queries):
         return None
+    row, query = passing.nonzero(as_tuple=True)
     counts = torch.bincount(query)
+    if _PAIR_BYTES * len(queries) * int(counts.max()) > work_bytes:
+        return None
+    by_query = query.argsort(stable=True)  # the few that pass, rather than a transposed copy of all
+    query, row = query[by_query], row[by_query]
     column = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
     squared = torch.full((len(queries), int(counts.max())), torch.inf, dtype=torch.float64)
     rows = torch.zeros_like(squared, dtype=torch.int64)
