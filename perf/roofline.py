@@ -166,18 +166,23 @@ def table(reached: list[Reached]) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def main() -> None:
+def roof_here() -> tuple[Runtime, Roof, str]:
+    """Set one thread; return the runtime of this CPU, the higher of its roofs, and a line that says them."""
     torch.set_num_threads(1)
     runtime = resolve_runtime(RuntimeOptions(device="cpu"))
     roofs = roofs_of(runtime)
     rates = best(roofs)
     precision = str(runtime.amp_dtype or torch.float32).removeprefix("torch.")
-    print(
+    line = (
         f"one thread, {precision}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}: "
         + ", ".join(f"{roof.name} {rate:.0f} GFLOP/s at best" for roof, rate in zip(roofs, rates, strict=True))
-        + "\n"
     )
-    roof = roofs[rates.index(max(rates))]
+    return runtime, roofs[rates.index(max(rates))], line
+
+
+def main() -> None:
+    runtime, roof, line = roof_here()
+    print(f"{line}\n")
     print(table([reach(runtime, backbone, aggregation, SIZE, roof) for backbone, aggregation in NETWORKS]))
 
 

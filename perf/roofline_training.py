@@ -16,9 +16,9 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from perf.roofline import NETWORKS, ROUNDS, SIZE, Roof, best, roofs_of, spent
+from perf.roofline import NETWORKS, ROUNDS, SIZE, Roof, roof_here, spent
 from perf.training_step import IMAGES, Step
-from vgbench.runtime import Runtime, RuntimeOptions, resolve_runtime
+from vgbench.runtime import Runtime
 
 
 class StepOperations:
@@ -73,16 +73,8 @@ def table(reached: dict[str, tuple[float, float, float]]) -> str:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    runtime = resolve_runtime(RuntimeOptions(device="cpu"))
-    roofs = roofs_of(runtime)
-    rates = best(roofs)
-    roof = roofs[rates.index(max(rates))]
-    precision = str(runtime.amp_dtype or torch.float32).removeprefix("torch.")
-    print(
-        f"one thread, {precision}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}: "
-        f"{IMAGES} images of {SIZE[0]}x{SIZE[1]} a step, {roof.name} {max(rates):.0f} GFLOP/s at best\n"
-    )
+    runtime, roof, line = roof_here()
+    print(f"{line}; {IMAGES} images of {SIZE[0]}x{SIZE[1]} a step\n")
     print(table({f"{one} + {other}": reach(runtime, one, other, SIZE, roof, rounds=3) for one, other in NETWORKS}))
 
 

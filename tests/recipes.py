@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from forked_ranks import on_ranks
 
 from vgbench import parallel
 from vgbench.data import DataOptions
@@ -73,6 +77,40 @@ def gradients_of(
     if path is not None and parallel.is_main():
         torch.save(found, path)
     return found
+
+
+def gradients_of_one_and_two(
+    made: Callable[[int], tuple[Any, Any]], folder: Path, chunk: int | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return the gradients of one process with the whole batch, and those of two ranks.
+
+    Args:
+        made: makes a mode and its network for ranks that have one part in so many of the batch.
+        chunk: of the two ranks, as for `gradients_of`.
+    """
+    whole = gradients_of(*made(1))
+    path = folder / "two.pt"
+    statuses, said = on_ranks(2, lambda rank: gradients_of(*made(2), path, chunk), folder)
+    assert statuses == [0, 0], said
+    return whole, torch.load(path, weights_only=True)
+
+
+@contextlib.contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, kind: Any, call: int) -> Iterator[None]:
+    """Interrupt the body at a call of the loss of a class of modes, from 1; the body has to get so far."""
+    calls, loss = [0], kind.loss
+
+    def cut(self: Any, *given: Any) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        found: torch.Tensor = loss(self, *given)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "loss", cut)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def trained(mode: Any, network: Any, folder: Path, options: TrainOptions, *, resume: bool = False) -> Any:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from recipes import network_of, recipe_of, trained
+from recipes import interrupted, network_of, recipe_of, trained
 from torch import Tensor, nn
 
 from vgbench.data.augment import AugmentOptions
@@ -234,18 +234,8 @@ def test_a_cut_run_ends_with_the_same_bits(
 ) -> None:
     options = TrainOptions(train_mode="distill", epochs_num=2, lr=1e-3)
     whole = trained(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "whole", options)
-    calls, loss = [0], DistillMode.loss
-
-    def cut(self: Any, *given: Any) -> Tensor:
-        calls[0] += 1
-        if calls[0] == 4:
-            raise KeyboardInterrupt
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DistillMode, "loss", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trained(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "cut", options)
+    with interrupted(monkeypatch, DistillMode, 4):
+        trained(mode_of(tiny_dataset, teacher, flip=True), network_of(), tmp_path / "cut", options)
     resumed = trained(mode_of(tiny_dataset, teacher, flip=True), network_of(5), tmp_path / "cut", options, resume=True)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key

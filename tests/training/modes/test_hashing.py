@@ -13,8 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from calls import TRAINING, of
-from forked_ranks import on_ranks
-from recipes import gradients_of, network_of, recipe_of
+from recipes import gradients_of_one_and_two, network_of, recipe_of
 from torch import Tensor
 
 from vgbench.data.augment import AugmentOptions, BatchAugment
@@ -97,10 +96,7 @@ def test_two_ranks_have_the_gradients_of_one(tiny_dataset: Path, tmp_path: Path)
         )
         return mode, network
 
-    whole = gradients_of(*made(1))
-    statuses, said = on_ranks(2, lambda rank: gradients_of(*made(2), tmp_path / "two.pt"), tmp_path)
-    assert statuses == [0, 0], said
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    whole, two = gradients_of_one_and_two(made, tmp_path)
     assert two.keys() == whole.keys() and "hashing.projection.weight" in whole
     for name, value in whole.items():
         torch.testing.assert_close(two[name], value, atol=1e-5 * float(value.abs().max()), rtol=1e-3)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked_ranks import on_ranks
-from recipes import gradients_of, network_of, recipe_of, trained
+from recipes import gradients_of_one_and_two, interrupted, network_of, recipe_of, trained
 from torch import Tensor
 
 from vgbench.data import DataOptions, train_roots
@@ -93,18 +92,8 @@ def test_a_cut_run_ends_with_the_same_bits_and_tells_each_loss(
     for row in told:
         assert row["loss"] == pytest.approx(sum(row[f"loss_{name}"] for name in ("tiny", "tiny1", "tiny2")), rel=1e-4)
 
-    calls, loss = [0], JointMode.loss
-
-    def cut(self: Any, *given: Any) -> Tensor:
-        calls[0] += 1
-        if calls[0] == 7:
-            raise KeyboardInterrupt
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(JointMode, "loss", cut)
-        with pytest.raises(KeyboardInterrupt):
-            trained(joint(tiny_dataset)[0], network_of(), tmp_path / "cut", options)
+    with interrupted(monkeypatch, JointMode, 7):
+        trained(joint(tiny_dataset)[0], network_of(), tmp_path / "cut", options)
     resumed = network_of(seed=5)
     trained(joint(tiny_dataset)[0], resumed, tmp_path / "cut", options, resume=True)
     for key, value in whole.state_dict().items():
@@ -113,18 +102,15 @@ def test_a_cut_run_ends_with_the_same_bits_and_tells_each_loss(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_two_ranks_have_the_gradients_of_one(tiny_dataset: Path, tmp_path: Path) -> None:
-    def made(share: int) -> Any:
+    def made(share: int) -> tuple[Any, Any]:
         mode, _ = joint(tiny_dataset, ("places", "classes"), (1.0, 0.5))
         places, classes = mode.modes
         places.augment = classes.augment = BatchAugment(AugmentOptions())  # drawn for each rank apart
         places.options = dataclasses.replace(places.options, places_per_batch=4 // share)
         classes.options = dataclasses.replace(classes.options, images_per_batch=8 // share)
-        return mode
+        return mode, network_of()
 
-    whole = gradients_of(made(1), network_of())
-    statuses, said = on_ranks(2, lambda rank: gradients_of(made(2), network_of(), tmp_path / "two.pt"), tmp_path)
-    assert statuses == [0, 0], said
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    whole, two = gradients_of_one_and_two(made, tmp_path)
     assert two.keys() == whole.keys() and len(whole) > 10
     for name, value in whole.items():
         torch.testing.assert_close(two[name], value, atol=1e-5 * float(value.abs().max()), rtol=1e-3)

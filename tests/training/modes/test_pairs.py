@@ -13,10 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from calls import TRAINING, of
-from forked_ranks import on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recipes import gradients_of, network_of, recipe_of, recipe_with
+from recipes import gradients_of_one_and_two, interrupted, network_of, recipe_of, recipe_with, trained
 from token_networks import tiny
 from torch import Tensor
 
@@ -27,8 +26,6 @@ from vgbench.models import build_aggregation
 from vgbench.models.aggregation import r2former
 from vgbench.models.base import Backbone
 from vgbench.models.network import Network
-from vgbench.runtime import Runtime
-from vgbench.training import Checkpoints, EpochRecalls, MetricsLogger, Run, train
 from vgbench.training.losses.pairs import PAIR_LOSSES
 from vgbench.training.modes.joint import JointMode
 from vgbench.training.modes.pairs import PairMode, hardest, pair_parameters, with_pairs
@@ -126,10 +123,7 @@ def test_two_ranks_have_the_gradients_of_one(tiny_dataset: Path, tmp_path: Path)
         inner.options = replace(inner.options, places_per_batch=4 // share)
         return pairs, network
 
-    whole = gradients_of(*mode(1))
-    statuses, said = on_ranks(2, lambda rank: gradients_of(*mode(2), tmp_path / "two.pt"), tmp_path)
-    assert statuses == [0, 0], said
-    two = torch.load(tmp_path / "two.pt", weights_only=True)
+    whole, two = gradients_of_one_and_two(mode, tmp_path)
     assert two.keys() == whole.keys() and "aggregation.local.upconv1.weight" in whole
     for key, value in whole.items():
         torch.testing.assert_close(two[key], value, atol=1e-4 * float(value.abs().max()), rtol=1e-3)
@@ -256,17 +250,6 @@ def test_pairs_are_put_in_order_that_descriptors_cannot_tell(
     assert before[1] < 0.4 and after[1] > 0.55, (before, after)
 
 
-def run(mode: Any, network: Network, folder: Path, *, resume: bool = False) -> Network:
-    folder.mkdir(exist_ok=True)
-    checkpoints = Checkpoints(folder, network.config, {})
-    with MetricsLogger(folder, tensorboard=False) as watch:
-        train(
-            network, mode, lambda network, epoch: EpochRecalls({1: float(epoch), 5: float(epoch)}),
-            mode.mode.recipe.training, Runtime(), Run(checkpoints, watch, 0, checkpoints.last if resume else None),
-        )  # fmt: skip
-    return network
-
-
 @pytest.mark.parametrize(("name", "kind", "how"), [("pairvpr", "places", "alone"), ("selavpr", "triplets", "joint")])
 def test_a_cut_run_ends_with_the_same_bits(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, how: str
@@ -276,20 +259,11 @@ def test_a_cut_run_ends_with_the_same_bits(
         network, _, mode = made(tiny_dataset, name, kind, seed, train_pairs=how, pair_margin=margin)
         return mode, network
 
-    whole = run(*begun(), tmp_path / "whole").state_dict()
-    calls, loss = [0], PairMode.loss
-
-    def cut(self: Any, *given: Any) -> Tensor:
-        calls[0] += 1
-        if calls[0] == 4:
-            raise KeyboardInterrupt
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PairMode, "loss", cut)
-        with pytest.raises(KeyboardInterrupt):
-            run(*begun(), tmp_path / "cut")
-    resumed = run(*begun(5), tmp_path / "cut", resume=True).state_dict()
+    options = begun()[0].mode.recipe.training
+    whole = trained(*begun(), tmp_path / "whole", options).state_dict()
+    with interrupted(monkeypatch, PairMode, 4):
+        trained(*begun(), tmp_path / "cut", options)
+    resumed = trained(*begun(5), tmp_path / "cut", options, resume=True).state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     before = tiny(name).state_dict()
     assert any(not torch.equal(value, whole[key]) for key, value in before.items())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from forked_ranks import on_ranks
-from recipes import gradients_of, network_of, recipe_of
+from recipes import gradients_of_one_and_two, network_of, recipe_of
 from torch import Tensor, nn
 
 from vgbench import parallel
@@ -210,7 +210,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_gradient_cache_on_two_ranks_is_one_process_with_the_whole_batch(
     kind: str, chunk: int, tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    def made(share: int) -> Any:
+    def made(share: int) -> tuple[Any, Any]:
         training = TrainOptions(
             train_mode=kind, queries_per_epoch=8, cache_refresh_rate=8, neg_samples_num=10, negs_num_per_query=2,
             train_batch_size=4 // share, margin=10.0,
@@ -218,13 +218,9 @@ def test_a_gradient_cache_on_two_ranks_is_one_process_with_the_whole_batch(
         # What is drawn of images is drawn for each rank apart.
         recipe = recipe_of(tiny_dataset, kind, training=training, augmentation=AugmentOptions())
         places = dataclasses.replace(recipe.places, places_per_batch=4 // share)
-        return build_mode(dataclasses.replace(recipe, places=places))
+        return build_mode(dataclasses.replace(recipe, places=places)), network_of()
 
-    whole = gradients_of(made(1), network_of())
-    two = tmp_path / "two.pt"
-    statuses, said = on_ranks(2, lambda rank: gradients_of(made(2), network_of(), two, chunk), tmp_path)
-    assert statuses == [0, 0], said
-    found = torch.load(two, weights_only=True)
+    whole, found = gradients_of_one_and_two(made, tmp_path, chunk)
     assert found.keys() == whole.keys() and len(whole) > 10
     for name, value in whole.items():
         assert value.abs().max() > 0, name
